@@ -1,0 +1,46 @@
+"""What an inverter is: outputs of a model in, the system prompt they betray out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+OutputSets = Sequence[Sequence[str]]
+DEFAULT_MAX_NEW_TOKENS = 256
+
+
+class Inverter(ABC):
+    """Reads outputs and writes system prompts.
+
+    Attributes:
+        name: how the inverter was asked for ("default", a folder, ...).
+        hash: first digits of the checkpoint's SHA-256 (or of the baseline's definition); part of every result's signature.
+    """
+
+    name: str
+    hash: str
+
+    @abstractmethod
+    def invert(
+        self, outputs: OutputSets, max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS, batch_size: int | None = None
+    ) -> list[str]:
+        """One reconstruction per system prompt.
+
+        Args:
+            outputs: for each system prompt its n outputs; n may differ, and may be 0.
+            max_new_tokens: the longest reconstruction, in the inverter's tokens.
+            batch_size: prompts decoded together; None chooses. It does not change the result.
+        """
+
+    def nll(self, outputs: OutputSets, prompts: Sequence[str]) -> list[float]:
+        """-log p(prompt | outputs) in nats, one per pair.
+
+        Raises:
+            NotImplementedError: the inverter has no likelihood (baselines).
+            ValueError: the two sequences differ in length.
+        """
+        raise NotImplementedError(f"inverter {self.name!r} has no likelihood: bits and identification need a trained inverter")
+
+    def has_likelihood(self) -> bool:
+        """Whether ``nll`` works."""
+        return type(self).nll is not Inverter.nll

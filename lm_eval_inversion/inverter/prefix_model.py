@@ -1,0 +1,244 @@
+"""The set encoder inside a decoder-only LM: blocks of outputs in, one joined key/value prefix out.
+
+Every output is a block of its own: causal attention inside the block, positions from 0. A prompt attends to all blocks
+and to itself; its positions start after the longest allowed block. So blocks are run as a batch of short sequences,
+their key/value caches are joined, and cost is linear in the number of outputs. This is the sparse encoding of Zhang et
+al. 2024, section 4, carried over to decoder-only models. Training and inference both call these functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+BLOCK_TOKEN_BUDGET = 16_384  # tokens of padded blocks run at once; bounds memory
+
+
+@dataclass
+class Prefix:
+    """Joined caches of the outputs of several prompts.
+
+    Attributes:
+        keys: per layer (prompts, key heads, width, head size); rotary positions are already applied.
+        values: per layer, same shape.
+        mask: (prompts, width) bool, False at padding. Width is 0 when nobody has outputs.
+    """
+
+    keys: list[torch.Tensor]
+    values: list[torch.Tensor]
+    mask: torch.Tensor
+
+    def rows(self, index: torch.Tensor) -> Prefix:
+        """The prefixes of some prompts."""
+        return Prefix([k[index] for k in self.keys], [v[index] for v in self.values], self.mask[index])
+
+
+class PreallocatedCache(DynamicCache):  # type: ignore[misc]
+    """A cache that starts with a prefix and has room for the tokens to come, so that no step copies what is there."""
+
+    def __init__(self, prefix: Prefix, room: int) -> None:
+        super().__init__()
+        self._width = prefix.mask.shape[1]
+        self._keys, self._values = (
+            [torch.cat([part, part.new_zeros(*part.shape[:2], room, part.shape[3])], 2) for part in parts]
+            for parts in (prefix.keys, prefix.values)
+        )
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:
+        """Write the new tokens behind the old ones; return views on all."""
+        end = self._width + key_states.shape[2]
+        self._keys[layer_idx][:, :, self._width : end] = key_states
+        self._values[layer_idx][:, :, self._width : end] = value_states
+        if layer_idx == len(self._keys) - 1:
+            self._width = end
+        return self._keys[layer_idx][:, :, :end], self._values[layer_idx][:, :, :end]
+
+    def keep_rows(self, rows: torch.Tensor) -> None:
+        """Drop all prompts but these."""
+        self._keys = [part[rows] for part in self._keys]
+        self._values = [part[rows] for part in self._values]
+
+    def get_seq_length(self, *_: Any, **__: Any) -> int:
+        """Tokens held, prefix and padding included."""
+        return self._width
+
+
+def pad_rows(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right-padded ids (rows, width) and their lengths (rows,)."""
+    width = max((len(row) for row in rows), default=0)
+    ids = torch.tensor([[*row, *([0] * (width - len(row)))] for row in rows], dtype=torch.long, device=device)
+    return ids.reshape(len(rows), width), torch.tensor([len(row) for row in rows], dtype=torch.long, device=device)
+
+
+def encode_blocks(model: Any, blocks: Sequence[Sequence[Sequence[int]]]) -> Prefix:
+    """Run every block by itself and join the caches per prompt.
+
+    Args:
+        model: a transformers decoder-only LM (peft-wrapped in training).
+        blocks: blocks[p][n] are the token ids of output n of prompt p.
+
+    Returns:
+        The prefix; gradients flow through it.
+    """
+    decoder, device = model.get_decoder(), next(model.parameters()).device
+    flat = [block for prompt_blocks in blocks for block in prompt_blocks]
+    totals = [sum(map(len, prompt_blocks)) for prompt_blocks in blocks]
+    width = max(totals, default=0)
+    if not flat:
+        config = model.config
+        dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else next(model.parameters()).dtype
+        head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        empty = [torch.zeros(len(blocks), config.num_key_value_heads, 0, head, dtype=dtype, device=device)] * config.num_hidden_layers
+        return Prefix(empty, list(empty), torch.zeros(len(blocks), 0, dtype=torch.bool, device=device))
+    # Longest first, so that blocks run together have about one length and little padding.
+    order = sorted(range(len(flat)), key=lambda index: -len(flat[index]))
+    group_keys: list[list[torch.Tensor]] = []
+    group_values: list[list[torch.Tensor]] = []
+    offsets = [0] * len(flat)  # where each block's tokens start once all groups are laid end to end, padding removed
+    laid = start = 0
+    while start < len(order):
+        size = max(1, BLOCK_TOKEN_BUDGET // len(flat[order[start]]))
+        chosen = order[start : start + size]
+        ids, lengths = pad_rows([flat[index] for index in chosen], device)
+        cache = DynamicCache()
+        positions = torch.arange(ids.shape[1], device=device)[None].expand_as(ids)
+        decoder(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True)
+        real = (positions < lengths[:, None]).reshape(-1)
+        group_keys.append([_flatten(layer.keys)[real] for layer in cache.layers])
+        group_values.append([_flatten(layer.values)[real] for layer in cache.layers])
+        for index in chosen:
+            offsets[index] = laid
+            laid += len(flat[index])
+        start += size
+    source = torch.full((len(blocks), width), laid, dtype=torch.long)  # ``laid`` is the index of a row of zeros: padding
+    flat_index = 0
+    for row, prompt_blocks in enumerate(blocks):
+        column = 0
+        for block in prompt_blocks:
+            source[row, column : column + len(block)] = torch.arange(offsets[flat_index], offsets[flat_index] + len(block))
+            column += len(block)
+            flat_index += 1
+    source = source.to(device)
+    keys, values = (
+        [_gather([group[layer] for group in groups], source) for layer in range(len(groups[0]))] for groups in (group_keys, group_values)
+    )
+    return Prefix(keys, values, source < laid)
+
+
+def _flatten(states: torch.Tensor) -> torch.Tensor:
+    """(blocks, heads, tokens, size) -> (blocks * tokens, heads, size)."""
+    return states.transpose(1, 2).reshape(-1, states.shape[1], states.shape[3])
+
+
+def _gather(groups: list[torch.Tensor], source: torch.Tensor) -> torch.Tensor:
+    """(tokens, heads, size) parts and (prompts, width) indices -> (prompts, heads, width, size)."""
+    tokens = torch.cat([*groups, groups[0].new_zeros(1, *groups[0].shape[1:])])
+    return tokens[source].transpose(1, 2)
+
+
+def visible(prefix: Prefix, own: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The additive attention mask of prompt tokens.
+
+    Args:
+        own: (prompts, tokens, tokens) bool, which prompt token sees which.
+
+    Returns:
+        (prompts, 1, tokens, prefix width + tokens), 0 where visible and the dtype's minimum elsewhere.
+    """
+    outputs = prefix.mask[:, None, :].expand(-1, own.shape[1], -1)
+    mask = torch.cat([outputs, own], 2)[:, None]
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
+
+
+def prompt_hidden(model: Any, prefix: Prefix, ids: torch.Tensor, positions: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    """Last hidden states (prompts, tokens, width of the model) of prompt tokens that see the prefix."""
+    cache = DynamicCache()
+    for layer, (keys, values) in enumerate(zip(prefix.keys, prefix.values)):
+        cache.update(keys, values, layer)
+    mask = visible(prefix, own, prefix.keys[0].dtype)
+    hidden: torch.Tensor = (
+        model.get_decoder()(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
+        .last_hidden_state
+    )  # fmt: skip
+    return hidden
+
+
+def prompt_loss(model: Any, prefix: Prefix, prompts: Sequence[Sequence[int]], position: int) -> torch.Tensor:
+    """-log p of every prompt under its own prefix, in nats, summed over its tokens: (prompts,).
+
+    Args:
+        prompts: token ids with start and end; the start token is given, all others are predicted.
+        position: position of the start token.
+    """
+    device = prefix.mask.device
+    ids, lengths = pad_rows(prompts, device)
+    tokens = torch.arange(ids.shape[1], device=device)
+    own = (tokens[None, :] <= tokens[:, None]).expand(len(prompts), -1, -1)
+    hidden = prompt_hidden(model, prefix, ids, (position + tokens)[None].expand_as(ids), own)
+    predicted = (tokens[None, 1:] < lengths[:, None]).reshape(-1)
+    logits = model.get_output_embeddings()(hidden[:, :-1].reshape(-1, hidden.shape[2])[predicted])
+    losses = torch.nn.functional.cross_entropy(logits.float(), ids[:, 1:].reshape(-1)[predicted], reduction="none")
+    rows = torch.arange(len(prompts), device=device)[:, None].expand(-1, ids.shape[1] - 1).reshape(-1)[predicted]
+    return torch.zeros(len(prompts), device=device).index_add(0, rows, losses)
+
+
+def packed_prompt_loss(model: Any, prefix: Prefix, prompts: Sequence[Sequence[int]], position: int) -> torch.Tensor:
+    """-log p of many candidate prompts under one prefix, in nats: (prompts,).
+
+    The candidates stand one after another in a single row and see the prefix and themselves, never each other, so the
+    prefix is neither copied nor run again.
+    """
+    device = prefix.mask.device
+    ids = torch.tensor([[token for prompt in prompts for token in prompt]], device=device)
+    owner = torch.tensor([number for number, prompt in enumerate(prompts) for _ in prompt], device=device)
+    place = torch.tensor([index for prompt in prompts for index in range(len(prompt))], device=device)
+    own = (owner[None, :] == owner[:, None]) & (place[None, :] <= place[:, None])
+    hidden = prompt_hidden(model, prefix, ids, (position + place)[None], own[None])[0]
+    predicts = torch.cat([owner[1:] == owner[:-1], owner.new_zeros(1, dtype=torch.bool)])
+    logits = model.get_output_embeddings()(hidden[predicts])
+    targets = ids[0].roll(-1)[predicts]
+    losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+    return torch.zeros(len(prompts), device=device).index_add(0, owner[predicts], losses)
+
+
+def greedy(model: Any, prefix: Prefix, *, start_id: int, end_id: int, position: int, max_new_tokens: int) -> list[list[int]]:
+    """The most likely next token, again and again, for every prompt of the prefix; end tokens are not returned.
+
+    Prompts that have ended leave the batch as soon as they are half of it.
+    """
+    device, number = prefix.mask.device, prefix.mask.shape[0]
+    results: list[list[int]] = [[] for _ in range(number)]
+    active = list(range(number))
+    cache = PreallocatedCache(prefix, max_new_tokens)
+    mask = prefix.mask
+    ids = torch.full((number, 1), start_id, dtype=torch.long, device=device)
+    alive = torch.ones(number, dtype=torch.bool, device=device)
+    for step in range(max_new_tokens):
+        mask = torch.cat([mask, mask.new_ones(mask.shape[0], 1)], 1)
+        additive = torch.zeros(mask.shape, dtype=prefix.keys[0].dtype, device=device)
+        additive.masked_fill_(~mask, torch.finfo(additive.dtype).min)
+        hidden = model.get_decoder()(
+            input_ids=ids,
+            attention_mask=additive[:, None, None, :],
+            position_ids=torch.full_like(ids, position + step),
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        token = model.get_output_embeddings()(hidden[:, -1]).argmax(-1)
+        alive &= token != end_id
+        for row, (value, running) in enumerate(zip(token.tolist(), alive.tolist())):
+            if running:
+                results[active[row]].append(value)
+        if not bool(alive.any()):
+            break
+        ids = token[:, None]
+        if 2 * int(alive.sum()) <= len(active):
+            keep = alive.nonzero().squeeze(1)
+            cache.keep_rows(keep)
+            active = [active[row] for row in keep.tolist()]
+            mask, ids, alive = mask[keep], ids[keep], alive[keep]
+    return results

@@ -1,0 +1,109 @@
+"""The shared inverter: a decoder-only LM that reads outputs as a set (``prefix_model``), loaded from a checkpoint folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets
+from lm_eval_inversion.inverter.checkpoint import TOKENIZER_FILE, WEIGHTS_FILE, CheckpointError, verify_checkpoint
+from lm_eval_inversion.inverter.packing import unpack_state
+from lm_eval_inversion.inverter.prefix_model import encode_blocks, greedy, packed_prompt_loss
+from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
+
+DEFAULT_BATCH_SIZE = 8
+PACKED_PROMPT_TOKENS = 2048  # candidate tokens scored in one row; the attention mask grows with its square
+
+
+class SparsePrefixInverter(Inverter):
+    """Inverts by greedy decoding after a joined key/value prefix of all outputs.
+
+    The result does not depend on the order of the outputs, on padding, or on what else is in the batch (in float32: up to
+    rounding, far below what changes a greedy token).
+    """
+
+    def __init__(self, model: Any, tokenizer: BlockTokenizer, layout: BlockFormat, *, name: str, hash: str) -> None:
+        self.model, self.tokenizer, self.layout, self.name, self.hash = model, tokenizer, layout, name, hash
+
+    @classmethod
+    def from_folder(
+        cls, folder: Path, *, name: str, device: str, dtype: torch.dtype, expected_sha256: str | None = None
+    ) -> SparsePrefixInverter:
+        """Load and verify a checkpoint folder.
+
+        Raises:
+            CheckpointError: see ``verify_checkpoint``; or the weights do not fit the described model.
+        """
+        from safetensors.torch import load_file
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        checkpoint = verify_checkpoint(folder, expected_sha256)
+        layout = BlockFormat(**checkpoint.description["block_format"])
+        model_config = dict(checkpoint.description["model_config"])
+        config = AutoConfig.for_model(model_config.pop("model_type"), **model_config)
+        model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+        missing, unexpected = model.load_state_dict(unpack_state(load_file(folder / WEIGHTS_FILE)), strict=False)
+        # Tied output embeddings are stored once.
+        missing = [key for key in missing if not (config.tie_word_embeddings and key == "lm_head.weight")]
+        if missing or unexpected:
+            raise CheckpointError(f"{folder}: the weights do not fit the model (missing {missing[:3]}, unexpected {unexpected[:3]})")
+        model.tie_weights()
+        model = model.to(device=device, dtype=dtype).eval()
+        return cls(model, BlockTokenizer(folder / TOKENIZER_FILE, layout), layout, name=name, hash=checkpoint.hash)
+
+    @torch.inference_mode()
+    def invert(
+        self, outputs: OutputSets, max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS, batch_size: int | None = None
+    ) -> list[str]:
+        """See ``Inverter.invert``."""
+        blocks = [self.tokenizer.blocks(lines) for lines in outputs]
+        # Prompts of about one size decode together, which keeps padding of the prefix small.
+        order = sorted(range(len(blocks)), key=lambda index: sum(map(len, blocks[index])))
+        size = batch_size or DEFAULT_BATCH_SIZE
+        reconstructions = [""] * len(blocks)
+        for start in range(0, len(order), size):
+            chosen = order[start : start + size]
+            ids = greedy(
+                self.model,
+                encode_blocks(self.model, [blocks[index] for index in chosen]),
+                start_id=self.layout.start_id,
+                end_id=self.layout.end_id,
+                position=self.layout.prompt_position,
+                max_new_tokens=max_new_tokens,
+            )
+            for index, tokens in zip(chosen, ids):
+                reconstructions[index] = self.tokenizer.decode(tokens)
+        return reconstructions
+
+    @torch.inference_mode()
+    def nll(self, outputs: OutputSets, prompts: Sequence[str]) -> list[float]:
+        """See ``Inverter.nll``. Pairs with equal outputs share one encoding."""
+        if len(outputs) != len(prompts):
+            raise ValueError(f"{len(outputs)} sets of outputs and {len(prompts)} prompts; give one set of outputs per prompt")
+        members: dict[tuple[str, ...], list[int]] = {}
+        for index, lines in enumerate(outputs):
+            members.setdefault(tuple(lines), []).append(index)
+        result = [0.0] * len(prompts)
+        for lines, indices in members.items():
+            prefix = encode_blocks(self.model, [self.tokenizer.blocks(lines)])
+            for chosen in _within_budget([(index, self.tokenizer.prompt(prompts[index])) for index in indices]):
+                losses = packed_prompt_loss(self.model, prefix, [ids for _, ids in chosen], self.layout.prompt_position)
+                for (index, _), loss in zip(chosen, losses.tolist()):
+                    result[index] = loss
+        return result
+
+
+def _within_budget(candidates: list[tuple[int, list[int]]]) -> list[list[tuple[int, list[int]]]]:
+    """Cut a list of (index, token ids) into runs of at most ``PACKED_PROMPT_TOKENS`` tokens (or one candidate)."""
+    runs: list[list[tuple[int, list[int]]]] = []
+    used = 0
+    for candidate in candidates:
+        if not runs or used + len(candidate[1]) > PACKED_PROMPT_TOKENS:
+            runs.append([])
+            used = 0
+        runs[-1].append(candidate)
+        used += len(candidate[1])
+    return runs

@@ -1,0 +1,205 @@
+"""Raw answers -> ``Outputs``: what the inverter reads, and honest counts of what it could not read.
+
+Example: the answer ``"Sure!\\n1: I am a baker.\\n2) I wake at four.\\n2) I wake at four."`` to a list query gives the
+two lines ``"I am a baker."`` and ``"I wake at four."`` and counts one repeat.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from lm_eval_inversion.queries import QuerySet
+
+MAX_OUTPUTS = 64  # Zhang et al. 2024: four questions of 16 lines
+MAX_ANSWER_CHARACTERS = 20_000  # far beyond 64 outputs of 64 tokens; keeps a runaway answer cheap
+REFUSAL_MAX_WORDS = 30  # a longer answer that starts by refusing says something about its role as well
+
+_THINK_BLOCK = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
+_THINK_END = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
+_MARKER = re.compile(r"^[\s>#*_`]{0,12}(?:[\[(]?\d{1,3}[\])]?[*_`]{0,3}\s{0,2}(?:[.):\]]|-(?=\s)|[–—])|[-*+•·‣▪](?=\s))[*_`]{0,3}\s*")
+_INLINE_NUMBER = re.compile(r"(?:(?<=\s)|^)[*_]{0,2}(\d{1,3})[*_]{0,2}[.):](?=\s|[*_\"“]|[A-Za-z])")
+_REFUSAL = re.compile(
+    r"^(?:i['’]?m (?:really |very |so )?sorry|sorry|i apologi[sz]e|unfortunately|i (?:really )?(?:can(?:no|['’])?t|can not|won['’]?t|"
+    r"am not able|am unable|must decline|do not feel comfortable)|i['’]m (?:not able|unable)|as an ai(?: language)? model,? i (?:can|do|am not))",
+    re.IGNORECASE,
+)
+_REFUSAL_VERB = re.compile(
+    r"\b(?:can(?:no|['’])?t|can not|won['’]?t|unable|not able|decline|not allowed|not permitted|do not|don['’]t)\b", re.IGNORECASE
+)
+_TERMINAL = (".", "!", "?", "…", '"', "”", "’", "'", ")", "]", "。", "！", "？", ":", ";", "*", "`")
+
+
+@dataclass(frozen=True)
+class OutputCounts:
+    """What became of the answers. Counts add up over answers.
+
+    Attributes:
+        answers: answers received, one per query.
+        requested: outputs that the queries asked for.
+        lines: outputs kept (distinct, not empty), refusals among them.
+        empty: answers without any text, or lines with a number and nothing else.
+        refusals: kept outputs that only refuse.
+        repeats: outputs dropped because an equal one came before.
+        truncated: answers whose last line breaks off.
+    """
+
+    answers: int = 0
+    requested: int = 0
+    lines: int = 0
+    empty: int = 0
+    refusals: int = 0
+    repeats: int = 0
+    truncated: int = 0
+
+    def __add__(self, other: OutputCounts) -> OutputCounts:
+        return OutputCounts(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The outputs of one model under one system prompt, in order, with their counts."""
+
+    lines: tuple[str, ...]
+    counts: OutputCounts
+
+    @property
+    def usable(self) -> int:
+        """Outputs that say something: distinct, not empty, not a bare refusal."""
+        return self.counts.lines - self.counts.refusals
+
+    @property
+    def coverage(self) -> float:
+        """Usable outputs over requested outputs, in [0, 1]; 0 means that nothing can be scored."""
+        return min(1.0, self.usable / self.counts.requested) if self.counts.requested else 0.0
+
+
+def strip_thinking(text: str) -> str:
+    """Remove ``<think>`` blocks: closed, never closed, or opened by the chat template (only the end tag shows)."""
+    text = _THINK_BLOCK.sub("", text)
+    ends = list(_THINK_END.finditer(text))
+    return (text[ends[-1].end() :] if ends else text).strip()
+
+
+def is_refusal(text: str) -> bool:
+    """Whether a short text only declines: it opens with a refusal, and says that it cannot or will not."""
+    text = text.strip()
+    return len(text.split()) <= REFUSAL_MAX_WORDS and bool(_REFUSAL.match(text)) and bool(_REFUSAL_VERB.search(text))
+
+
+def split_list(text: str, limit: int = MAX_OUTPUTS) -> tuple[list[str], OutputCounts]:
+    """Split a numbered or bulleted answer into its lines.
+
+    Preamble ("Sure, here are 16 sentences:") and what follows the list after a blank line are left out; an unmarked line
+    right below an item belongs to it. An answer without any marker gives its non-empty lines.
+
+    Args:
+        text: the answer, thinking already stripped.
+        limit: the most lines to return.
+
+    Returns:
+        The lines, repeats dropped, and their counts (``answers`` and ``requested`` are left to the caller).
+    """
+    items: list[list[str]] = []
+    plain: list[str] = []
+    after_blank = False
+    marked = False
+    for line in _break_inline_lists(text).split("\n"):
+        match = _MARKER.match(line)
+        if match:
+            items.append([line[match.end() :]])
+            marked, after_blank = True, False
+        elif not line.strip():
+            after_blank = True
+        elif not marked:
+            plain.append(line)
+        elif not after_blank or not "".join(items[-1]).strip():
+            items[-1].append(line.strip())
+            after_blank = False
+    candidates = [_clean(" ".join(item)) for item in items] if marked else [_clean(line) for line in plain]
+    kept: list[str] = []
+    seen: set[str] = set()
+    empty = repeats = 0
+    for candidate in candidates:
+        key = " ".join(candidate.lower().split())
+        if not key:
+            empty += 1
+        elif key in seen:
+            repeats += 1
+        elif len(kept) < limit:
+            seen.add(key)
+            kept.append(candidate)
+    truncated = int(len(candidates) > 1 and _breaks_off(candidates))
+    refusals = sum(map(is_refusal, kept))
+    return kept, OutputCounts(lines=len(kept), empty=empty, refusals=refusals, repeats=repeats, truncated=truncated)
+
+
+def parse_outputs(answers: Sequence[str], queries: QuerySet) -> Outputs:
+    """The outputs of one conversation per query.
+
+    Args:
+        answers: raw answers in the order of ``queries``; fewer are allowed when some conversations failed.
+        queries: says whether an answer is a list and how many lines it was asked for.
+
+    Raises:
+        ValueError: more answers than queries.
+    """
+    if len(answers) > len(queries.queries):
+        raise ValueError(f"{len(answers)} answers to the {len(queries.queries)} queries of {queries.name!r}; one answer per query")
+    lines: list[str] = []
+    seen: set[str] = set()
+    counts = OutputCounts(requested=sum(query.items for query in queries.queries))
+    for answer, query in zip(answers, queries.queries):
+        text = strip_thinking(answer[:MAX_ANSWER_CHARACTERS].replace("\r\n", "\n").replace("\r", "\n"))
+        if queries.kind == "list":
+            found, found_counts = split_list(text, query.items)
+        else:
+            found = [text] if text else []
+            truncated = int(bool(text) and not text.endswith(_TERMINAL))
+            found_counts = OutputCounts(lines=len(found), refusals=sum(map(is_refusal, found)), truncated=truncated)
+        if not found:
+            found_counts += OutputCounts(empty=1)
+        for line in found:
+            key = " ".join(line.lower().split())
+            if key in seen or len(lines) >= MAX_OUTPUTS:
+                found_counts += OutputCounts(lines=-1, refusals=-int(is_refusal(line)), repeats=1)
+            else:
+                seen.add(key)
+                lines.append(line)
+        counts += found_counts + OutputCounts(answers=1)
+    return Outputs(tuple(lines), counts)
+
+
+def _break_inline_lists(text: str) -> str:
+    """Put the items of "1: one 2: two 3: three" on lines of their own, where the numbers count up by one."""
+    lines = []
+    for line in text.split("\n"):
+        numbers = list(_INLINE_NUMBER.finditer(line))
+        cuts, expected = [], None
+        for match in numbers:
+            value = int(match.group(1))
+            if expected is None and line[: match.start()].strip():
+                break  # the line does not start with an item
+            if expected is None or value == expected:
+                cuts.append(match.start())
+                expected = value + 1
+        if len(cuts) >= 2:
+            lines += [line[start:end].rstrip() for start, end in zip(cuts, [*cuts[1:], len(line)])]
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _clean(line: str) -> str:
+    line = line.strip().replace("**", "").replace("__", "").strip("`").strip()
+    if len(line) > 1 and line[0] in "\"“'" and line[-1] in "\"”'":
+        line = line[1:-1].strip()
+    return line
+
+
+def _breaks_off(candidates: Sequence[str]) -> bool:
+    """Whether the last line alone lacks the final punctuation that most lines have."""
+    *rest, last = candidates
+    finished = sum(line.endswith(_TERMINAL) for line in rest)
+    return 2 * finished > len(rest) and not last.endswith(_TERMINAL)

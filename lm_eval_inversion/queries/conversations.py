@@ -1,0 +1,84 @@
+"""Conversations and the system-role guard: one code for both hosts.
+
+Some chat templates refuse a system message, some drop it without a word. Either way the secret would not reach the
+model and the run would measure nothing. ``detect_system_role`` finds out before the first request, ``conversation``
+folds the prompt into the first user turn where there is no system role, and ``require_prompt_in_request`` checks every
+finished request.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any, Literal
+
+SystemRole = Literal["system", "user"]
+Message = dict[str, str]
+
+SENTINEL = "sentinel-4f1c9e27 must reach the model"
+
+logger = logging.getLogger(__name__)
+
+
+def conversation(system_prompt: str | None, user_message: str, system_role: SystemRole = "system") -> list[Message]:
+    """The messages of one conversation; without a system prompt, only the user's."""
+    if system_prompt is None:
+        return [{"role": "user", "content": user_message}]
+    if system_role == "user":
+        return [{"role": "user", "content": f"{system_prompt}\n\n{user_message}"}]
+    return [{"role": "system", "content": system_prompt}, {"role": "user", "content": user_message}]
+
+
+def detect_system_role(render: Callable[[list[Message]], Any]) -> SystemRole:
+    """Whether a chat template passes a system message on, found by rendering a sentinel.
+
+    Args:
+        render: turns messages into the request (text, or a chat API's JSON).
+
+    Returns:
+        "system", or "user" where the template refuses or drops a system message (then one warning is logged).
+
+    Raises:
+        ValueError: not even a user message reaches the rendered request.
+    """
+    try:
+        reaches = SENTINEL in str(render(conversation(SENTINEL, "Hello!", "system")))
+        reason = "drops the system message"
+    except Exception as error:  # templates raise jinja2's TemplateError, hosts wrap it in their own
+        reaches, reason = False, f"refuses a system message ({type(error).__name__}: {error})"
+    if reaches:
+        return "system"
+    if SENTINEL not in str(render(conversation(SENTINEL, "Hello!", "user"))):
+        raise ValueError(
+            "the model's chat template drops user messages too, so no system prompt can reach the model; "
+            "give the model a chat template that renders its messages"
+        )
+    logger.warning(
+        "The chat template %s: system prompts are put at the start of the first user message instead "
+        "(recorded in the results as system_role=user).",
+        reason,
+    )
+    return "user"
+
+
+def require_prompt_in_request(system_prompt: str, request: Any) -> None:
+    """Check that a rendered request carries the system prompt.
+
+    Args:
+        request: the rendered text, or a string of JSON messages (chat APIs).
+
+    Raises:
+        ValueError: the prompt is not in the request.
+    """
+    text = str(request)
+    wanted = system_prompt.strip()
+    if wanted in text or json.dumps(wanted, ensure_ascii=False)[1:-1] in text or json.dumps(wanted)[1:-1] in text:
+        return
+    # Templates may normalise white space; the words must still all be there, in order.
+    if " ".join(wanted.split()) in " ".join(text.split()):
+        return
+    raise ValueError(
+        f"the chat template changed or dropped the system prompt {wanted[:60]!r}: the request that would be sent does not "
+        "contain it; use a chat template that passes system messages on unchanged"
+    )

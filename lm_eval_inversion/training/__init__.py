@@ -1,0 +1,1 @@
+"""Collect, train, pack: how the shared inverter is made. Needs the extra ``[train]``."""

@@ -1,0 +1,298 @@
+"""Train the shared inverter on collected pairs.
+
+Command (one process, or several with ``accelerate launch -m``)::
+
+    python -m lm_eval_inversion.training.train --base FOLDER --pairs pairs.jsonl --output runs/v1 --minutes 60
+
+Every example is a system prompt and a random subset of its outputs in random order; some examples have no outputs and some
+have the outputs of a model without a system prompt, so that one checkpoint also knows how likely a prompt is when nothing
+betrays it. The loss is on the prompt only. ``OUTPUT/last`` is written as it goes; started again, the command goes on there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lm_eval_inversion.inverter.prefix_model import encode_blocks, prompt_loss
+from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
+from lm_eval_inversion.outputs import split_list, strip_thinking
+from lm_eval_inversion.prompts import load_prompts
+from lm_eval_inversion.queries import load_query_set
+from lm_eval_inversion.training.collect import QUERY_SHARES, read_pairs
+from lm_eval_inversion.training.overlap import overlapping
+
+NO_OUTPUTS_SHARE, NULL_OUTPUTS_SHARE = 0.08, 0.08
+HELD_OUT = 64  # pairs kept for evaluation during training
+STATE_EVERY_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A system prompt (None: the model ran without one) and its outputs."""
+
+    prompt: str | None
+    outputs: tuple[str, ...]
+
+
+def load_pairs(paths: Sequence[Path]) -> list[Pair]:
+    """Read collected pairs, answers split into outputs; prompts that overlap a benchmark prompt are left out.
+
+    Raises:
+        ValueError: a file is missing or holds no pairs.
+    """
+    list_queries = {
+        query.id for name, _ in QUERY_SHARES if load_query_set(name).kind == "list" for query in load_query_set(name).queries
+    }
+    pairs = []
+    for path in paths:
+        rows = read_pairs(path)
+        if not rows:
+            raise ValueError(f"{path} holds no pairs; collect some with python -m lm_eval_inversion.training.collect")
+        for row in rows:
+            outputs: list[str] = []
+            for query, answer in row["answers"]:
+                text = strip_thinking(answer)
+                outputs += split_list(text)[0] if query in list_queries else [text]
+            pairs.append(Pair(row["prompt"], tuple(dict.fromkeys(text for text in outputs if text))))
+    bad = overlapping([pair.prompt for pair in pairs if pair.prompt], [prompt.text for prompt in load_prompts("v1", split=None)])
+    return [pair for pair in pairs if pair.prompt not in bad]
+
+
+def examples(pairs: Sequence[Pair], seed: int, rank: int, world: int) -> Iterator[tuple[list[str], str, float]]:
+    """Endless (outputs, prompt, epoch) in an order that depends on ``seed`` only; each rank takes its share."""
+    null_outputs = [line for pair in pairs if pair.prompt is None for line in pair.outputs]
+    prompted = [pair for pair in pairs if pair.prompt is not None]
+    count = 0
+    while True:
+        epoch = count // len(prompted)
+        rng = random.Random(f"{seed}/{epoch}")
+        for pair in rng.sample(prompted, len(prompted)):
+            draw = rng.random()
+            if draw < NO_OUTPUTS_SHARE:
+                outputs: list[str] = []
+            elif draw < NO_OUTPUTS_SHARE + NULL_OUTPUTS_SHARE and null_outputs:
+                outputs = rng.sample(null_outputs, min(len(null_outputs), rng.randint(1, 16)))
+            else:
+                # Mostly all of them: more outputs are what the evaluation gives.
+                keep = len(pair.outputs) if rng.random() < 0.5 else rng.randint(1, max(1, len(pair.outputs)))
+                outputs = rng.sample(pair.outputs, min(keep, len(pair.outputs)))
+            if count % world == rank:
+                yield outputs, pair.prompt or "", count / len(prompted)
+            count += 1
+
+
+class PromptLoss(nn.Module):
+    """The training objective as a module, so that accelerate can wrap it."""
+
+    def __init__(self, model: Any, layout: BlockFormat) -> None:
+        super().__init__()
+        self.model, self.layout = model, layout
+
+    def forward(self, blocks: list[list[list[int]]], prompts: list[list[int]]) -> torch.Tensor:
+        """Nats per prompt, summed over tokens: (prompts,)."""
+        return prompt_loss(self.model, encode_blocks(self.model, blocks), prompts, self.layout.prompt_position)
+
+
+def learning_rate(done: float, steps_warm: float, peak: float) -> float:
+    """Linear warm-up, then cosine to a twentieth; ``done`` and ``steps_warm`` are fractions of the run."""
+    if done < steps_warm:
+        return peak * done / steps_warm
+    share = min(1.0, (done - steps_warm) / (1 - steps_warm))
+    return peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def save_state(folder: Path, parameters: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
+    """Write weights, optimiser moments and progress as safetensors and JSON; the folder is complete once ``progress.json`` is."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "progress.json").unlink(missing_ok=True)
+    save_file({name: value.detach().contiguous() for name, value in parameters.items()}, folder / "parameters.safetensors")
+    moments = {
+        f"{name}|{key}": optimizer.state[value][key]
+        for name, value in parameters.items()
+        if value in optimizer.state
+        for key in ("exp_avg", "exp_avg_sq", "step")
+    }
+    save_file(moments, folder / "optimizer.safetensors")
+    (folder / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
+
+
+def load_state(folder: Path, parameters: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
+    """Restore what ``save_state`` wrote; None when there is nothing complete."""
+    from safetensors.torch import load_file
+
+    if not (folder / "progress.json").is_file():
+        return None
+    saved, moments = load_file(folder / "parameters.safetensors"), load_file(folder / "optimizer.safetensors")
+    for name, parameter in parameters.items():
+        parameter.data.copy_(saved[name])
+        if f"{name}|step" in moments:
+            optimizer.state[parameter] = {key: moments[f"{name}|{key}"] for key in ("exp_avg", "exp_avg_sq", "step")}
+    progress: dict[str, Any] = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
+    return progress
+
+
+@torch.no_grad()
+def evaluate_pairs(loss: PromptLoss, tokenizer: BlockTokenizer, pairs: Sequence[Pair], batch: int, autocast: Any) -> dict[str, float]:
+    """Mean nats per prompt with outputs, without, and under another prompt's outputs; bits above none and above another's."""
+
+    def nats(outputs: Sequence[Sequence[str]]) -> torch.Tensor:
+        parts = []
+        for start in range(0, len(pairs), batch):
+            prompts = [
+                tokenizer.prompt(pair.prompt or "", loss.layout.max_prompt_tokens) for pair in pairs[start : start + batch]
+            ]
+            with autocast():
+                parts.append(loss([tokenizer.blocks(lines) for lines in outputs[start : start + batch]], prompts))
+        return torch.cat(parts)
+
+    own = nats([pair.outputs for pair in pairs])
+    none = nats([[] for _ in pairs])
+    swapped = nats([pairs[index - 1].outputs for index in range(len(pairs))])
+    return {
+        "nats": own.mean().item(),
+        "nats_no_outputs": none.mean().item(),
+        "nats_swapped": swapped.mean().item(),
+        "bits_above_no_outputs": (none - own).mean().item() / math.log(2),
+        "bits_above_swapped": (swapped - own).mean().item() / math.log(2),
+    }
+
+
+def train(options: argparse.Namespace) -> None:
+    """Run the training; options as on the command line."""
+    from accelerate import Accelerator
+    from tqdm import tqdm
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    accelerator = Accelerator(mixed_precision="bf16" if options.bf16 else "no", cpu=options.device == "cpu")
+    torch.manual_seed(options.seed)
+    model = AutoModelForCausalLM.from_pretrained(options.base, dtype=torch.float32, attn_implementation="sdpa")
+    if options.lora_rank:
+        from peft import LoraConfig, get_peft_model
+
+        model = get_peft_model(
+            model,
+            LoraConfig(r=options.lora_rank, lora_alpha=2 * options.lora_rank, target_modules="all-linear", task_type="CAUSAL_LM"),
+        )
+    source = AutoTokenizer.from_pretrained(options.base)
+    output: Path = options.output
+    output.mkdir(parents=True, exist_ok=True)
+    tokenizer_file = output / "tokenizer.json"
+    source.backend_tokenizer.save(str(tokenizer_file))
+    layout = BlockFormat(max_output_tokens=options.max_output_tokens, start_id=source.bos_token_id, end_id=source.eos_token_id)
+    tokenizer = BlockTokenizer(tokenizer_file, layout)
+    (output / "block_format.json").write_text(json.dumps(layout.to_dict()), encoding="utf-8")
+
+    pairs = load_pairs(options.pairs)
+    shuffled = random.Random(options.seed).sample(pairs, len(pairs))
+    held_out = [pair for pair in shuffled if pair.prompt is not None][:HELD_OUT]
+    held_texts = {pair.prompt for pair in held_out}
+    training = [pair for pair in shuffled if pair.prompt not in held_texts]
+    accelerator.print(f"{len(training)} training pairs, {len(held_out)} held out")
+
+    loss: Any = PromptLoss(model, layout)
+    parameters = {name: value for name, value in loss.named_parameters() if value.requires_grad}
+    optimizer = torch.optim.AdamW(parameters.values(), lr=options.lr, betas=(0.9, 0.98), weight_decay=0.01)
+    progress = load_state(output / "last", parameters, optimizer) or {"step": 0, "seconds": 0.0}
+    loss, optimizer = accelerator.prepare(loss, optimizer)
+    stream = examples(training, options.seed, accelerator.process_index, accelerator.num_processes)
+    for _ in range(progress["step"] * options.batch):
+        next(stream)
+    log = (output / "log.jsonl").open("a", encoding="utf-8")
+    began, saved_at = time.monotonic() - progress["seconds"], time.monotonic()
+    bar = tqdm(total=options.steps or None, initial=progress["step"], unit="step", disable=not accelerator.is_main_process)
+
+    def finished() -> float:
+        by_time = (time.monotonic() - began) / (60 * options.minutes) if options.minutes else 0.0
+        by_step = progress["step"] / options.steps if options.steps else 0.0
+        return max(by_time, by_step)
+
+    def log_row(row: dict[str, Any]) -> None:
+        if accelerator.is_main_process:
+            log.write(json.dumps(row) + "\n")
+            log.flush()
+
+    def evaluate_now() -> None:
+        bare = accelerator.unwrap_model(loss)
+        bare.eval()
+        row = {"step": progress["step"], **evaluate_pairs(bare, tokenizer, held_out, options.batch, accelerator.autocast)}
+        bare.train()
+        log_row(row)
+        accelerator.print(json.dumps(row))
+
+    loss.train()
+    while (done := finished()) < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(done, options.warmup, options.lr)
+        chosen = [next(stream) for _ in range(options.batch)]
+        prompts = [tokenizer.prompt(prompt, layout.max_prompt_tokens) for _, prompt, _ in chosen]
+        tokens = sum(len(prompt) - 1 for prompt in prompts)
+        total = 0.0
+        for start in range(0, len(chosen), options.micro_batch):
+            part = slice(start, start + options.micro_batch)
+            blocks = [tokenizer.blocks(outputs) for outputs, _, _ in chosen[part]]
+            with accelerator.autocast():
+                nats = loss(blocks, prompts[part]).sum() / tokens
+            accelerator.backward(nats)
+            total += nats.item()
+        accelerator.clip_grad_norm_(list(parameters.values()), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        progress["step"] += 1
+        progress["seconds"] = time.monotonic() - began
+        log_row({"step": progress["step"], "loss": total, "epoch": chosen[-1][2], "seconds": progress["seconds"]})
+        bar.update()
+        bar.set_postfix(loss=f"{total:.3f}", epoch=f"{chosen[-1][2]:.2f}")
+        if progress["step"] % options.eval_every == 0:
+            evaluate_now()
+        if accelerator.is_main_process and time.monotonic() - saved_at > STATE_EVERY_SECONDS:
+            save_state(output / "last", parameters, optimizer, progress)
+            saved_at = time.monotonic()
+    evaluate_now()
+    if accelerator.is_main_process:
+        save_state(output / "last", parameters, optimizer, progress)
+        final = accelerator.unwrap_model(loss).model
+        if options.lora_rank:
+            final = final.merge_and_unload()
+        final.save_pretrained(output / "final")
+        print(f"trained weights: {output / 'final'}; next: python -m lm_eval_inversion.training.pack --run {output}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m lm_eval_inversion.training.train", description=__doc__.split("\n")[0])
+    parser.add_argument("--base", required=True, help="folder or hub name of the decoder-only LM to start from")
+    parser.add_argument("--pairs", required=True, type=Path, nargs="+", help="JSONL files of training.collect")
+    parser.add_argument("--output", required=True, type=Path, help="run folder; resumes when it holds a run")
+    parser.add_argument("--minutes", type=float, default=60.0, help="wall-clock budget; 0 for none")
+    parser.add_argument("--steps", type=int, default=0, help="step budget; 0 for none")
+    parser.add_argument("--batch", type=int, default=16, help="examples per step and process")
+    parser.add_argument("--micro-batch", type=int, default=16, help="examples per forward pass")
+    parser.add_argument("--lr", type=float, default=2e-4)
+    parser.add_argument("--warmup", type=float, default=0.04, help="fraction of the run")
+    parser.add_argument("--lora-rank", type=int, default=0, help="0 trains all weights")
+    parser.add_argument("--max-output-tokens", type=int, default=32)
+    parser.add_argument("--eval-every", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", choices=("auto", "cpu"), default="auto")
+    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
+    options = parser.parse_args(arguments)
+    if not options.minutes and not options.steps:
+        parser.error("give --minutes or --steps: without a budget the training would never end")
+    train(options)
+
+
+if __name__ == "__main__":
+    main()
