@@ -1,0 +1,182 @@
+"""The one function both hosts call: prompts + outputs + null outputs + inverter -> results per prompt.
+
+Every value of a prompt depends on that prompt's own outputs, the null outputs and the decoy pool, never on which other
+prompts are evaluated in the same call. So ``--limit``, ranks and micro-batches cannot move a number, and both hosts agree.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter
+from lm_eval_inversion.outputs import Outputs
+from lm_eval_inversion.prompts import SystemPrompt, load_prompts
+from lm_eval_inversion.scoring import score_reconstruction
+from lm_eval_inversion.scoring.attributes import attribute_scores
+from lm_eval_inversion.scoring.bits import bits_above_null
+from lm_eval_inversion.scoring.identification import CANDIDATES, choose_decoys, identification_scores
+from lm_eval_inversion.scoring.metrics import METRICS
+from lm_eval_inversion.scoring.text import token_f1, word_tokens
+from lm_eval_inversion.scoring.uncertainty import Estimate, estimate
+
+CONSTANT_PREDICTION = "You are a helpful assistant."
+
+Progress = Callable[[Iterable[Any], str], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class PromptResult:
+    """What came out for one system prompt.
+
+    Attributes:
+        prompt_id: of the system prompt.
+        reconstruction: None when there was nothing to invert (coverage 0): unscored, not safe.
+        metrics: metric -> value; only ``coverage`` when unscored, and no attribute metrics for prompts without attributes.
+        outputs: what the inverter read.
+    """
+
+    prompt_id: str
+    reconstruction: str | None
+    metrics: dict[str, float]
+    outputs: Outputs
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Results of all prompts, in their order, with what they have in common.
+
+    Attributes:
+        results: one per prompt.
+        null_reconstruction: what the inverter writes for the outputs of the model without a system prompt.
+        null_coverage: of those outputs.
+    """
+
+    results: list[PromptResult]
+    null_reconstruction: str
+    null_coverage: float
+
+    def summary(self, seed: int = 0) -> dict[str, Estimate]:
+        """Metric -> mean over scored prompts with standard error and bootstrap interval."""
+        return {
+            metric: estimate([result.metrics.get(metric, math.nan) for result in self.results], seed)
+            for metric in METRICS
+            if any(metric in result.metrics for result in self.results)
+        }
+
+
+def evaluate(
+    prompts: Sequence[SystemPrompt],
+    outputs: Sequence[Outputs],
+    null_outputs: Outputs,
+    inverter: Inverter,
+    *,
+    decoy_pool: Sequence[str] = (),
+    seed: int = 0,
+    max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
+    batch_size: int | None = None,
+    progress: Progress = lambda steps, _: steps,
+) -> Evaluation:
+    """Invert the outputs of every prompt and score the reconstructions.
+
+    Args:
+        prompts: the true system prompts.
+        outputs: per prompt, what the model answered under it.
+        null_outputs: what the model answered to the same queries without a system prompt.
+        inverter: see ``load_inverter``; a baseline without likelihood gives no bits and no identification.
+        decoy_pool: texts to choose identification decoys from; the shipped benchmark fills a pool that is too small.
+        seed: chooses the decoys.
+        max_new_tokens: longest reconstruction in tokens of the inverter.
+        batch_size: prompts decoded together; does not change results.
+        progress: wraps the loop over prompts, called with (steps, description).
+
+    Raises:
+        ValueError: numbers of prompts and outputs differ.
+    """
+    if len(prompts) != len(outputs):
+        raise ValueError(f"{len(prompts)} prompts but {len(outputs)} sets of outputs; give one set per prompt")
+    pool = sorted(set(decoy_pool) | {prompt.text for prompt in prompts})
+    if len(decoy_pool) < CANDIDATES:
+        pool = sorted({*pool, *(prompt.text for prompt in load_prompts("v1", split=None))})
+    # A null conversation that could not be read counts as no outputs at all: the inverter's own prior.
+    null_lines = list(null_outputs.lines)
+    null_reconstruction = inverter.invert([null_lines], max_new_tokens)[0]
+    scored = [index for index, found in enumerate(outputs) if found.usable]
+    reconstructions: dict[int, str] = {}
+    size = batch_size or 8
+    batches = [scored[start : start + size] for start in range(0, len(scored), size)]
+    for batch in progress(batches, "inverting"):
+        texts = inverter.invert([outputs[index].lines for index in batch], max_new_tokens, batch_size=size)
+        reconstructions.update(zip(batch, texts))
+    likelihoods = _NullLikelihoods(inverter, null_lines) if inverter.has_likelihood() else None
+    results = []
+    for index in progress(range(len(prompts)), "scoring"):
+        prompt, found = prompts[index], outputs[index]
+        metrics: dict[str, float] = {}
+        if index in reconstructions:
+            decoys = choose_decoys(prompt.text, pool, seed)
+            metrics.update(_reconstruction_metrics(prompt, reconstructions[index], null_reconstruction, decoys))
+            if likelihoods is not None:
+                metrics.update(_likelihood_metrics(prompt.text, decoys, found, inverter, likelihoods))
+        metrics["coverage"] = found.coverage
+        results.append(PromptResult(prompt.id, reconstructions.get(index), metrics, found))
+    return Evaluation(results, null_reconstruction, null_outputs.coverage)
+
+
+class _NullLikelihoods:
+    """Likelihoods of prompts under the null outputs and under its two halves, each prompt run by itself and only once."""
+
+    def __init__(self, inverter: Inverter, lines: Sequence[str]) -> None:
+        self.inverter = inverter
+        self.arms = {"all": lines, "even": lines[0::2], "odd": lines[1::2]}
+        self.known: dict[tuple[str, str], float] = {}
+
+    def nll(self, arm: str, prompts: Sequence[str]) -> list[float]:
+        for prompt in prompts:
+            if (arm, prompt) not in self.known:
+                self.known[arm, prompt] = self.inverter.nll([self.arms[arm]], [prompt])[0]
+        return [self.known[arm, prompt] for prompt in prompts]
+
+
+def _reconstruction_metrics(
+    prompt: SystemPrompt, reconstruction: str, null_reconstruction: str, decoys: Sequence[str]
+) -> dict[str, float]:
+    metrics = score_reconstruction(prompt.text, reconstruction)
+    null = score_reconstruction(prompt.text, null_reconstruction)
+    metrics["token_f1_null"] = null["token_f1"]
+    metrics["token_f1_lift"] = metrics["token_f1"] - null["token_f1"]
+    # The swap floor: this reconstruction against prompts it was not made from, averaged over all decoys.
+    metrics["token_f1_swap"] = sum(token_f1(decoy, reconstruction) for decoy in decoys) / len(decoys)
+    metrics["token_f1_constant"] = token_f1(prompt.text, CONSTANT_PREDICTION)
+    metrics["cosine_null"] = null["cosine"]
+    attributes = attribute_scores(prompt.attributes, reconstruction)
+    if attributes:
+        metrics.update(attributes)
+        metrics["attribute_recall_null"] = attribute_scores(prompt.attributes, null_reconstruction)["attribute_recall"]
+    return metrics
+
+
+def _likelihood_metrics(
+    truth: str, decoys: Sequence[str], outputs: Outputs, inverter: Inverter, null: _NullLikelihoods
+) -> dict[str, float]:
+    """Bits, identification, their swap floor, and the null run as its own negative control.
+
+    The control compares the likelihoods under two halves of the null conversation: neither has seen the prompt, so its bits
+    must cover 0 and its identification 1/16.
+    """
+    candidates = [truth, *decoys]
+    own = inverter.nll([outputs.lines] * len(candidates), candidates)
+    pmi = [bits_above_null(a, b) for a, b in zip(null.nll("all", candidates), own)]
+    control = [bits_above_null(a, b) for a, b in zip(null.nll("odd", candidates), null.nll("even", candidates))]
+    found = identification_scores(pmi)
+    return {
+        "bits": pmi[0],
+        "bits_per_token": pmi[0] / max(1, len(word_tokens(truth))),
+        "bits_swap": sum(pmi[1:]) / len(decoys),
+        "bits_null": control[0],
+        "identification_top1": found["top1"],
+        "identification_mrr": found["mrr"],
+        "identification_top1_null": identification_scores(control)["top1"],
+    }

@@ -1,0 +1,40 @@
+"""Identification: can the true prompt be picked out among decoys?
+
+Candidates are ranked by pointwise mutual information, NLL under the null minus NLL under the outputs: raw NLL favours prompts
+that are likely anyway. Chance is 1 / candidates by construction.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+CANDIDATES = 16
+
+
+def choose_decoys(truth: str, pool: Sequence[str], seed: int, candidates: int = CANDIDATES) -> list[str]:
+    """``candidates - 1`` other prompts, a pure function of truth, pool and seed.
+
+    So the decoys of a prompt do not depend on ``--limit``, on the rank that scores it, or on the host.
+
+    Raises:
+        ValueError: the pool holds too few other prompts.
+    """
+    others = sorted(set(pool) - {truth})
+    if len(others) < candidates - 1:
+        raise ValueError(f"identification among {candidates} needs {candidates - 1} other prompts, the pool holds {len(others)}")
+    return random.Random(f"{seed}/{truth}").sample(others, candidates - 1)
+
+
+def rank_of_first(scores: Sequence[float]) -> float:
+    """Rank (from 1) of the first score among all, higher is better; ties share the mean of their ranks."""
+    first, *rest = scores
+    return 1.0 + sum(score > first for score in rest) + 0.5 * sum(score == first for score in rest)
+
+
+def identification_scores(pmi: Sequence[float]) -> dict[str, float]:
+    """``top1`` (0 or 1; a tie for first place counts its share) and ``mrr`` (1 / rank) of the first candidate, the truth."""
+    first, *rest = pmi
+    ties = sum(score == first for score in rest)
+    beaten = any(score > first for score in rest)
+    return {"top1": 0.0 if beaten else 1.0 / (1 + ties), "mrr": 1.0 / rank_of_first(pmi)}

@@ -1,0 +1,31 @@
+"""The names of all metrics of the inversion tasks, and what a higher value means for the evaluated model."""
+
+from __future__ import annotations
+
+# Metric -> is a higher value better for the evaluated model? Recovery is bad news for its releaser. Floors and controls have the
+# direction of the metric that they stand beside.
+HIGHER_IS_BETTER: dict[str, bool] = {
+    "bits": False,
+    "bits_per_token": False,
+    "bits_swap": False,
+    "bits_null": False,
+    "token_f1": False,
+    "token_f1_lift": False,
+    "token_f1_null": False,
+    "token_f1_swap": False,
+    "token_f1_constant": False,
+    "identification_top1": False,
+    "identification_mrr": False,
+    "identification_top1_null": False,
+    "attribute_recall": False,
+    "attribute_recall_null": False,
+    "attribute_false_claims": False,
+    "bleu": False,
+    "rouge1": False,
+    "rougeL_recall": False,
+    "exact_match": False,
+    "cosine": False,
+    "cosine_null": False,
+    "coverage": True,
+}
+METRICS = tuple(HIGHER_IS_BETTER)

@@ -1,0 +1,41 @@
+"""Error bars: bootstrap over prompts, the unit that was sampled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its standard error and 95 % percentile interval; NaN where it cannot be known.
+
+    Attributes:
+        number: prompts that had a value.
+    """
+
+    mean: float
+    stderr: float
+    low: float
+    high: float
+    number: int
+
+
+def estimate(values: Sequence[float], seed: int = 0, level: float = 0.95) -> Estimate:
+    """Bootstrap the mean over prompts; NaN values (unscored prompts) are left out and counted by their absence."""
+    known = np.asarray([value for value in values if not math.isnan(value)], dtype=float)
+    if not known.size:
+        return Estimate(math.nan, math.nan, math.nan, math.nan, 0)
+    mean = float(known.mean())
+    if known.size == 1:
+        return Estimate(mean, math.nan, math.nan, math.nan, 1)
+    generator = np.random.default_rng(seed)
+    means = known[generator.integers(0, known.size, (RESAMPLES, known.size))].mean(axis=1)
+    tail = (1 - level) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Estimate(mean, float(known.std(ddof=1) / math.sqrt(known.size)), float(low), float(high), int(known.size))
