@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter
+from lm_eval_inversion.inverter.baselines import CONSTANT_PREDICTION
 from lm_eval_inversion.outputs import Outputs
 from lm_eval_inversion.prompts import SystemPrompt, load_prompts
 from lm_eval_inversion.scoring import score_reconstruction
@@ -21,8 +22,6 @@ from lm_eval_inversion.scoring.identification import CANDIDATES, choose_decoys, 
 from lm_eval_inversion.scoring.metrics import METRICS
 from lm_eval_inversion.scoring.text import token_f1, word_tokens
 from lm_eval_inversion.scoring.uncertainty import Estimate, estimate
-
-CONSTANT_PREDICTION = "You are a helpful assistant."
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 

@@ -1,0 +1,1 @@
+"""Hosts: translate to and from lm-evaluation-harness and Inspect. No arithmetic here."""

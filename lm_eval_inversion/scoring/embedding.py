@@ -6,6 +6,7 @@ floor: with no system prompt at all, published systems score 0.7 to 0.85.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +29,11 @@ def _encoder() -> Any:
 def embed(text: str) -> Any:
     """The unit-length embedding (384,) of one text. Texts are run one by one, so a value never depends on its neighbours."""
     return _encoder().encode(text, normalize_embeddings=True, show_progress_bar=False)
+
+
+def embed_many(texts: Sequence[str]) -> Any:
+    """Unit-length embeddings (texts, 384) of many texts, run in batches; for data that is embedded once, not for scores."""
+    return _encoder().encode(list(texts), batch_size=64, normalize_embeddings=True, show_progress_bar=len(texts) > 1000)
 
 
 def cosine(first: str, second: str) -> float:

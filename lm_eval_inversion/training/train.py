@@ -69,6 +69,14 @@ def load_pairs(paths: Sequence[Path]) -> list[Pair]:
     return [pair for pair in pairs if pair.prompt not in bad]
 
 
+def held_out_pairs(pairs: Sequence[Pair], seed: int) -> tuple[list[Pair], list[Pair]]:
+    """Split into training pairs and ``HELD_OUT`` evaluation pairs that share no prompt; a pure function of its arguments."""
+    shuffled = random.Random(seed).sample(list(pairs), len(pairs))
+    held_out = [pair for pair in shuffled if pair.prompt is not None][:HELD_OUT]
+    held_texts = {pair.prompt for pair in held_out}
+    return [pair for pair in shuffled if pair.prompt not in held_texts], held_out
+
+
 def examples(pairs: Sequence[Pair], seed: int, rank: int, world: int) -> Iterator[tuple[list[str], str, float]]:
     """Endless (outputs, prompt, epoch) in an order that depends on ``seed`` only; each rank takes its share."""
     null_outputs = [line for pair in pairs if pair.prompt is None for line in pair.outputs]
@@ -190,16 +198,11 @@ def train(options: argparse.Namespace) -> None:
     output: Path = options.output
     output.mkdir(parents=True, exist_ok=True)
     tokenizer_file = output / "tokenizer.json"
-    source.backend_tokenizer.save(str(tokenizer_file))
+    tokenizer_file.write_text(source.backend_tokenizer.to_str(pretty=False), encoding="utf-8")
     layout = BlockFormat(max_output_tokens=options.max_output_tokens, start_id=source.bos_token_id, end_id=source.eos_token_id)
     tokenizer = BlockTokenizer(tokenizer_file, layout)
-    (output / "block_format.json").write_text(json.dumps(layout.to_dict()), encoding="utf-8")
 
-    pairs = load_pairs(options.pairs)
-    shuffled = random.Random(options.seed).sample(pairs, len(pairs))
-    held_out = [pair for pair in shuffled if pair.prompt is not None][:HELD_OUT]
-    held_texts = {pair.prompt for pair in held_out}
-    training = [pair for pair in shuffled if pair.prompt not in held_texts]
+    training, held_out = held_out_pairs(load_pairs(options.pairs), options.seed)
     accelerator.print(f"{len(training)} training pairs, {len(held_out)} held out")
 
     loss: Any = PromptLoss(model, layout)
@@ -267,6 +270,10 @@ def train(options: argparse.Namespace) -> None:
         if options.lora_rank:
             final = final.merge_and_unload()
         final.save_pretrained(output / "final")
+        settings = {
+            "base": Path(options.base).name, "seed": options.seed, "steps_done": progress["step"], "block_format": layout.to_dict(),
+        }  # fmt: skip
+        (output / "settings.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
         print(f"trained weights: {output / 'final'}; next: python -m lm_eval_inversion.training.pack --run {output}")
 
 

@@ -1,0 +1,1 @@
+"""Task files; lm_eval reads this folder through the entry point group ``lm_eval.tasks``."""

@@ -1,0 +1,86 @@
+"""Baselines: what is scored without any trained inverter. A trained one must beat all three."""
+
+from __future__ import annotations
+
+import json
+import lzma
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.resources import files
+
+import numpy as np
+
+from lm_eval_inversion.hashing import content_hash
+from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets
+
+CONSTANT_PREDICTION = "You are a helpful assistant."
+
+
+@lru_cache(maxsize=1)
+def training_prompts() -> tuple[str, ...]:
+    """The distinct system prompts that the shipped checkpoint was trained on."""
+    packed = files("lm_eval_inversion").joinpath("checkpoints", "training_prompts.jsonl.xz").read_bytes()
+    return tuple(json.loads(line) for line in lzma.decompress(packed).decode("utf-8").splitlines())
+
+
+class ConstantInverter(Inverter):
+    """Writes the same prompt whatever it reads: the floor of text metrics."""
+
+    name = "constant"
+    hash = content_hash(CONSTANT_PREDICTION)
+
+    def invert(
+        self, outputs: OutputSets, max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS, batch_size: int | None = None
+    ) -> list[str]:
+        """See ``Inverter.invert``."""
+        return [CONSTANT_PREDICTION for _ in outputs]
+
+
+class CentralOutputInverter(Inverter):
+    """Returns the output that is most like all others (largest mean cosine of sentence embeddings; "" when there is none)."""
+
+    name = "central"
+    hash = content_hash("central/all-MiniLM-L6-v2")
+
+    def invert(
+        self, outputs: OutputSets, max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS, batch_size: int | None = None
+    ) -> list[str]:
+        """See ``Inverter.invert``."""
+        from lm_eval_inversion.scoring.embedding import embed
+
+        found = []
+        for lines in outputs:
+            ordered = sorted(lines)  # equal means must not let the order of the outputs decide
+            vectors = np.stack([embed(line) for line in ordered]) if ordered else np.zeros((0, 1))
+            # The rounded mean: rounding errors must not decide either.
+            found.append(ordered[int((vectors @ vectors.sum(0)).round(4).argmax())] if ordered else "")
+        return found
+
+
+class NearestPromptInverter(Inverter):
+    """Returns the training prompt whose sentence embedding is nearest to the mean embedding of the outputs."""
+
+    name = "nearest"
+
+    def __init__(self) -> None:
+        from lm_eval_inversion.scoring.embedding import embed_many
+
+        self.prompts = sorted(training_prompts())
+        self.hash = content_hash(["nearest/all-MiniLM-L6-v2", self.prompts])
+        self.vectors = embed_many(self.prompts)
+
+    def invert(
+        self, outputs: OutputSets, max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS, batch_size: int | None = None
+    ) -> list[str]:
+        """See ``Inverter.invert``."""
+        from lm_eval_inversion.scoring.embedding import embed
+
+        means = [np.mean([embed(line) for line in sorted(lines)], 0) if lines else self.vectors.mean(0) for lines in outputs]
+        return [self.prompts[int((self.vectors @ mean).argmax())] for mean in means]
+
+
+BASELINES: dict[str, Callable[[], Inverter]] = {
+    "nearest": NearestPromptInverter,
+    "central": CentralOutputInverter,
+    "constant": ConstantInverter,
+}

@@ -1,0 +1,147 @@
+"""From the name of an inverter to the inverter.
+
+``default`` is the checkpoint that ships with the package. Other names: a checkpoint folder, ``hub:org/name@revision``,
+``t5:<folder>`` (the paper's architecture), and the baselines ``nearest``, ``central``, ``constant``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lm_eval_inversion.inverter.base import Inverter
+from lm_eval_inversion.inverter.baselines import BASELINES
+from lm_eval_inversion.inverter.checkpoint import DESCRIPTION_FILE, verify_checkpoint
+
+if TYPE_CHECKING:
+    import torch
+
+DEFAULT = "default"
+# SHA-256 of inverter.json of the shipped checkpoint; training.pack prints it. Every other file's hash stands in that file.
+DEFAULT_SHA256 = ""
+_HUB_NAME = re.compile(r"^hub:(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[\w.-]+)$")
+
+
+def shipped_checkpoint() -> Path:
+    """The folder of the checkpoint that ships with the package."""
+    return Path(str(files("lm_eval_inversion").joinpath("checkpoints")))
+
+
+def check_inverter(name: str) -> None:
+    """Fail now, and not after hours of generation, when ``load_inverter(name)`` would fail.
+
+    Raises:
+        ValueError: see ``load_inverter``; checkpoint folders are verified, hub names are fetched.
+    """
+    if name in BASELINES:
+        return
+    if name.startswith("t5:"):
+        _t5_folder(name)
+        return
+    folder, expected = _checkpoint_folder(name)
+    verify_checkpoint(folder, expected)
+
+
+def load_inverter(name: str | os.PathLike[str] = DEFAULT, device: str = "auto", dtype: str = "auto") -> Inverter:
+    """Load an inverter.
+
+    Args:
+        name: "default", a checkpoint folder, "hub:org/name@revision", "t5:<folder>", or a baseline ("nearest", "central",
+            "constant").
+        device: "auto" (this process's GPU if there is one, else the CPU) or a torch device.
+        dtype: "auto" (float32 on CPU, bfloat16 on GPU), "float32", "bfloat16" or "float16".
+
+    Raises:
+        ValueError: the name, device or dtype is unknown, or the hub cannot be reached.
+        CheckpointError: a checkpoint is incomplete or damaged (a ``ValueError`` too).
+    """
+    name = os.fspath(name)
+    if name in BASELINES:
+        return BASELINES[name]()
+    if name.startswith("t5:"):
+        from lm_eval_inversion.inverter.sparse_t5 import SparseT5Inverter
+
+        chosen = choose_device(device)
+        return SparseT5Inverter.from_folder(_t5_folder(name), name=name, device=chosen, dtype=choose_dtype(dtype, chosen))
+    folder, expected = _checkpoint_folder(name)
+    from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
+
+    chosen = choose_device(device)
+    return SparsePrefixInverter.from_folder(
+        folder, name=name, device=chosen, dtype=choose_dtype(dtype, chosen), expected_sha256=expected
+    )
+
+
+def choose_device(device: str) -> str:
+    """A torch device name; "auto" is this rank's GPU where there is one.
+
+    Raises:
+        ValueError: torch does not know the device, or it is not there.
+    """
+    import torch
+
+    if device == "auto":
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        message = str(error).splitlines()[0]
+        raise ValueError(f"inverter_device={device!r} cannot be used ({message}); give auto, cpu, or cuda:N") from error
+    return device
+
+
+def choose_dtype(dtype: str, device: str) -> torch.dtype:
+    """A torch floating-point type by name.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    import torch
+
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype == "auto":
+        return torch.float32 if device == "cpu" else torch.bfloat16
+    if dtype not in known:
+        raise ValueError(f"dtype {dtype!r} is unknown; known: auto, {', '.join(known)}")
+    return known[dtype]
+
+
+def _checkpoint_folder(name: str) -> tuple[Path, str | None]:
+    """Folder of a named checkpoint, and the SHA-256 of its description where that is pinned."""
+    if name == DEFAULT:
+        return shipped_checkpoint(), DEFAULT_SHA256
+    if name.startswith("hub:"):
+        return _from_hub(name), None
+    folder = Path(name).expanduser()
+    if not (folder / DESCRIPTION_FILE).is_file():
+        found = "a folder without inverter.json" if folder.is_dir() else "no folder"
+        raise ValueError(
+            f"inverter={name!r} is unknown ({found}); give {DEFAULT}, a checkpoint folder, hub:org/name@revision, t5:<folder>, "
+            f"or a baseline: {', '.join(BASELINES)}"
+        )
+    return folder, None
+
+
+def _t5_folder(name: str) -> Path:
+    folder = Path(name.removeprefix("t5:")).expanduser()
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"inverter={name!r}: {folder} holds no config.json; give the folder of a T5ForConditionalGeneration")
+    return folder
+
+
+def _from_hub(name: str) -> Path:
+    match = _HUB_NAME.match(name)
+    if not match:
+        raise ValueError(f"inverter={name!r}: a hub name needs a pinned revision, as in hub:org/name@revision")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(match["repository"], revision=match["revision"], allow_patterns=["*.json", "*.safetensors"]))
+    except Exception as error:  # the hub client raises many kinds, and none of them names the mend
+        raise ValueError(
+            f"inverter={name!r} could not be fetched from the hub ({type(error).__name__}); go online once (and unset HF_HUB_OFFLINE) to "
+            f"fill the cache, or use inverter={DEFAULT}, which ships with the package, or a local folder"
+        ) from error

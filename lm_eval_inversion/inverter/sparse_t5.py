@@ -1,0 +1,119 @@
+"""The paper's architecture: a T5 that encodes every output by itself and decodes over all of them.
+
+Zhang, Morris, Shmatikov 2024, section 4 ("sparse encoder"): self-attention inside one output only, the hidden states are laid
+end to end, and the decoder's cross-attention, which knows no positions, reads them all. Memory is linear in the number of outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lm_eval_inversion.hashing import SHORT_HASH_DIGITS, content_hash, file_sha256
+from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets
+from lm_eval_inversion.outputs import MAX_OUTPUTS
+
+DEFAULT_BATCH_SIZE = 8
+MAX_OUTPUT_TOKENS = 64  # the paper's outputs are sampled to 64 tokens
+ENCODER_ROWS = 256  # outputs encoded at once; bounds memory
+
+
+class SparseT5Inverter(Inverter):
+    """A ``T5ForConditionalGeneration`` read as the paper reads it.
+
+    Args:
+        model: the T5.
+        tokenizer: its tokenizer.
+        padded_tokens: None masks padding, so that the result does not depend on it. A number pads every output to that many
+            tokens and lets the model attend to the padding, as the released output2prompt checkpoints were trained.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, *, name: str, hash: str, padded_tokens: int | None = None) -> None:
+        self.model, self.tokenizer, self.name, self.hash, self.padded_tokens = model, tokenizer, name, hash, padded_tokens
+
+    @classmethod
+    def from_folder(
+        cls, folder: Path, *, name: str, device: str, dtype: torch.dtype, padded_tokens: int | None = None
+    ) -> SparseT5Inverter:
+        """Load any T5 folder (config, safetensors weights, tokenizer); nothing is fetched.
+
+        Raises:
+            OSError: transformers cannot read the folder.
+        """
+        from transformers import AutoTokenizer, T5ForConditionalGeneration
+
+        model = T5ForConditionalGeneration.from_pretrained(str(folder), dtype=dtype, local_files_only=True, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        files = sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".json"})
+        digest = content_hash([[path.name, file_sha256(path)] for path in files])[:SHORT_HASH_DIGITS]
+        return cls(model.to(device).eval(), tokenizer, name=name, hash=digest, padded_tokens=padded_tokens)
+
+    def _encode(self, outputs: OutputSets) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hidden states (prompts, width, model width) of all outputs laid end to end, and their mask (prompts, width)."""
+        device = self.model.device
+        flat: list[str] = []
+        owners: list[int] = []
+        for index, lines in enumerate(outputs):
+            # No output at all reads as one empty output: the decoder needs something to attend to.
+            texts = sorted(line.strip() for line in lines if line.strip())[:MAX_OUTPUTS] or [""]
+            flat += texts
+            owners += [index] * len(texts)
+        states: list[list[torch.Tensor]] = [[] for _ in outputs]
+        for start in range(0, len(flat), ENCODER_ROWS):
+            batch = self.tokenizer(
+                flat[start : start + ENCODER_ROWS],
+                truncation=True,
+                max_length=self.padded_tokens or MAX_OUTPUT_TOKENS,
+                padding="max_length" if self.padded_tokens else "longest",
+                return_tensors="pt",
+            ).to(device)
+            mask = torch.ones_like(batch["attention_mask"]) if self.padded_tokens else batch["attention_mask"]
+            hidden = self.model.get_encoder()(input_ids=batch["input_ids"], attention_mask=mask).last_hidden_state
+            for row, (vectors, kept) in enumerate(zip(hidden, mask.bool())):
+                states[owners[start + row]].append(vectors[kept])
+        joined = [torch.cat(parts) for parts in states]
+        lengths = torch.tensor([len(part) for part in joined], device=device)
+        hidden = torch.nn.utils.rnn.pad_sequence(joined, batch_first=True)
+        return hidden, (torch.arange(hidden.shape[1], device=device)[None] < lengths[:, None]).long()
+
+    @torch.inference_mode()
+    def invert(
+        self, outputs: OutputSets, max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS, batch_size: int | None = None
+    ) -> list[str]:
+        """See ``Inverter.invert``; greedy, as in the paper."""
+        from transformers.modeling_outputs import BaseModelOutput
+
+        texts: list[str] = []
+        size = batch_size or DEFAULT_BATCH_SIZE
+        for start in range(0, len(outputs), size):
+            hidden, mask = self._encode(outputs[start : start + size])
+            ids = self.model.generate(
+                encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
+                attention_mask=mask,
+                do_sample=False,
+                num_beams=1,
+                max_new_tokens=max_new_tokens,
+            )
+            texts += [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        return texts
+
+    @torch.inference_mode()
+    def nll(self, outputs: OutputSets, prompts: Sequence[str]) -> list[float]:
+        """See ``Inverter.nll``."""
+        from transformers.modeling_outputs import BaseModelOutput
+
+        if len(outputs) != len(prompts):
+            raise ValueError(f"{len(outputs)} sets of outputs and {len(prompts)} prompts; give one set of outputs per prompt")
+        result = []
+        for lines, prompt in zip(outputs, prompts):
+            hidden, mask = self._encode([lines])
+            labels = self.tokenizer(prompt, return_tensors="pt")["input_ids"].to(self.model.device)
+            logits = self.model(
+                encoder_outputs=BaseModelOutput(last_hidden_state=hidden), attention_mask=mask, labels=labels
+            ).logits
+            losses = torch.nn.functional.cross_entropy(logits[0].float(), labels[0], reduction="sum")
+            result.append(float(losses))
+        return result
