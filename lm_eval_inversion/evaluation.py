@@ -7,8 +7,10 @@ prompts are evaluated in the same call. So ``--limit``, ranks and micro-batches 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter
@@ -72,7 +74,7 @@ def evaluate(
     null_outputs: Outputs,
     inverter: Inverter,
     *,
-    decoy_pool: Sequence[str] = (),
+    decoys: Sequence[Sequence[str]] | None = None,
     seed: int = 0,
     max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
     batch_size: int | None = None,
@@ -85,23 +87,21 @@ def evaluate(
         outputs: per prompt, what the model answered under it.
         null_outputs: what the model answered to the same queries without a system prompt.
         inverter: see ``load_inverter``; a baseline without likelihood gives no bits and no identification.
-        decoy_pool: texts to choose identification decoys from; the shipped benchmark fills a pool that is too small.
-        seed: chooses the decoys.
+        decoys: per prompt, the other candidates of identification; None chooses them among ``prompts`` (see ``decoys_for``).
+        seed: chooses the decoys, and the sign of the null control.
         max_new_tokens: longest reconstruction in tokens of the inverter.
         batch_size: prompts decoded together; does not change results.
         progress: wraps the loop over prompts, called with (steps, description).
 
     Raises:
-        ValueError: numbers of prompts and outputs differ.
+        ValueError: numbers of prompts, outputs and decoys differ.
     """
-    if len(prompts) != len(outputs):
-        raise ValueError(f"{len(prompts)} prompts but {len(outputs)} sets of outputs; give one set per prompt")
-    pool = sorted(set(decoy_pool) | {prompt.text for prompt in prompts})
-    if len(decoy_pool) < CANDIDATES:
-        pool = sorted({*pool, *(prompt.text for prompt in load_prompts("v1", split=None))})
-    # A null conversation that could not be read counts as no outputs at all: the inverter's own prior.
-    null_lines = list(null_outputs.lines)
-    null_reconstruction = inverter.invert([null_lines], max_new_tokens)[0]
+    if decoys is None:
+        decoys = decoys_for([prompt.text for prompt in prompts], seed)
+    if not len(prompts) == len(outputs) == len(decoys):
+        raise ValueError(f"{len(prompts)} prompts, {len(outputs)} sets of outputs, {len(decoys)} of decoys; give one of each per prompt")
+    null = _null_condition(inverter, null_outputs.lines)
+    null_reconstruction = null.reconstruction(max_new_tokens)
     scored = [index for index, found in enumerate(outputs) if found.usable]
     reconstructions: dict[int, str] = {}
     size = batch_size or 8
@@ -109,34 +109,56 @@ def evaluate(
     for batch in progress(batches, "inverting"):
         texts = inverter.invert([outputs[index].lines for index in batch], max_new_tokens, batch_size=size)
         reconstructions.update(zip(batch, texts))
-    likelihoods = _NullLikelihoods(inverter, null_lines) if inverter.has_likelihood() else None
     results = []
     for index in progress(range(len(prompts)), "scoring"):
         prompt, found = prompts[index], outputs[index]
         metrics: dict[str, float] = {}
         if index in reconstructions:
-            decoys = choose_decoys(prompt.text, pool, seed)
-            metrics.update(_reconstruction_metrics(prompt, reconstructions[index], null_reconstruction, decoys))
-            if likelihoods is not None:
-                metrics.update(_likelihood_metrics(prompt.text, decoys, found, inverter, likelihoods))
+            metrics.update(_reconstruction_metrics(prompt, reconstructions[index], null_reconstruction, decoys[index]))
+            if inverter.has_likelihood():
+                metrics.update(_likelihood_metrics(prompt.text, decoys[index], found, inverter, null, seed))
         metrics["coverage"] = found.coverage
         results.append(PromptResult(prompt.id, reconstructions.get(index), metrics, found))
     return Evaluation(results, null_reconstruction, null_outputs.coverage)
 
 
-class _NullLikelihoods:
-    """Likelihoods of prompts under the null outputs and under its two halves, each prompt run by itself and only once."""
+def decoys_for(texts: Sequence[str], seed: int = 0) -> list[list[str]]:
+    """Identification decoys of every text: other texts of the same set, filled up from the shipped benchmark when it is small."""
+    pool = set(texts)
+    if len(pool) < CANDIDATES:
+        pool |= {prompt.text for prompt in load_prompts("v1", split=None)}
+    ordered = sorted(pool)
+    return [choose_decoys(text, ordered, seed) for text in texts]
+
+
+class _NullCondition:
+    """What the inverter makes of the null outputs, each thing computed by itself and only once.
+
+    A null conversation that could not be read counts as no outputs at all: the inverter's own prior.
+    """
 
     def __init__(self, inverter: Inverter, lines: Sequence[str]) -> None:
         self.inverter = inverter
         self.arms = {"all": lines, "even": lines[0::2], "odd": lines[1::2]}
+        self.reconstructions: dict[int, str] = {}
         self.known: dict[tuple[str, str], float] = {}
+
+    def reconstruction(self, max_new_tokens: int) -> str:
+        if max_new_tokens not in self.reconstructions:
+            self.reconstructions[max_new_tokens] = self.inverter.invert([self.arms["all"]], max_new_tokens)[0]
+        return self.reconstructions[max_new_tokens]
 
     def nll(self, arm: str, prompts: Sequence[str]) -> list[float]:
         for prompt in prompts:
             if (arm, prompt) not in self.known:
                 self.known[arm, prompt] = self.inverter.nll([self.arms[arm]], [prompt])[0]
         return [self.known[arm, prompt] for prompt in prompts]
+
+
+@lru_cache(maxsize=4)
+def _null_condition(inverter: Inverter, lines: tuple[str, ...]) -> _NullCondition:
+    """Shared by the calls of one run: Inspect evaluates in small batches."""
+    return _NullCondition(inverter, lines)
 
 
 def _reconstruction_metrics(
@@ -158,17 +180,19 @@ def _reconstruction_metrics(
 
 
 def _likelihood_metrics(
-    truth: str, decoys: Sequence[str], outputs: Outputs, inverter: Inverter, null: _NullLikelihoods
+    truth: str, decoys: Sequence[str], outputs: Outputs, inverter: Inverter, null: _NullCondition, seed: int
 ) -> dict[str, float]:
     """Bits, identification, their swap floor, and the null run as its own negative control.
 
-    The control compares the likelihoods under two halves of the null conversation: neither has seen the prompt, so its bits
-    must cover 0 and its identification 1/16.
+    The control plays one half of the null conversation against the other: neither has seen the prompt, so its bits must cover
+    0 and its identification 1/16. A coin per prompt says which half plays the outputs; without it, one half that happens to
+    read more like a prompt would bias all prompts alike.
     """
     candidates = [truth, *decoys]
     own = inverter.nll([outputs.lines] * len(candidates), candidates)
     pmi = [bits_above_null(a, b) for a, b in zip(null.nll("all", candidates), own)]
-    control = [bits_above_null(a, b) for a, b in zip(null.nll("odd", candidates), null.nll("even", candidates))]
+    played, against = ("even", "odd") if random.Random(f"control/{seed}/{truth}").random() < 0.5 else ("odd", "even")
+    control = [bits_above_null(a, b) for a, b in zip(null.nll(against, candidates), null.nll(played, candidates))]
     found = identification_scores(pmi)
     return {
         "bits": pmi[0],

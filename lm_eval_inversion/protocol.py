@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
 import lm_eval_inversion
+from lm_eval_inversion.evaluation import decoys_for
 from lm_eval_inversion.inverter.base import Inverter
 from lm_eval_inversion.inverter.registry import check_inverter, load_inverter
 from lm_eval_inversion.outputs import Outputs, parse_outputs
@@ -87,6 +89,12 @@ class Protocol:
     def inverter(self) -> Inverter:
         """The inverter, loaded on first use and shared by all tasks of the process."""
         return shared_inverter(self.inverter_name, self.inverter_device)
+
+    def decoys(self, prompts: Sequence[SystemPrompt]) -> list[list[str]]:
+        """Identification decoys of some of the task's prompts, chosen among all of them."""
+        texts = [prompt.text for prompt in self.prompts]
+        known = dict(zip(texts, decoys_for(texts, self.decoy_seed)))
+        return [known[prompt.text] for prompt in prompts]
 
     def parse(self, answers: list[str]) -> Outputs:
         """The outputs of one conversation per query."""

@@ -6,6 +6,7 @@ from lm_eval_inversion.queries.conversations import (
     conversation,
     detect_system_role,
     require_prompt_in_request,
+    require_room,
 )
 from lm_eval_inversion.queries.sets import Query, QuerySet, load_query_set, query_set_names
 
@@ -19,4 +20,5 @@ __all__ = [
     "load_query_set",
     "query_set_names",
     "require_prompt_in_request",
+    "require_room",
 ]

@@ -82,3 +82,19 @@ def require_prompt_in_request(system_prompt: str, request: Any) -> None:
         f"the chat template changed or dropped the system prompt {wanted[:60]!r}: the request that would be sent does not "
         "contain it; use a chat template that passes system messages on unchanged"
     )
+
+
+def require_room(prompt_id: str, request_tokens: int, answer_tokens: int, context_tokens: int, mend: str) -> None:
+    """Check that a request and its answer fit the model's context: hosts cut what is too long, at the system prompt's end.
+
+    Args:
+        mend: what to change, in the words of the host's options.
+
+    Raises:
+        ValueError: they do not fit.
+    """
+    if request_tokens + answer_tokens > context_tokens:
+        raise ValueError(
+            f"the request for system prompt {prompt_id!r} has {request_tokens} tokens; with {answer_tokens} tokens for the answer that is "
+            f"more than the model's context of {context_tokens}, and its beginning, the system prompt, would be cut off: {mend}"
+        )

@@ -19,7 +19,7 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval_inversion.evaluation import Evaluation, PromptResult, evaluate
 from lm_eval_inversion.hashing import content_hash
 from lm_eval_inversion.protocol import TASK_VERSION, TEMPERATURE, Protocol, make_protocol, normalise_sampling
-from lm_eval_inversion.queries import SystemRole, conversation, detect_system_role, require_prompt_in_request
+from lm_eval_inversion.queries import SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
 from lm_eval_inversion.scoring.metrics import HIGHER_IS_BETTER
 
 logger = logging.getLogger("lm_eval." + __name__)
@@ -173,14 +173,8 @@ class InversionTask(ConfigurableTask):
             # Chat APIs have no tokenizer here and refuse long requests themselves.
             if encode is None or not isinstance(max_length, int) or not isinstance(instance.args[0], str):
                 continue
-            length = len(encode(request))
-            if length + room > max_length:
-                raise ValueError(
-                    f"{self.protocol.task}: the request for system prompt {instance.doc['id']!r} has {length} tokens; with {room} tokens "
-                    f"for the answer that is more than the model's context of {max_length}, and its beginning, the system prompt, would be "
-                    f"cut off. Give --gen_kwargs max_gen_toks={max(1, max_length - length)} or less, --model_args max_length=…, "
-                    "or shorter prompts"
-                )
+            mend = "give a smaller --gen_kwargs max_gen_toks=…, a larger --model_args max_length=…, or shorter prompts"
+            require_room(instance.doc["id"], len(encode(request)), room, max_length, mend)
 
     def _is_null(self, instance: Instance) -> bool:
         return bool(instance.idx >= len(self.protocol.queries.queries))
@@ -209,7 +203,7 @@ class InversionTask(ConfigurableTask):
             [self.protocol.parse(answers[doc_id]) for doc_id in firsts],
             self.protocol.parse(null_answers),
             self.protocol.inverter,
-            decoy_pool=[prompt.text for prompt in self.protocol.prompts],
+            decoys=self.protocol.decoys(prompts),
             seed=self.protocol.decoy_seed,
             progress=_progress_bar,
         )

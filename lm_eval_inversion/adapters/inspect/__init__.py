@@ -1,0 +1,1 @@
+"""Inspect as host."""

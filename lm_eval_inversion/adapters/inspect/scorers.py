@@ -1,0 +1,102 @@
+"""The scorer: answers of one sample in, reconstruction and all metrics out, through ``lm_eval_inversion.evaluate``."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import lm_eval_inversion
+from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
+from inspect_ai.solver import TaskState
+
+from lm_eval_inversion.adapters.inspect.batching import MicroBatcher
+from lm_eval_inversion.adapters.inspect.store import Answers
+from lm_eval_inversion.evaluation import Evaluation, evaluate
+from lm_eval_inversion.inverter.registry import check_inverter
+from lm_eval_inversion.outputs import Outputs, parse_outputs
+from lm_eval_inversion.prompts import SystemPrompt
+from lm_eval_inversion.prompts.schema import prompt_from_row
+from lm_eval_inversion.protocol import shared_inverter
+from lm_eval_inversion.queries import load_query_set
+from lm_eval_inversion.scoring.metrics import METRICS
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    prompt: SystemPrompt
+    outputs: Outputs
+    null_outputs: Outputs
+    decoys: tuple[str, ...]
+
+
+@scorer(metrics={metric: [mean(), stderr()] for metric in METRICS})
+def inversion(inverter: str = "default", inverter_device: str = "auto", decoy_seed: int = 0) -> Scorer:
+    """Reconstruct the system prompt from the sample's answers and score the reconstruction.
+
+    Also scores a saved log again with another inverter::
+
+        inspect score LOG --model none/none --scorer lm_eval_inversion/inversion -S inverter=FOLDER --action overwrite
+
+    Args:
+        inverter: see ``lm_eval_inversion.load_inverter``.
+        inverter_device: "auto" or a torch device.
+        decoy_seed: chooses the sign of the null control; the decoys themselves stand in the log.
+
+    Raises:
+        ValueError: the inverter is unknown or damaged; at once, before anything is generated.
+    """
+    check_inverter(inverter)
+
+    def run(work: Sequence[_Work]) -> Sequence[Evaluation]:
+        # Inverted together where they share a null conversation, which all samples of a run do.
+        results: list[Evaluation | None] = [None] * len(work)
+        for null_outputs in dict.fromkeys(item.null_outputs for item in work):
+            chosen = [index for index, item in enumerate(work) if item.null_outputs == null_outputs]
+            evaluation = evaluate(
+                [work[index].prompt for index in chosen],
+                [work[index].outputs for index in chosen],
+                null_outputs,
+                shared_inverter(inverter, inverter_device),
+                decoys=[work[index].decoys for index in chosen],
+                seed=decoy_seed,
+            )
+            for index, result in zip(chosen, evaluation.results):
+                results[index] = dataclasses.replace(evaluation, results=[result])
+        return [result for result in results if result is not None]
+
+    batcher: MicroBatcher[_Work, Evaluation] = MicroBatcher(run)
+
+    async def score(state: TaskState, target: Target) -> Score:
+        found = state.store_as(Answers)
+        metadata = state.metadata
+        queries = load_query_set(metadata["query_set"]).first(len(metadata["queries"]))
+        outputs = parse_outputs([answer or "" for answer in found.answers], queries)
+        null_outputs = parse_outputs(found.null_answers, queries)
+        prompt = prompt_from_row(metadata["prompt"], default_id=str(state.sample_id))
+        evaluation = await batcher.submit(_Work(prompt, outputs, null_outputs, tuple(metadata["decoys"])))
+        result = evaluation.results[0]
+        counts = dataclasses.asdict(result.outputs.counts)
+        # Inspect wants every key in every score and leaves NaN out of means: an unscored prompt has its coverage and nothing else.
+        return Score(
+            value={metric: result.metrics.get(metric, math.nan) for metric in METRICS},
+            answer=result.reconstruction,
+            reason="no_response" if result.reconstruction is None else None,
+            explanation=(
+                f"true system prompt:\n{prompt.text}\n\nreconstruction:\n{result.reconstruction or '(no usable output: unscored, not safe)'}\n\n"
+                f"reconstruction without any system prompt (null):\n{evaluation.null_reconstruction}"
+            ),
+            metadata={
+                "inverter": inverter,
+                "inverter_hash": shared_inverter(inverter, inverter_device).hash,
+                "package_version": lm_eval_inversion.__version__,
+                "system_role": found.system_role,
+                "stop_reasons": found.stop_reasons,
+                "outputs": counts,
+                "null_reconstruction": evaluation.null_reconstruction,
+                "null_coverage": evaluation.null_coverage,
+            },
+        )
+
+    return score

@@ -1,0 +1,121 @@
+"""The solver: every query in a conversation of its own, under the sample's system prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, Model, ModelOutput, get_model
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+from inspect_ai.util import collect, span
+
+from lm_eval_inversion.adapters.inspect.store import Answers
+from lm_eval_inversion.queries import SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
+from lm_eval_inversion.queries.conversations import Message
+
+
+@solver
+def ask_queries() -> Solver:
+    """Ask every query of the sample's metadata, concurrently; the first sample also runs the null conversation for all.
+
+    Raises:
+        ValueError: a system prompt would not reach the model, or a request is too long for it.
+    """
+    shared = _NullConversation()
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        model = get_model()
+        queries: list[str] = state.metadata["queries"]
+        found = state.store_as(Answers)
+        role, null_answers = await shared.get(model, queries)
+        found.system_role, found.null_answers = role, null_answers
+        requests = [conversation(state.metadata["prompt"]["text"], query, role) for query in queries]
+        _check_requests(model, state.metadata["prompt"], requests)
+        answers: list[str | None] = [None] * len(queries)
+        reasons: list[str | None] = [None] * len(queries)
+
+        async def ask(index: int) -> None:
+            output = await model.generate(_chat(requests[index]))
+            answers[index], reasons[index] = output.completion, output.stop_reason
+            # What has arrived stays, should a limit or an error cancel the other queries.
+            found.answers, found.stop_reasons = list(answers), list(reasons)
+            state.output = output
+
+        async with span("queries"):
+            await collect(*(ask(index) for index in range(len(queries))))
+        state.messages = [*_chat(requests[0]), state.output.message] if isinstance(state.output, ModelOutput) else state.messages
+        return state
+
+    return solve
+
+
+class _NullConversation:
+    """Runs the queries without a system prompt once per model and hands every sample the same answers."""
+
+    def __init__(self) -> None:
+        self.lock: anyio.Lock | None = None
+        self.known: dict[tuple[int, tuple[str, ...]], tuple[SystemRole, list[str]]] = {}
+
+    async def get(self, model: Model, queries: Sequence[str]) -> tuple[SystemRole, list[str]]:
+        if self.lock is None:
+            self.lock = anyio.Lock()
+        key = (id(model), tuple(queries))
+        async with self.lock:
+            if key not in self.known:
+                role = _system_role(model)
+
+                async def ask(query: str) -> str:
+                    return (await model.generate(_chat(conversation(None, query)))).completion
+
+                async with span("null conversation"):
+                    self.known[key] = (role, await collect(*(ask(query) for query in queries)))
+        return self.known[key]
+
+
+def _chat(messages: Sequence[Message]) -> list[ChatMessage]:
+    kinds: dict[str, type[ChatMessageSystem] | type[ChatMessageUser]] = {"system": ChatMessageSystem, "user": ChatMessageUser}
+    return [kinds[message["role"]](content=message["content"]) for message in messages]
+
+
+def _renderer(model: Model) -> Any:
+    """Messages -> request text, for back ends whose template runs in this process; else None."""
+    render = getattr(model.api, "hf_chat", None)
+    return None if render is None else lambda messages: render(_chat(messages), [])
+
+
+def _system_role(model: Model) -> SystemRole:
+    """How a system prompt can reach this model. Remote back ends apply their template out of sight: they have a system role.
+
+    Raises:
+        ValueError: a local model has no usable chat template.
+    """
+    render = _renderer(model)
+    if render is None:
+        return "system"
+    api: Any = model.api
+    if getattr(api, "use_chat_template", None) is False or not (getattr(api, "chat_template", None) or api.tokenizer.chat_template):
+        raise ValueError(
+            f"{model}: the model has no chat template, so no system prompt can reach it; give a chat model, or a template with "
+            "-M chat_template=…"
+        )
+    return detect_system_role(render)
+
+
+def _check_requests(model: Model, prompt: dict[str, Any], requests: Sequence[Sequence[Message]]) -> None:
+    """Every request carries its system prompt and fits the model, as far as this process can see."""
+    render = _renderer(model)
+    if render is None:
+        return
+    api: Any = model.api
+    context = getattr(api.model.config, "max_position_embeddings", None)
+    # The task's own settings are active while a sample runs; a CLI flag has overridden them by then.
+    from inspect_ai.model._generate_config import active_generate_config
+
+    room = active_generate_config().max_tokens or model.config.max_tokens or 0
+    for messages in requests:
+        request = render(messages)
+        require_prompt_in_request(prompt["text"], request)
+        if context:
+            length = len(api.tokenizer(request, **api.tokenizer_call_args)["input_ids"])
+            require_room(prompt["id"], length, room, context, "give a smaller --max-tokens, or shorter prompts")

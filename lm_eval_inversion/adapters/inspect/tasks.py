@@ -1,0 +1,103 @@
+"""The inversion tasks as Inspect tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inspect_ai import Task, task
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.model import GenerateConfig
+
+from lm_eval_inversion.adapters.inspect.scorers import inversion
+from lm_eval_inversion.adapters.inspect.solvers import ask_queries
+from lm_eval_inversion.protocol import TASK_VERSION, TASKS, TEMPERATURE, make_protocol
+
+API_SEED = 1234  # sent to back ends that take a seed; for hf give --seed, which seeds the process
+
+
+@task
+def prompt_inversion(
+    prompts: str = "v1",
+    split: str = "test",
+    num_queries: int | None = None,
+    inverter: str = "default",
+    inverter_device: str = "auto",
+    decoy_seed: int = 0,
+) -> Task:
+    """System prompts inverted from lists: four introspective questions, 16 lines each (output2prompt, arXiv 2405.15012).
+
+    Args:
+        prompts: "v1", or a .txt, .jsonl or .csv file with system prompts of your own.
+        split: "test" or "dev" of a shipped set.
+        num_queries: ask only the first so many queries.
+        inverter: "default", a checkpoint folder, "hub:org/name@revision", "t5:<folder>", or a baseline.
+        inverter_device: "auto" or a torch device.
+        decoy_seed: chooses the decoys of identification.
+    """
+    return inversion_task("prompt_inversion", prompts, split, num_queries, inverter, inverter_device, decoy_seed)
+
+
+@task
+def prompt_inversion_paper(
+    prompts: str = "v1",
+    split: str = "test",
+    num_queries: int | None = None,
+    inverter: str = "default",
+    inverter_device: str = "auto",
+    decoy_seed: int = 0,
+) -> Task:
+    """As ``prompt_inversion``, with the questions in the exact wording of output2prompt. Same arguments."""
+    return inversion_task("prompt_inversion_paper", prompts, split, num_queries, inverter, inverter_device, decoy_seed)
+
+
+@task
+def prompt_inversion_ordinary(
+    prompts: str = "v1",
+    split: str = "test",
+    num_queries: int | None = None,
+    inverter: str = "default",
+    inverter_device: str = "auto",
+    decoy_seed: int = 0,
+) -> Task:
+    """System prompts inverted from the answers to 16 ordinary messages, none about the assistant. Same arguments."""
+    return inversion_task("prompt_inversion_ordinary", prompts, split, num_queries, inverter, inverter_device, decoy_seed)
+
+
+def inversion_task(
+    name: str, prompts: str, split: str, num_queries: int | None, inverter: str, inverter_device: str, decoy_seed: int
+) -> Task:
+    """One task of ``lm_eval_inversion.protocol.TASKS``; arguments and errors of ``make_protocol``."""
+    protocol = make_protocol(
+        name, prompts=prompts, split=split, num_queries=num_queries, inverter=inverter, inverter_device=inverter_device,
+        decoy_seed=decoy_seed,
+    )  # fmt: skip
+    protocol.check_inverter()
+    return Task(
+        dataset=MemoryDataset(_samples(protocol), name=f"{protocol.source}"),
+        solver=ask_queries(),
+        scorer=inversion(inverter=inverter, inverter_device=inverter_device, decoy_seed=decoy_seed),
+        # Defaults that CLI flags override. Greedy decoding on hf: -M do_sample=false (it refuses temperature 0).
+        config=GenerateConfig(temperature=TEMPERATURE, max_tokens=protocol.max_tokens, seed=API_SEED),
+        name=name,
+        version=str(TASK_VERSION),
+        metadata={"description": TASKS[name].description, **protocol.signature("inspect_ai", None, None)},
+    )
+
+
+def _samples(protocol: Any) -> list[Sample]:
+    queries = [query.text for query in protocol.queries.queries]
+    return [
+        Sample(
+            id=prompt.id,
+            input=f"{len(queries)} conversations under the system prompt {prompt.id}",
+            target=prompt.text,
+            metadata={
+                "category": prompt.category,
+                "prompt": prompt.to_dict(),
+                "query_set": protocol.queries.name,
+                "queries": queries,
+                "decoys": decoys,
+            },
+        )
+        for prompt, decoys in zip(protocol.prompts, protocol.decoys(protocol.prompts))
+    ]
