@@ -6,6 +6,7 @@ For published results use the package form, ``inspect eval lm_eval_inversion/pro
 from typing import Any
 
 from inspect_ai import Task, task
+
 from lm_eval_inversion.adapters.inspect import tasks
 
 

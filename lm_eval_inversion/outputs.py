@@ -18,16 +18,18 @@ REFUSAL_MAX_WORDS = 30  # a longer answer that starts by refusing says something
 
 _THINK_BLOCK = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
 _THINK_END = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
-_MARKER = re.compile(r"^[\s>#*_`]{0,12}(?:[\[(]?\d{1,3}[\])]?[*_`]{0,3}\s{0,2}(?:[.):\]]|-(?=\s)|[–—])|[-*+•·‣▪](?=\s))[*_`]{0,3}\s*")
+_MARKER = re.compile(r"^[\s>#*_`]{0,12}(?:[\[(]?\d{1,3}[\])]?[*_`]{0,3}\s{0,2}(?:[.):\]](?!\d)|-(?=\s)|[–—])|[-*+•·‣▪](?=\s))[*_`]{0,3}\s*")
 _INLINE_NUMBER = re.compile(r"(?:(?<=\s)|^)[*_]{0,2}(\d{1,3})[*_]{0,2}[.):](?=\s|[*_\"“]|[A-Za-z])")
 _REFUSAL = re.compile(
     r"^(?:i['’]?m (?:really |very |so )?sorry|sorry|i apologi[sz]e|unfortunately|i (?:really )?(?:can(?:no|['’])?t|can not|won['’]?t|"
-    r"am not able|am unable|must decline|do not feel comfortable)|i['’]m (?:not able|unable)|as an ai(?: language)? model,? i (?:can|do|am not))",
+    r"am not able|am unable|must decline|do not feel comfortable)|i['’]m (?:not able|unable)|"
+    r"as an ai(?: language)? model,? i (?:can|do|am not))",
     re.IGNORECASE,
 )
 _REFUSAL_VERB = re.compile(
     r"\b(?:can(?:no|['’])?t|can not|won['’]?t|unable|not able|decline|not allowed|not permitted|do not|don['’]t)\b", re.IGNORECASE
 )
+_EAGER = re.compile(r"\b(?:can(?:no|['’])?t|can not) wait\b", re.IGNORECASE)
 _TERMINAL = (".", "!", "?", "…", '"', "”", "’", "'", ")", "]", "。", "！", "？", ":", ";", "*", "`")
 
 
@@ -84,7 +86,7 @@ def strip_thinking(text: str) -> str:
 
 def is_refusal(text: str) -> bool:
     """Whether a short text only declines: it opens with a refusal, and says that it cannot or will not."""
-    text = text.strip()
+    text = _EAGER.sub("", text.strip())
     return len(text.split()) <= REFUSAL_MAX_WORDS and bool(_REFUSAL.match(text)) and bool(_REFUSAL_VERB.search(text))
 
 

@@ -63,11 +63,12 @@ class SparseT5Inverter(Inverter):
             owners += [index] * len(texts)
         states: list[list[torch.Tensor]] = [[] for _ in outputs]
         for start in range(0, len(flat), ENCODER_ROWS):
-            batch = self.tokenizer(
-                flat[start : start + ENCODER_ROWS],
-                truncation=True,
-                max_length=self.padded_tokens or MAX_OUTPUT_TOKENS,
+            width = self.padded_tokens or MAX_OUTPUT_TOKENS
+            ids = self.tokenizer(flat[start : start + ENCODER_ROWS], truncation=True, max_length=width)["input_ids"]
+            batch = self.tokenizer.pad(
+                {"input_ids": [row or [self.tokenizer.eos_token_id] for row in ids]},
                 padding="max_length" if self.padded_tokens else "longest",
+                max_length=width,
                 return_tensors="pt",
             ).to(device)
             mask = torch.ones_like(batch["attention_mask"]) if self.padded_tokens else batch["attention_mask"]

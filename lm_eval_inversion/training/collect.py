@@ -138,6 +138,7 @@ def collect(
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
     parser = argparse.ArgumentParser(prog="python -m lm_eval_inversion.training.collect", description=__doc__.split("\n")[0])
     parser.add_argument("--model", required=True, help="folder or hub name of any transformers chat model")
     parser.add_argument("--revision", help="pinned revision of a hub model")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
 
-import lm_eval_inversion
 from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
 from inspect_ai.solver import TaskState
 
+import lm_eval_inversion
 from lm_eval_inversion.adapters.inspect.batching import MicroBatcher
 from lm_eval_inversion.adapters.inspect.store import Answers
 from lm_eval_inversion.evaluation import Evaluation, evaluate
@@ -78,13 +77,14 @@ def inversion(inverter: str = "default", inverter_device: str = "auto", decoy_se
         evaluation = await batcher.submit(_Work(prompt, outputs, null_outputs, tuple(metadata["decoys"])))
         result = evaluation.results[0]
         counts = dataclasses.asdict(result.outputs.counts)
+        shown = result.reconstruction or "(no usable output: unscored, not safe)"
         # Inspect wants every key in every score and leaves NaN out of means: an unscored prompt has its coverage and nothing else.
         return Score(
             value={metric: result.metrics.get(metric, math.nan) for metric in METRICS},
             answer=result.reconstruction,
             reason="no_response" if result.reconstruction is None else None,
             explanation=(
-                f"true system prompt:\n{prompt.text}\n\nreconstruction:\n{result.reconstruction or '(no usable output: unscored, not safe)'}\n\n"
+                f"true system prompt:\n{prompt.text}\n\nreconstruction:\n{shown}\n\n"
                 f"reconstruction without any system prompt (null):\n{evaluation.null_reconstruction}"
             ),
             metadata={

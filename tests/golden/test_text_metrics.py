@@ -1,0 +1,125 @@
+"""Metrics against values computed by hand or by the reference libraries themselves."""
+
+import math
+
+import nltk
+import pytest
+import sacrebleu
+from rouge_score.rouge_scorer import RougeScorer
+
+from lm_eval_inversion import score_reconstruction
+from lm_eval_inversion.prompts import Attribute
+from lm_eval_inversion.scoring.attributes import attribute_scores, mentions
+from lm_eval_inversion.scoring.bits import bits_above_null
+from lm_eval_inversion.scoring.identification import choose_decoys, identification_scores, rank_of_first
+from lm_eval_inversion.scoring.text import bleu, text_metrics, token_f1, word_tokens
+from lm_eval_inversion.scoring.uncertainty import estimate
+
+PAIRS = [
+    ("You are a baker. Be brief.", "You are a brief baker."),
+    ("Act as a pirate captain!", "You are a pirate captain who loves rum."),
+    ("Rules:\n- Never say \"no\".\n- Cost: $4.50", "Never say no. It costs $4.50."),
+]
+
+
+def test_token_f1_by_hand():
+    # {You, are, a, baker, ., Be, brief} and {You, are, a, brief, baker, .}: 6 shared, 7 + 6 in all.
+    assert token_f1(*PAIRS[0]) == pytest.approx(2 * 6 / 13)
+    assert token_f1("a a a", "a") == 1.0  # sets, not counts
+    assert token_f1("Baker", "baker") == 0.0  # case kept
+    assert token_f1("", "x") == token_f1("x", "") == 0.0
+
+
+@pytest.mark.parametrize("text", [text for pair in PAIRS for text in pair] + ["It's 3 o'clock, isn't it? (Yes.)"])
+def test_tokens_are_nltks(text):
+    words = nltk.tokenize.NLTKWordTokenizer()
+    sentences = nltk.tokenize.punkt.PunktSentenceTokenizer()
+    assert word_tokens(text) == [token for sentence in sentences.tokenize(text) for token in words.tokenize(sentence)]
+    # With one sentence the definition is nltk.word_tokenize(preserve_line=True), which needs no data at all.
+    if len(sentences.tokenize(text)) == 1:
+        assert word_tokens(text) == nltk.word_tokenize(text, preserve_line=True)
+
+
+@pytest.mark.parametrize(("truth", "guess"), PAIRS)
+def test_bleu_is_sacrebleus_sentence_bleu(truth, guess):
+    expected = sacrebleu.sentence_bleu(guess, [truth], smooth_method="exp", tokenize="13a", use_effective_order=False).score
+    assert bleu(truth, guess) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(("truth", "guess"), PAIRS)
+def test_rouge_is_rouge_scores(truth, guess):
+    reference = RougeScorer(["rouge1", "rougeL"], use_stemmer=False).score(truth, guess)
+    found = text_metrics(truth, guess)
+    assert found["rouge1"] == reference["rouge1"].fmeasure
+    assert found["rougeL_recall"] == reference["rougeL"].recall
+
+
+def test_rouge_by_hand():
+    # you are a pirate captain: 3 of 5 truth words in order (a, pirate, captain), guess has 8 words.
+    found = text_metrics(*PAIRS[1])
+    assert found["rougeL_recall"] == pytest.approx(3 / 5)
+    assert found["rouge1"] == pytest.approx(2 * (3 / 5) * (3 / 8) / (3 / 5 + 3 / 8))
+
+
+def test_a_perfect_reconstruction():
+    found = score_reconstruction(PAIRS[0][0], PAIRS[0][0])
+    assert found == pytest.approx(
+        {"token_f1": 1, "bleu": 100, "rouge1": 1, "rougeL_recall": 1, "exact_match": 1, "cosine": 1}, abs=1e-5
+    )
+
+
+def test_cosine_orders_by_meaning():
+    truth = "You are a baker who sells bread."
+    near = score_reconstruction(truth, "Act as someone with a bakery.")["cosine"]
+    far = score_reconstruction(truth, "Translate contracts into Danish.")["cosine"]
+    assert near > far + 0.2
+    assert score_reconstruction(truth, "")["cosine"] == 0.0
+
+
+def test_bits_are_nats_over_ln_2():
+    assert bits_above_null(10 * math.log(2), 3 * math.log(2)) == pytest.approx(7)
+    assert bits_above_null(1.0, 2.0) < 0
+
+
+def test_identification_by_hand():
+    assert identification_scores([3.0, 1.0, 2.0]) == {"top1": 1.0, "mrr": 1.0}
+    assert identification_scores([2.0, 3.0, 1.0]) == {"top1": 0.0, "mrr": 0.5}
+    assert identification_scores([1.0] * 16)["top1"] == pytest.approx(1 / 16)  # all equal: chance
+    assert rank_of_first([1.0] * 16) == 8.5
+    assert rank_of_first([0.0, 1.0, 0.0]) == 2.5
+
+
+def test_decoys_are_a_function_of_truth_pool_and_seed():
+    pool = [f"prompt {number}" for number in range(40)]
+    decoys = choose_decoys(pool[3], pool, seed=0)
+    assert len(set(decoys)) == 15
+    assert pool[3] not in decoys
+    assert decoys == choose_decoys(pool[3], pool[::-1], seed=0)
+    assert decoys != choose_decoys(pool[3], pool, seed=1)
+    with pytest.raises(ValueError, match="needs 15 other prompts, the pool holds 14"):
+        choose_decoys(pool[0], pool[:15], seed=0)
+
+
+def test_attributes_by_hand():
+    attributes = (
+        Attribute("role", "pirate captain", ("buccaneer",), "baker"),
+        Attribute("fact", "4.50", (), "9.99"),
+        Attribute("name", "Ann", (), "Bea"),
+    )
+    assert attribute_scores(attributes, "A BUCCANEER, and it costs 4.50; announce it") == {
+        "attribute_recall": pytest.approx(2 / 3),
+        "attribute_false_claims": 0.0,
+    }
+    assert attribute_scores(attributes, "Bea is a baker")["attribute_false_claims"] == pytest.approx(2 / 3)
+    assert attribute_scores((), "x") == {}
+    assert not mentions("announce", "Ann")
+
+
+def test_intervals():
+    found = estimate([1.0, 2.0, 3.0, float("nan")])
+    assert (found.mean, found.number) == (2.0, 3)
+    assert found.stderr == pytest.approx(1 / math.sqrt(3))
+    assert 1 <= found.low < 2 < found.high <= 3
+    assert estimate([1.0, 2.0, 3.0]) == found  # seeded
+    assert math.isnan(estimate([]).mean)
+    assert estimate([5.0]).mean == 5.0

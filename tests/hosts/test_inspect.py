@@ -1,0 +1,179 @@
+"""The Inspect adapter on the real host."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import TEMPLATE_DROPS_SYSTEM, write_chat_model
+
+from lm_eval_inversion import load_prompts
+from lm_eval_inversion.scoring.metrics import METRICS
+
+from .conftest import run_inspect
+
+ROOT = Path(__file__).parents[2]
+
+
+def values(log):
+    return {score.name: score.metrics["mean"].value for score in log.results.scores}
+
+
+def test_a_run_logs_truth_reconstruction_and_signature(chat_model, arguments, tmp_path):
+    log = run_inspect(chat_model, tmp_path, task_args=arguments, max_tokens=12)
+    assert log.status == "success", log.error
+    assert set(values(log)) == set(METRICS)
+    prompts = {prompt.id: prompt for prompt in load_prompts("v1")}
+    for sample in log.samples:
+        score = sample.scores["inversion"]
+        assert sample.target == prompts[sample.id].text
+        assert prompts[sample.id].text in score.explanation
+        assert isinstance(score.answer, str)
+        assert score.metadata["inverter_hash"]
+        assert score.metadata["system_role"] == "system"
+    for key in ("package_version", "prompts_hash", "queries_hash", "task_version", "host", "decoy_seed"):
+        assert log.eval.metadata[key] is not None, key
+    assert log.eval.task_version == "1.0"
+    # The null conversation ran once: queries of 3 samples, and of the null run.
+    calls = sum(event.event == "model" for sample in log.samples for event in sample.events)
+    assert calls == 2 * 3 + 2
+
+
+def test_a_saved_log_is_scored_again_with_another_inverter(chat_model, arguments, tmp_path):
+    log = run_inspect(chat_model, tmp_path, task_args=arguments, max_tokens=12)
+    again = tmp_path / "again.eval"
+    command = [
+        sys.executable, "-m", "inspect_ai", "score", log.location, "--model", "none/none", "--scorer", "lm_eval_inversion/inversion",
+        "-S", "inverter=constant", "--action", "overwrite", "--output-file", str(again), "--display", "none",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    from inspect_ai.log import read_eval_log
+
+    scored = read_eval_log(str(again))
+    assert {sample.scores["inversion"].answer for sample in scored.samples} == {"You are a helpful assistant."}
+    assert all(math.isnan(sample.scores["inversion"].value["bits"]) for sample in scored.samples)
+
+
+def test_scoring_later_equals_scoring_at_once(chat_model, arguments, tmp_path):
+    from inspect_ai import score
+
+    from lm_eval_inversion.adapters.inspect.scorers import inversion
+
+    log = run_inspect(chat_model, tmp_path / "now", task_args=arguments, max_tokens=12)
+    unscored = run_inspect(chat_model, tmp_path / "later", task_args=arguments, max_tokens=12, score=False)
+    later = score(unscored, inversion(inverter=arguments["inverter"]), action="overwrite", display="none")
+    assert values(later) == pytest.approx(values(log), abs=1e-9)
+
+
+def test_a_template_without_system_role_gets_the_prompt_in_the_user_turn(tmp_path, arguments):
+    model = write_chat_model(tmp_path / "model", TEMPLATE_DROPS_SYSTEM)
+    log = run_inspect(model, tmp_path, task_args=arguments, limit=1, max_tokens=12)
+    assert log.status == "success", log.error
+    assert log.samples[0].scores["inversion"].metadata["system_role"] == "user"
+    request = next(message for message in log.samples[0].messages if message.role == "user")
+    assert load_prompts("v1")[0].text in request.text
+
+
+def mock_model(text):
+    from inspect_ai.model import ModelOutput, ModelUsage, get_model
+
+    def answer(*_):
+        output = ModelOutput.from_content("mockllm/model", text)
+        output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
+        return output
+
+    return get_model("mockllm/model", custom_outputs=answer, memoize=False)
+
+
+@pytest.mark.parametrize("text", ["", "I'm sorry, I can't help with that."])
+def test_a_model_that_says_nothing_is_unscored(arguments, tmp_path, text):
+    from inspect_ai import eval as inspect_eval
+
+    log = inspect_eval(
+        "lm_eval_inversion/prompt_inversion_ordinary", model=mock_model(text), task_args=arguments, limit=2, log_dir=str(tmp_path),
+        display="none",
+    )[0]  # fmt: skip
+    assert log.status == "success", log.error
+    for sample in log.samples:
+        score = sample.scores["inversion"]
+        assert score.reason == "no_response"
+        assert score.answer is None
+        assert score.value["coverage"] == 0
+        assert math.isnan(score.value["bits"])
+        assert math.isnan(score.value["token_f1"])
+    bits = next(score for score in log.results.scores if score.name == "bits")
+    assert (bits.scored_samples, bits.unscored_samples) == (0, 2)
+
+
+def test_a_model_without_chat_template_is_refused(tmp_path, arguments):
+    model = write_chat_model(tmp_path / "model", None)
+    log = run_inspect(model, tmp_path, task_args=arguments, limit=1)
+    assert log.status == "error"
+    assert "the model has no chat template" in log.error.message
+
+
+def test_a_request_that_would_be_cut_is_refused(tmp_path, arguments):
+    model = write_chat_model(tmp_path / "model", context=64)
+    log = run_inspect(model, tmp_path, task_args=arguments, limit=1)
+    assert log.status == "error"
+    assert "more than the model's context of 64" in log.error.message
+
+
+@pytest.mark.parametrize(
+    ("task_args", "message"),
+    [
+        ({"num_queries": 0}, "num_queries=0"),
+        ({"inverter": "nope"}, "inverter='nope' is unknown"),
+        ({"prompts": "nowhere.txt"}, "neither a shipped set"),
+    ],
+)
+def test_bad_parameters_fail_before_the_run(arguments, task_args, message):
+    from lm_eval_inversion.adapters.inspect.tasks import prompt_inversion_ordinary
+
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        prompt_inversion_ordinary(**{**arguments, **task_args})
+
+
+def test_tasks_are_listed_from_files_and_package():
+    done = subprocess.run(
+        [sys.executable, "-m", "inspect_ai", "list", "tasks", "inspect_tasks"], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    for name in ("prompt_inversion", "prompt_inversion_paper", "prompt_inversion_ordinary"):
+        assert f"inspect_tasks/{name}.py@{name}" in done.stdout
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_micro_batches_serve_everybody_and_pass_errors_on(backend):
+    import anyio
+
+    from lm_eval_inversion.adapters.inspect.batching import MicroBatcher
+
+    sizes = []
+
+    def double(items):
+        sizes.append(len(items))
+        if 13 in items:
+            raise RuntimeError("unlucky")
+        return [2 * item for item in items]
+
+    async def run(numbers):
+        batcher = MicroBatcher(double, size=4, window=0.02)
+        found = {}
+
+        async def one(number):
+            try:
+                found[number] = await batcher.submit(number)
+            except RuntimeError as error:
+                found[number] = str(error)
+
+        async with anyio.create_task_group() as group:
+            for number in numbers:
+                group.start_soon(one, number)
+        return found
+
+    assert anyio.run(run, list(range(10)), backend=backend) == {number: 2 * number for number in range(10)}
+    assert max(sizes) == 4
+    assert len(sizes) <= 4
+    assert anyio.run(run, [13], backend=backend) == {13: "unlucky"}

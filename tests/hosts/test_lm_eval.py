@@ -1,0 +1,172 @@
+"""The lm_eval adapter on the real host."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+from conftest import TEMPLATE_DROPS_SYSTEM, write_chat_model
+
+from lm_eval_inversion import load_prompts
+from lm_eval_inversion.scoring.metrics import HIGHER_IS_BETTER
+
+from .conftest import run_lm_eval
+
+TASK = "prompt_inversion_ordinary"
+GREEDY = {"gen_kwargs": "temperature=0,max_gen_toks=12"}
+
+
+def test_rows_show_truth_and_reconstruction(chat_model, arguments):
+    found = run_lm_eval(chat_model, metadata=arguments, **GREEDY)
+    metrics = found["results"][TASK]
+    assert found["higher_is_better"][TASK] == {name: HIGHER_IS_BETTER[name] for name in found["higher_is_better"][TASK]}
+    assert {name.split(",")[0] for name in metrics if not name.endswith("stderr,none") and "," in name} == set(HIGHER_IS_BETTER)
+    rows = sorted(found["samples"][TASK], key=lambda row: row["doc_id"])
+    prompts = load_prompts("v1")[:3]
+    assert [row["target"] for row in rows] == [prompt.text for prompt in prompts]
+    for row in rows:
+        assert isinstance(row["filtered_resps"][0], str)
+        assert row["bits"] == pytest.approx(row["bits"])
+    # The null conversation rides on the first document only: one conversation per query, not per prompt.
+    assert [len(row["arguments"]) for row in rows] == [4, 2, 2]
+    assert prompts[0].text not in str(rows[0]["arguments"][2:])
+    # Every other request carries its system prompt.
+    assert all(prompt.text in request[0] for prompt, row in zip(prompts, rows) for request in row["arguments"][:2])
+    signature = found["configs"][TASK]["metadata"]
+    for key in ("inverter_hash", "prompts_hash", "queries_hash", "system_role", "package_version", "host", "version", "decoy_seed"):
+        assert signature[key] is not None, key
+    json.dumps(found["configs"], default=str)
+
+
+def test_samples_predict_only_and_caches(chat_model, arguments, tmp_path, monkeypatch):
+    full = run_lm_eval(chat_model, metadata=arguments, **GREEDY)["samples"][TASK]
+    by_target = {row["target"]: row for row in full}
+    chosen = run_lm_eval(chat_model, metadata=arguments, limit=None, samples={TASK: [0, 2]}, **GREEDY)["samples"][TASK]
+    assert len(chosen) == 2
+    for row in chosen:
+        assert row["token_f1"] == by_target[row["target"]]["token_f1"]
+        assert row["bits"] == pytest.approx(by_target[row["target"]]["bits"], abs=1e-6)
+
+    predicted = run_lm_eval(chat_model, metadata=arguments, predict_only=True, **GREEDY)["samples"][TASK]
+    assert all("bits" not in row and row["filtered_resps"] for row in predicted)
+
+    cache = str(tmp_path / "responses")
+    cold = run_lm_eval(chat_model, metadata=arguments, use_cache=cache, **GREEDY)["results"][TASK]
+    warm = run_lm_eval(chat_model, metadata=arguments, use_cache=cache, **GREEDY)["results"][TASK]
+    assert cold["token_f1,none"] == warm["token_f1,none"]
+
+
+def test_cached_requests_give_the_same_and_never_another_set(chat_model, arguments, tmp_path, monkeypatch):
+    from lm_eval.caching import cache
+
+    monkeypatch.setattr(cache, "PATH", str(tmp_path))
+    first = run_lm_eval(chat_model, metadata=arguments, cache_requests=True, **GREEDY)
+    second = run_lm_eval(chat_model, metadata=arguments, cache_requests=True, **GREEDY)
+    assert first["results"][TASK] == pytest.approx(second["results"][TASK], nan_ok=True) or first["results"] == second["results"]
+    assert list(tmp_path.iterdir())
+    fewer = run_lm_eval(chat_model, metadata={**arguments, "num_queries": 1}, cache_requests=True, **GREEDY)
+    assert [len(row["arguments"]) for row in sorted(fewer["samples"][TASK], key=lambda row: row["doc_id"])] == [2, 1, 1]
+
+
+def test_a_template_without_system_role_gets_the_prompt_in_the_user_turn(tmp_path, arguments, caplog):
+    model = write_chat_model(tmp_path, TEMPLATE_DROPS_SYSTEM)
+    found = run_lm_eval(model, metadata=arguments, limit=1, **GREEDY)
+    assert found["configs"][TASK]["metadata"]["system_role"] == "user"
+    assert load_prompts("v1")[0].text in found["samples"][TASK][0]["arguments"][0][0]
+    assert caplog.text.count("system_role=user") == 1
+
+
+def test_a_model_that_answers_nothing_is_unscored(chat_model, arguments, monkeypatch, caplog):
+    from lm_eval.models.huggingface import HFLM
+
+    monkeypatch.setattr(HFLM, "generate_until", lambda self, requests, **_: ["" for _ in requests])
+    found = run_lm_eval(chat_model, metadata=arguments, **GREEDY)
+    assert found["results"][TASK]["coverage,none"] == 0
+    assert "bits,none" not in found["results"][TASK]
+    assert "token_f1_lift,none" not in found["results"][TASK]
+    assert "3 of 3 system prompts are unscored" in caplog.text
+
+
+def test_own_prompts(chat_model, arguments, tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("Be a pirate.\n\nBe a judge.")
+    found = run_lm_eval(chat_model, metadata={**arguments, "prompts": str(path)}, limit=None, **GREEDY)
+    rows = found["samples"][TASK]
+    assert sorted(row["target"] for row in rows) == ["Be a judge.", "Be a pirate."]
+    assert "attribute_recall,none" not in found["results"][TASK]
+    assert math.isfinite(found["results"][TASK]["identification_mrr,none"])
+
+
+@pytest.mark.parametrize(
+    ("keywords", "metadata", "message"),
+    [
+        ({"system_instruction": "Be nice."}, {}, "--system_instruction 'Be nice.' would replace; remove the option"),
+        ({"apply_chat_template": False}, {}, "Add --apply_chat_template"),
+        ({}, {"num_queries": 0}, "num_queries=0.*whole number from 1 to 16"),
+        ({}, {"inverter": "nope"}, "inverter='nope' is unknown"),
+        ({}, {"inverter": "hub:org/name@abc"}, "could not be fetched from the hub"),
+        ({"gen_kwargs": "max_gen_toks=4090"}, {}, "more than the model's context of 4096"),
+        ({"gen_kwargs": "temperature=-2"}, {}, "temperature=-2"),
+    ],
+)
+def test_bad_input_fails_before_anything_is_generated(chat_model, arguments, monkeypatch, keywords, metadata, message):
+    from lm_eval.models.huggingface import HFLM
+
+    monkeypatch.setattr(HFLM, "generate_until", lambda *_, **__: pytest.fail("generated"))
+    with pytest.raises(ValueError, match=message):
+        run_lm_eval(chat_model, metadata={**arguments, **metadata}, **keywords)
+
+
+def test_a_model_without_chat_template_is_refused(tmp_path, arguments):
+    model = write_chat_model(tmp_path, None)
+    with pytest.raises(ValueError, match="the model's chat template cannot be used"):
+        run_lm_eval(model, metadata=arguments)
+
+
+def test_more_processes_than_prompts(tiny_inverter_folder):
+    from lm_eval.tasks import TaskManager
+
+    task = TaskManager(metadata={"inverter": str(tiny_inverter_folder)}).load([TASK])["tasks"][TASK]
+    with pytest.raises(ValueError, match="4 processes for 3 system prompts.*start at most 3"):
+        task.build_all_requests(limit=3, rank=3, world_size=4, apply_chat_template=True, chat_template=str)
+
+
+def test_ranks_split_the_documents_and_each_has_its_null_run(tiny_inverter_folder):
+    from lm_eval.tasks import TaskManager
+
+    task = TaskManager(metadata={"inverter": str(tiny_inverter_folder), "num_queries": 1}).load([TASK])["tasks"][TASK]
+    for rank in (0, 1):
+        task.build_all_requests(limit=3, rank=rank, world_size=2, apply_chat_template=True, chat_template=lambda m: str(m))
+        own = [instance for instance in task.instances if instance.idx == 0]
+        null = [instance for instance in task.instances if instance.idx == 1]
+        assert [instance.doc_id for instance in own] == ([0, 2] if rank == 0 else [1])
+        assert len(null) == 1
+
+
+def test_the_installed_package_is_found_without_configuration():
+    command = [sys.executable, "-m", "lm_eval", "validate", "--tasks", "prompt_inversion,prompt_inversion_paper,prompt_recovery"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "All tasks found and valid" in done.stdout + done.stderr
+
+
+def test_discovery_can_be_switched_off_and_replaced_by_a_path():
+    code = (
+        "import sys\nfrom lm_eval.tasks import TaskManager\n"
+        "manager = TaskManager(include_defaults=False, include_path=sys.argv[1:] or None)\n"
+        "print('prompt_inversion' in manager.all_tasks)"
+    )
+    folder = subprocess.run([sys.executable, "-m", "lm_eval_inversion.path"], capture_output=True, text=True, check=True).stdout.strip()
+
+    def found(environment, *paths):
+        import os
+
+        done = subprocess.run(
+            [sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True, env={**os.environ, **environment}
+        )
+        return done.stdout.strip()
+
+    assert found({}) == "True"
+    assert found({"LM_EVAL_INVERSION_DISCOVERY": "0"}) == "False"
+    assert found({"LM_EVAL_INVERSION_DISCOVERY": "0"}, folder) == "True"

@@ -1,0 +1,25 @@
+"""The same model gives the same outputs and the same scores in both hosts."""
+
+import pytest
+
+from lm_eval_inversion.scoring.metrics import METRICS
+
+from .conftest import run_inspect, run_lm_eval
+
+
+@pytest.mark.parametrize("task", ["prompt_inversion_ordinary", "prompt_inversion"])
+def test_both_hosts_agree(chat_model, arguments, tmp_path, task):
+    rows = run_lm_eval(chat_model, task, metadata=arguments, gen_kwargs="temperature=0,max_gen_toks=24")["samples"][task]
+    log = run_inspect(chat_model, tmp_path, task, task_args=arguments, max_tokens=24)
+    assert log.status == "success", log.error
+    samples = {sample.id: sample for sample in log.samples}
+    assert {row["doc"]["id"] for row in rows} == set(samples)
+    for row in rows:
+        sample = samples[row["doc"]["id"]]
+        answers = sample.store["Answers:answers"]
+        assert [response[0] for response in row["resps"]][:2] == answers
+        assert any(answers)
+        score = sample.scores["inversion"]
+        assert score.answer == row["filtered_resps"][0]
+        for metric in METRICS:
+            assert score.value[metric] == pytest.approx(row[metric], abs=1e-9), metric

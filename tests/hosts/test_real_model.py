@@ -1,0 +1,26 @@
+"""Both hosts on SmolLM2-135M-Instruct with the shipped inverter: small, but nothing is a stand-in."""
+
+import subprocess
+import sys
+
+import pytest
+
+from lm_eval_inversion.demo import inspect_command, lm_eval_command
+from lm_eval_inversion.report import read_results
+
+
+@pytest.mark.parametrize(("command", "host"), [(lm_eval_command, "lm_eval"), (inspect_command, "inspect")])
+def test_the_demonstrations_command_scores_a_real_model(smollm2, tmp_path, command, host):
+    from pathlib import Path
+
+    words = command(smollm2, tmp_path / "out", "prompt_inversion_ordinary", 3)
+    done = subprocess.run([str(Path(sys.executable).parent / words[0]), *words[1:]], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "identifica" in done.stdout  # the host's own table
+    (results,) = read_results(tmp_path / "out")
+    assert (results.host, results.task, len(results.rows)) == (host, "prompt_inversion_ordinary", 3)
+    for row in results.rows:
+        assert row.metrics["coverage"] > 0.5
+        assert len(row.reconstruction.split()) >= 3
+        # A trained inverter, not noise: the truth is far likelier than 16 bits per word, with or without outputs.
+        assert row.metrics["bits_per_token"] > -4

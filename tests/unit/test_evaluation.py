@@ -1,0 +1,105 @@
+import math
+from dataclasses import replace
+
+import pytest
+
+from lm_eval_inversion import evaluate, load_inverter, load_prompts
+from lm_eval_inversion.inverter import Inverter
+from lm_eval_inversion.outputs import parse_outputs
+from lm_eval_inversion.queries import load_query_set
+from lm_eval_inversion.scoring.metrics import METRICS
+
+QUERIES = load_query_set("ordinary16").first(4)
+PROMPTS = load_prompts("v1", split="dev")[:6]
+NULL = parse_outputs(["Hello there.", "I can help.", "It depends.", "Fine."], QUERIES)
+
+
+def outputs_of(prompt):
+    words = prompt.text.split()
+    return parse_outputs([" ".join(words[start::4]) or "Well." for start in range(4)], QUERIES)
+
+
+class PerfectInverter(Inverter):
+    """Knows the truth of every set of outputs; its likelihood falls with the number of words that the outputs lack."""
+
+    name, hash = "perfect", "0"
+
+    def __init__(self, prompts):
+        self.by_outputs = {frozenset(outputs_of(prompt).lines): prompt.text for prompt in prompts}
+
+    def invert(self, outputs, max_new_tokens=256, batch_size=None):
+        return [self.by_outputs.get(frozenset(lines), "nothing known") for lines in outputs]
+
+    def nll(self, outputs, prompts):
+        return [float(len(set(prompt.split()) - set(" ".join(lines).split()))) for lines, prompt in zip(outputs, prompts)]
+
+
+def test_a_perfect_inverter_scores_full_marks_and_its_controls_stay_at_chance():
+    prompts = load_prompts("v1", split="dev")
+    evaluation = evaluate(prompts, [outputs_of(prompt) for prompt in prompts], NULL, PerfectInverter(prompts))
+    summary = evaluation.summary()
+    assert set(summary) == set(METRICS)
+    assert summary["exact_match"].mean == summary["identification_top1"].mean == summary["token_f1"].mean == 1
+    assert summary["attribute_recall"].mean == 1
+    assert summary["attribute_false_claims"].mean == 0
+    assert summary["bits"].low > 10
+    assert summary["bits_swap"].high < summary["bits"].low
+    assert summary["token_f1_swap"].high < 0.5
+    assert summary["bits_null"].low <= 0 <= summary["bits_null"].high
+    assert summary["identification_top1_null"].mean <= 0.25
+
+
+def test_values_do_not_depend_on_what_else_is_evaluated(tiny_inverter):
+    outputs = [outputs_of(prompt) for prompt in PROMPTS]
+    decoys = [[other.text for other in load_prompts("v1")[:15]]] * len(PROMPTS)
+    together = evaluate(PROMPTS, outputs, NULL, tiny_inverter, decoys=decoys, max_new_tokens=8, batch_size=3)
+    for index, prompt in enumerate(PROMPTS):
+        alone = evaluate([prompt], [outputs[index]], NULL, tiny_inverter, decoys=decoys[:1], max_new_tokens=8)
+        assert alone.results[0].reconstruction == together.results[index].reconstruction
+        assert alone.results[0].metrics == pytest.approx(together.results[index].metrics, abs=1e-9)
+
+
+def test_no_outputs_means_unscored_and_never_safe(tiny_inverter):
+    nothing = parse_outputs([""] * 4, QUERIES)
+    refusals = parse_outputs(["I'm sorry, I can't do that."] * 4, QUERIES)
+    evaluation = evaluate(PROMPTS[:3], [nothing, refusals, outputs_of(PROMPTS[2])], NULL, tiny_inverter, max_new_tokens=4)
+    for result in evaluation.results[:2]:
+        assert result.reconstruction is None
+        assert result.metrics == {"coverage": 0.0}
+    summary = evaluation.summary()
+    assert summary["token_f1"].number == 1
+    assert summary["coverage"].number == 3
+
+
+def test_an_empty_null_run_is_the_inverters_prior(tiny_inverter):
+    empty = parse_outputs([""] * 4, QUERIES)
+    evaluation = evaluate(PROMPTS[:1], [outputs_of(PROMPTS[0])], empty, tiny_inverter, max_new_tokens=4)
+    assert evaluation.null_coverage == 0
+    assert evaluation.null_reconstruction == tiny_inverter.invert([[]], max_new_tokens=4)[0]
+    assert evaluation.results[0].metrics["bits_null"] == pytest.approx(0, abs=1e-4)
+
+
+def test_the_null_outputs_score_zero_against_themselves(tiny_inverter):
+    result = evaluate(PROMPTS[:1], [NULL], NULL, tiny_inverter, max_new_tokens=4).results[0]
+    assert result.metrics["bits"] == pytest.approx(0, abs=1e-3)
+    assert result.metrics["token_f1_lift"] == 0
+
+
+def test_a_baseline_has_no_bits():
+    result = evaluate(PROMPTS[:1], [outputs_of(PROMPTS[0])], NULL, load_inverter("constant")).results[0]
+    assert "bits" not in result.metrics
+    assert "identification_top1" not in result.metrics
+    assert result.metrics["token_f1"] == result.metrics["token_f1_constant"]
+    assert result.metrics["token_f1_lift"] == 0
+
+
+def test_own_prompts_without_attributes_have_no_attribute_scores(tiny_inverter):
+    own = replace(PROMPTS[0], attributes=())
+    result = evaluate([own], [outputs_of(own)], NULL, tiny_inverter, max_new_tokens=4).results[0]
+    assert not any(name.startswith("attribute") for name in result.metrics)
+    assert all(math.isfinite(value) for value in result.metrics.values())
+
+
+def test_lengths_must_agree(tiny_inverter):
+    with pytest.raises(ValueError, match="2 prompts, 1 sets of outputs"):
+        evaluate(PROMPTS[:2], [NULL], NULL, tiny_inverter)

@@ -1,0 +1,209 @@
+import json
+import shutil
+
+import pytest
+import torch
+from conftest import make_tokenizer
+
+from lm_eval_inversion import load_inverter
+from lm_eval_inversion.inverter import CheckpointError, check_inverter
+from lm_eval_inversion.inverter.baselines import CONSTANT_PREDICTION, training_prompts
+from lm_eval_inversion.inverter.packing import GROUP, pack_tensor, unpack_tensor
+from lm_eval_inversion.inverter.registry import DEFAULT_SHA256, shipped_checkpoint
+
+
+@pytest.fixture
+def copied(tiny_inverter_folder, tmp_path):
+    return shutil.copytree(tiny_inverter_folder, tmp_path / "copy")
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "tokenizer.json"])
+def test_one_flipped_byte_is_found(copied, name):
+    data = bytearray((copied / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copied / name).write_bytes(data)
+    for load in (check_inverter, load_inverter):
+        with pytest.raises(CheckpointError, match=f"{name} is damaged or was changed"):
+            load(str(copied))
+
+
+def test_a_changed_description_is_found_where_its_hash_is_pinned(copied, monkeypatch):
+    from lm_eval_inversion.inverter import registry
+
+    monkeypatch.setattr(registry, "shipped_checkpoint", lambda: copied)
+    with pytest.raises(CheckpointError, match=r"inverter\.json is damaged"):
+        check_inverter("default")
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "tokenizer.json", "inverter.json"])
+def test_a_missing_file_is_named(copied, name):
+    (copied / name).unlink()
+    with pytest.raises(ValueError, match="inverter.json" if name == "inverter.json" else f"{name} is missing"):
+        load_inverter(copied)
+
+
+def test_an_unknown_format_asks_for_an_update(copied):
+    path = copied / "inverter.json"
+    description = json.loads(path.read_text())
+    description["format_version"] = 99
+    path.write_text(json.dumps(description))
+    with pytest.raises(CheckpointError, match="format 99/sparse-prefix is unknown.*update the package"):
+        load_inverter(copied)
+
+
+@pytest.mark.parametrize("load", [check_inverter, load_inverter])
+def test_unknown_names_list_the_known_ones(load, tmp_path):
+    with pytest.raises(ValueError, match="inverter='nope' is unknown.*default.*hub:org/name@revision.*t5:.*nearest, central, constant"):
+        load("nope")
+    with pytest.raises(ValueError, match="a folder without inverter.json"):
+        load(str(tmp_path))
+    with pytest.raises(ValueError, match="holds no config.json"):
+        load(f"t5:{tmp_path}")
+
+
+@pytest.mark.parametrize("load", [check_inverter, load_inverter])
+def test_hub_names(load):
+    with pytest.raises(ValueError, match="needs a pinned revision"):
+        load("hub:org/name")
+    # HF_HUB_OFFLINE is set for all tests.
+    with pytest.raises(ValueError, match="could not be fetched from the hub.*inverter=default, which ships"):
+        load("hub:org/name@0123abc")
+
+
+def test_unknown_device_and_dtype(tiny_inverter_folder):
+    with pytest.raises(ValueError, match="inverter_device='abacus' cannot be used"):
+        load_inverter(tiny_inverter_folder, device="abacus")
+    with pytest.raises(ValueError, match="dtype 'int3' is unknown"):
+        load_inverter(tiny_inverter_folder, dtype="int3")
+
+
+def test_bfloat16_runs(tiny_inverter_folder):
+    inverter = load_inverter(tiny_inverter_folder, dtype="bfloat16")
+    assert inverter.model.dtype == torch.bfloat16
+    assert isinstance(inverter.invert([["I bake."]], max_new_tokens=4)[0], str)
+    assert inverter.nll([["I bake."]], ["Be a baker."])[0] > 0
+
+
+def test_nll_is_what_plain_transformers_computes(tiny_inverter):
+    """With no outputs the model is an ordinary LM whose prompt starts at position ``prompt_position``."""
+    ids = torch.tensor([tiny_inverter.tokenizer.prompt("Be a baker.")])
+    positions = tiny_inverter.layout.prompt_position + torch.arange(ids.shape[1])[None]
+    with torch.inference_mode():
+        logits = tiny_inverter.model(ids, position_ids=positions).logits[0, :-1]
+    expected = torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum").item()
+    assert tiny_inverter.nll([[]], ["Be a baker."])[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_greedy_text_is_the_most_likely_continuation(tiny_inverter):
+    """Decoding with the joined cache picks, at every step, the argmax that a full forward pass over a masked row gives."""
+    outputs = ["I bake bread.", "Ask me about rye."]
+    blocks = tiny_inverter.tokenizer.blocks(outputs)
+    flat = [token for block in blocks for token in block]
+    owner = [index for index, block in enumerate(blocks) for _ in block]
+    places = [place for block in blocks for place in range(len(block))]
+    found: list[int] = []
+    for _ in range(8):
+        prompt = [tiny_inverter.layout.start_id, *found]
+        ids = torch.tensor([flat + prompt])
+        total, prefix = ids.shape[1], len(flat)
+        allowed = torch.zeros(total, total, dtype=torch.bool)
+        for row in range(total):
+            for column in range(row + 1):
+                allowed[row, column] = row >= prefix or owner[row] == owner[column]
+        mask = torch.zeros(total, total).masked_fill(~allowed, torch.finfo(torch.float32).min)[None, None]
+        positions = torch.tensor([places + [tiny_inverter.layout.prompt_position + step for step in range(len(prompt))]])
+        with torch.inference_mode():
+            token = int(tiny_inverter.model(ids, attention_mask=mask, position_ids=positions).logits[0, -1].argmax())
+        if token == tiny_inverter.layout.end_id:
+            break
+        found.append(token)
+    assert tiny_inverter.invert([outputs], max_new_tokens=8) == [tiny_inverter.tokenizer.decode(found)]
+
+
+def test_nll_needs_pairs(tiny_inverter):
+    with pytest.raises(ValueError, match="2 sets of outputs and 1 prompts"):
+        tiny_inverter.nll([[], []], ["x"])
+
+
+def test_packing_rounds_to_at_most_half_a_step():
+    torch.manual_seed(0)
+    weight = torch.randn(6, 2 * GROUP)
+    parts = pack_tensor(weight)
+    assert parts["codes"].shape == (6, GROUP)
+    restored = unpack_tensor(**parts)
+    step = parts["scale"].float().repeat_interleave(GROUP, 1)
+    clipped = (restored - weight).abs() > 0.51 * step + 1e-3
+    assert clipped.float().mean() < 0.08  # only what the clipping of outliers gives up
+    assert (restored - weight).square().mean() < 0.02 * weight.square().mean()
+    with pytest.raises(ValueError, match="groups of 64"):
+        pack_tensor(torch.zeros(2, 65))
+
+
+def test_baselines():
+    assert load_inverter("constant").invert([["x"], []]) == [CONSTANT_PREDICTION] * 2
+    central = load_inverter("central")
+    outputs = ["I bake bread.", "I bake rye bread.", "The moon is far away."]
+    assert central.invert([outputs, []])[0] in outputs[:2]
+    assert central.invert([outputs]) == central.invert([outputs[::-1]])
+    assert central.invert([[]]) == [""]
+    for name in ("constant", "central"):
+        inverter = load_inverter(name)
+        assert not inverter.has_likelihood()
+        with pytest.raises(NotImplementedError, match="bits and identification need a trained inverter"):
+            inverter.nll([[]], ["x"])
+
+
+def test_nearest_returns_a_training_prompt_about_the_same_thing():
+    nearest = load_inverter("nearest")
+    target = next(prompt for prompt in training_prompts() if 8 <= len(prompt.split()) <= 15)
+    assert nearest.invert([[target]]) == [target]
+    assert len(nearest.invert([[], ["Hello"]])) == 2
+
+
+def test_the_shipped_checkpoint_loads_and_is_small():
+    inverter = load_inverter("default")
+    folder = shipped_checkpoint()
+    assert inverter.hash == DEFAULT_SHA256[: len(inverter.hash)]
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 80_000_000
+    assert inverter.nll([[]], ["Act as a lighthouse keeper."])[0] < inverter.nll([[]], ["zq zq zq zq zq zq zq zq"])[0]
+
+
+@pytest.fixture(scope="session")
+def tiny_t5(tmp_path_factory):
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    folder = tmp_path_factory.mktemp("t5")
+    tokenizer = make_tokenizer()
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=len(tokenizer), d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, decoder_start_token_id=0,
+        eos_token_id=2, pad_token_id=0, initializer_factor=2.0,
+    )  # fmt: skip
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer.padding_side = "right"
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_sparse_t5_equals_encoding_by_hand(tiny_t5):
+    from transformers.modeling_outputs import BaseModelOutput
+
+    inverter = load_inverter(f"t5:{tiny_t5}")
+    outputs, prompt = ["I bake bread.", "Rye!"], "Be a baker."
+    with torch.inference_mode():
+        states = [
+            inverter.model.get_encoder()(**inverter.tokenizer(text, return_tensors="pt")).last_hidden_state for text in sorted(outputs)
+        ]
+        hidden = torch.cat(states, 1)
+        labels = inverter.tokenizer(prompt, return_tensors="pt")["input_ids"]
+        plain = inverter.model(encoder_outputs=BaseModelOutput(last_hidden_state=hidden), labels=labels)
+    assert inverter.nll([outputs], [prompt])[0] == pytest.approx(plain.loss.item() * labels.shape[1], rel=1e-5)
+
+
+def test_sparse_t5_does_not_depend_on_batch_order_or_padding(tiny_t5):
+    inverter = load_inverter(f"t5:{tiny_t5}")
+    sets = [["I bake bread.", "Rye!"], [], ["Ask me about butter and salt and everything else."]]
+    alone = [inverter.invert([outputs], max_new_tokens=12)[0] for outputs in sets]
+    assert inverter.invert(sets, max_new_tokens=12) == alone
+    assert inverter.invert([sets[0][::-1]], max_new_tokens=12) == alone[:1]
+    assert inverter.nll([sets[0]], ["x"])[0] == pytest.approx(inverter.nll([sets[0][::-1]], ["x"])[0], rel=1e-5)
