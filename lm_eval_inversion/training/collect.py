@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import lzma
 import random
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def queries_for(place: int, seed: int) -> list[Query]:
 
 
 def read_pairs(path: Path) -> list[dict[str, Any]]:
-    """Rows written so far; a last line cut off by a kill is dropped.
+    """Rows written so far (of a ``.jsonl`` file, or a finished ``.jsonl.xz``); a last line cut off by a kill is dropped.
 
     Raises:
         ValueError: a line before the last is not JSON.
@@ -59,7 +60,8 @@ def read_pairs(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     rows: list[dict[str, Any]] = []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    data = path.read_bytes()
+    lines = (lzma.decompress(data) if path.suffix == ".xz" else data).decode("utf-8").split("\n")
     for number, line in enumerate(lines, 1):
         if not line:
             continue
