@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_inversion.inverter.checkpoint import write_checkpoint
-from lm_eval_inversion.inverter.packing import pack_state, unpack_state
-from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
+from lm_eval_inversion.inverter.packing import pack_adapter, pack_state
+from lm_eval_inversion.inverter.tokens import BlockFormat
+from lm_eval_inversion.training.train import ADAPTER_FILE, PACKED_BASE_FILE, SETTINGS_FILE, held_out_pairs, load_pairs, read_settings
 
 TRAINING_PROMPTS_FILE = "training_prompts.jsonl.xz"
 # What transformers needs to build the model again; everything else in a config is noise.
@@ -42,59 +43,52 @@ def write_training_prompts(path: Path, prompts: list[str]) -> None:
     path.write_bytes(lzma.compress(lines.encode("utf-8"), preset=9))
 
 
-def pack(run: Path, pairs: list[Path], output: Path) -> dict[str, Any]:
-    """Write the checkpoint; returns its SHA-256 and what packing cost on the run's held-out pairs."""
-    import torch
+def packed_weights(run: Path) -> dict[str, Any]:
+    """The weights of a finished run as a checkpoint stores them: packed now, or rounded before training and an adapter."""
+    from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM
 
-    from lm_eval_inversion.training.train import held_out_pairs, load_pairs
+    if (run / ADAPTER_FILE).is_file():
+        packed, adapter = load_file(run / PACKED_BASE_FILE), load_file(run / ADAPTER_FILE)
+        for name in {key.rpartition("|")[0] for key in adapter}:
+            packed.update(pack_adapter(name, adapter[f"{name}|down"], adapter[f"{name}|up"]))
+        return packed
+    model = AutoModelForCausalLM.from_pretrained(run / "final", dtype="float32")
+    tied = model.config.tie_word_embeddings
+    return pack_state({name: value for name, value in model.state_dict().items() if not (tied and name == "lm_head.weight")})
 
-    settings = json.loads((run / "settings.json").read_text(encoding="utf-8"))
+
+def pack(run: Path, pairs: list[Path], output: Path) -> dict[str, Any]:
+    """Write the checkpoint; returns its SHA-256, size, and its held-out nats beside those of the run before packing."""
+    import torch
+    from transformers import AutoConfig
+
+    from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
+
+    settings = read_settings(run)
     layout = BlockFormat(**settings["block_format"])
-    model = AutoModelForCausalLM.from_pretrained(run / "final", dtype=torch.float32)
-    loaded = load_pairs(pairs)
-    training, held_out = held_out_pairs(loaded, settings["seed"])
-    state = {
-        name: value
-        for name, value in model.state_dict().items()
-        if not (model.config.tie_word_embeddings and name == "lm_head.weight")
-    }
-    packed = pack_state(state)
-    before = _mean_nats(model, run, layout, held_out)
-    model.load_state_dict(unpack_state(packed), strict=False)
-    after = _mean_nats(model, run, layout, held_out)
+    training, held_out = held_out_pairs(load_pairs(pairs))
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     facts = {
         "base": settings["base"],
-        "seed": settings["seed"],
         "steps": settings["steps_done"],
         "prompts": len({pair.prompt for pair in training if pair.prompt}),
         "outputs": sum(len(pair.outputs) for pair in training),
-        "held_out_nats_before_packing": round(before, 3),
-        "held_out_nats_after_packing": round(after, 3),
     }
     sha256 = write_checkpoint(
-        output, packed, run / "tokenizer.json",
-        block_format=layout.to_dict(), model_config=model_description(model.config), training=facts,
+        output, packed_weights(run), run / "tokenizer.json",
+        block_format=layout.to_dict(), model_config=model_description(AutoConfig.from_pretrained(run / "final")), training=facts,
     )  # fmt: skip
     write_training_prompts(output / TRAINING_PROMPTS_FILE, [pair.prompt for pair in training if pair.prompt])
-    return {**facts, "sha256": sha256, "megabytes": round(sum(path.stat().st_size for path in output.iterdir()) / 1e6, 1)}
-
-
-def _mean_nats(model: Any, run: Path, layout: BlockFormat, pairs: list[Any]) -> float:
-    import torch
-
-    from lm_eval_inversion.inverter.prefix_model import encode_blocks, prompt_loss
-
-    tokenizer = BlockTokenizer(run / "tokenizer.json", layout)
-    model.eval()
-    nats: list[float] = []
-    with torch.inference_mode():
-        for start in range(0, len(pairs), 8):
-            part = pairs[start : start + 8]
-            prefix = encode_blocks(model, [tokenizer.blocks(pair.outputs) for pair in part])
-            ids = [tokenizer.prompt(pair.prompt, layout.max_prompt_tokens) for pair in part]
-            nats += prompt_loss(model, prefix, ids, layout.prompt_position).tolist()
-    return statistics.fmean(nats)
+    inverter = SparsePrefixInverter.from_folder(output, name=str(output), device="cpu", dtype=torch.float32)
+    nats = inverter.nll([pair.outputs for pair in held_out], [pair.prompt or "" for pair in held_out])
+    return {
+        **facts,
+        "held_out_nats_before_packing": next(row["nats"] for row in reversed(log) if "nats" in row),
+        "held_out_nats": statistics.fmean(nats),
+        "sha256": sha256,
+        "megabytes": round(sum(path.stat().st_size for path in output.iterdir()) / 1e6, 1),
+    }
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -104,7 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--pairs", required=True, type=Path, nargs="+", help="the pairs that the run was trained on")
     parser.add_argument("--output", required=True, type=Path, help="checkpoint folder to write")
     options = parser.parse_args(arguments)
-    for needed in (options.run / "final", options.run / "settings.json"):
+    for needed in (options.run / "final", options.run / SETTINGS_FILE):
         if not needed.exists():
             parser.error(f"--run {options.run}: {needed.name} is missing; the training has not finished, start training.train again")
     print(json.dumps(pack(options.run, options.pairs, options.output), indent=2))

@@ -24,6 +24,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from lm_eval_inversion.hashing import content_hash
+from lm_eval_inversion.inverter.packing import round_weights
 from lm_eval_inversion.inverter.prefix_model import encode_blocks, prompt_loss
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
 from lm_eval_inversion.outputs import split_list, strip_thinking
@@ -33,8 +35,9 @@ from lm_eval_inversion.training.collect import QUERY_SHARES, read_pairs
 from lm_eval_inversion.training.overlap import overlapping
 
 NO_OUTPUTS_SHARE, NULL_OUTPUTS_SHARE = 0.08, 0.08
-HELD_OUT = 64  # pairs kept for evaluation during training
+HELD_OUT_EVERY, HELD_OUT_MOST = 50, 64  # one prompt in 50 is never trained on; at most 64 of them are evaluated
 STATE_EVERY_SECONDS = 600.0
+SETTINGS_FILE, PACKED_BASE_FILE, ADAPTER_FILE = "settings.json", "packed_base.safetensors", "adapter.safetensors"
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,17 @@ def load_pairs(paths: Sequence[Path]) -> list[Pair]:
     return [pair for pair in pairs if pair.prompt not in bad]
 
 
-def held_out_pairs(pairs: Sequence[Pair], seed: int) -> tuple[list[Pair], list[Pair]]:
-    """Split into training pairs and ``HELD_OUT`` evaluation pairs that share no prompt; a pure function of its arguments."""
-    shuffled = random.Random(seed).sample(list(pairs), len(pairs))
-    held_out = [pair for pair in shuffled if pair.prompt is not None][:HELD_OUT]
-    held_texts = {pair.prompt for pair in held_out}
-    return [pair for pair in shuffled if pair.prompt not in held_texts], held_out
+def held_out_pairs(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
+    """Split into training pairs and evaluation pairs that share no prompt.
+
+    A prompt's own hash decides, so that it stays on its side when pairs are added or a run goes on from an earlier one.
+    """
+
+    def held_out(pair: Pair) -> bool:
+        return pair.prompt is not None and int(content_hash(pair.prompt), 16) % HELD_OUT_EVERY == 0
+
+    chosen = [pair for pair in pairs if held_out(pair)]
+    return [pair for pair in pairs if not held_out(pair)], chosen[:HELD_OUT_MOST]
 
 
 def examples(pairs: Sequence[Pair], seed: int, rank: int, world: int) -> Iterator[tuple[list[str], str, float]]:
@@ -181,12 +189,36 @@ def evaluate_pairs(loss: PromptLoss, tokenizer: BlockTokenizer, pairs: Sequence[
 def train(options: argparse.Namespace) -> None:
     """Run the training; options as on the command line."""
     from accelerate import Accelerator
+    from safetensors.torch import save_file
     from tqdm import tqdm
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     accelerator = Accelerator(mixed_precision="bf16" if options.bf16 else "no", cpu=options.device == "cpu")
     torch.manual_seed(options.seed)
-    model = AutoModelForCausalLM.from_pretrained(options.base, dtype=torch.float32, attn_implementation="sdpa")
+    output: Path = options.output
+    output.mkdir(parents=True, exist_ok=True)
+    earlier = Path(options.base)
+    earlier_settings = read_settings(earlier)
+    model = AutoModelForCausalLM.from_pretrained(
+        earlier / "final" if earlier_settings else options.base, dtype=torch.float32, attn_implementation="sdpa"
+    )
+    tokenizer_file = output / "tokenizer.json"
+    if earlier_settings:
+        tokenizer_text = (earlier / "tokenizer.json").read_text(encoding="utf-8")
+        layout = BlockFormat(**earlier_settings["block_format"])
+    else:
+        source = AutoTokenizer.from_pretrained(options.base)
+        tokenizer_text = source.backend_tokenizer.to_str(pretty=False)
+        layout = BlockFormat(max_output_tokens=options.max_output_tokens, start_id=source.bos_token_id, end_id=source.eos_token_id)
+    if options.vocabulary:
+        tokenizer_text = shrink_tokenizer(tokenizer_text, options.vocabulary)
+        model.resize_token_embeddings(options.vocabulary, mean_resizing=False)
+    tokenizer_file.write_text(tokenizer_text, encoding="utf-8")
+    tokenizer = BlockTokenizer(tokenizer_file, layout)
+    if options.round_base:
+        packed = round_weights(model)
+        if accelerator.is_main_process:
+            save_file(packed, output / PACKED_BASE_FILE)
     if options.lora_rank:
         from peft import LoraConfig, get_peft_model
 
@@ -194,15 +226,7 @@ def train(options: argparse.Namespace) -> None:
             model,
             LoraConfig(r=options.lora_rank, lora_alpha=2 * options.lora_rank, target_modules="all-linear", task_type="CAUSAL_LM"),
         )
-    source = AutoTokenizer.from_pretrained(options.base)
-    output: Path = options.output
-    output.mkdir(parents=True, exist_ok=True)
-    tokenizer_file = output / "tokenizer.json"
-    tokenizer_file.write_text(source.backend_tokenizer.to_str(pretty=False), encoding="utf-8")
-    layout = BlockFormat(max_output_tokens=options.max_output_tokens, start_id=source.bos_token_id, end_id=source.eos_token_id)
-    tokenizer = BlockTokenizer(tokenizer_file, layout)
-
-    training, held_out = held_out_pairs(load_pairs(options.pairs), options.seed)
+    training, held_out = held_out_pairs(load_pairs(options.pairs))
     accelerator.print(f"{len(training)} training pairs, {len(held_out)} held out")
 
     loss: Any = PromptLoss(model, layout)
@@ -267,20 +291,62 @@ def train(options: argparse.Namespace) -> None:
     if accelerator.is_main_process:
         save_state(output / "last", parameters, optimizer, progress)
         final = accelerator.unwrap_model(loss).model
-        if options.lora_rank:
-            final = final.merge_and_unload()
-        final.save_pretrained(output / "final")
+        if options.round_base:
+            save_file(adapter_state(final), output / ADAPTER_FILE)
+            final.config.save_pretrained(output / "final")
+        else:
+            (final.merge_and_unload() if options.lora_rank else final).save_pretrained(output / "final")
         settings = {
-            "base": Path(options.base).name, "seed": options.seed, "steps_done": progress["step"], "block_format": layout.to_dict(),
-        }  # fmt: skip
-        (output / "settings.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
-        print(f"trained weights: {output / 'final'}; next: python -m lm_eval_inversion.training.pack --run {output}")
+            "base": earlier_settings.get("base", earlier.name),
+            "seed": options.seed,
+            "steps_done": earlier_settings.get("steps_done", 0) + progress["step"],
+            "block_format": layout.to_dict(),
+        }
+        (output / SETTINGS_FILE).write_text(json.dumps(settings, indent=2), encoding="utf-8")
+        print(f"training has finished; next: python -m lm_eval_inversion.training.pack --run {output}")
+
+
+def read_settings(run: Path) -> dict[str, Any]:
+    """The settings of a finished run; empty when the folder is none."""
+    path = run / SETTINGS_FILE
+    settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return settings
+
+
+def shrink_tokenizer(text: str, size: int) -> str:
+    """A byte-pair tokenizer's JSON with its first ``size`` tokens only.
+
+    Merges are numbered in the order in which they were learnt, so what remains is the tokenizer that learning would have given when
+    stopped earlier: every text can still be written, rare words with more tokens.
+
+    Raises:
+        ValueError: the tokenizer is no byte-pair tokenizer.
+    """
+    data = json.loads(text)
+    if data["model"].get("type") != "BPE":
+        raise ValueError(f"--vocabulary needs a byte-pair tokenizer; this one is {data['model'].get('type')}")
+    vocabulary = {token: index for token, index in data["model"]["vocab"].items() if index < size}
+    parts = [(merge, merge.split(" ") if isinstance(merge, str) else merge) for merge in data["model"]["merges"]]
+    data["model"]["vocab"] = vocabulary
+    data["model"]["merges"] = [merge for merge, pair in parts if "".join(pair) in vocabulary]
+    data["added_tokens"] = [token for token in data["added_tokens"] if token["id"] < size]
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+
+
+def adapter_state(model: Any) -> dict[str, torch.Tensor]:
+    """The LoRA matrices of a peft model by the name of the matrix that they belong to: ``NAME|down`` and ``NAME|up`` (scaled)."""
+    state = {}
+    for name, module in model.get_base_model().named_modules():
+        if hasattr(module, "lora_A"):
+            state[f"{name}.weight|down"] = module.lora_A["default"].weight.detach().clone().contiguous()
+            state[f"{name}.weight|up"] = (module.lora_B["default"].weight * module.scaling["default"]).detach().clone().contiguous()
+    return state
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m lm_eval_inversion.training.train", description=__doc__.split("\n")[0])
-    parser.add_argument("--base", required=True, help="folder or hub name of the decoder-only LM to start from")
+    parser.add_argument("--base", required=True, help="folder or hub name of the decoder-only LM to start from, or a finished run")
     parser.add_argument("--pairs", required=True, type=Path, nargs="+", help="JSONL files of training.collect")
     parser.add_argument("--output", required=True, type=Path, help="run folder; resumes when it holds a run")
     parser.add_argument("--minutes", type=float, default=60.0, help="wall-clock budget; 0 for none")
@@ -290,6 +356,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--lr", type=float, default=2e-4)
     parser.add_argument("--warmup", type=float, default=0.04, help="fraction of the run")
     parser.add_argument("--lora-rank", type=int, default=0, help="0 trains all weights")
+    parser.add_argument("--vocabulary", type=int, default=0, help="keep only the first so many tokens; 0 keeps all")
+    parser.add_argument(
+        "--round-base", action="store_true", help="round the base as packing will and train the adapter on top: packing then costs nothing"
+    )
     parser.add_argument("--max-output-tokens", type=int, default=32)
     parser.add_argument("--eval-every", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
@@ -298,6 +368,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if not options.minutes and not options.steps:
         parser.error("give --minutes or --steps: without a budget the training would never end")
+    if options.round_base and not options.lora_rank:
+        parser.error("--round-base freezes the base; give the rank of the adapter that is trained on top, as in --lora-rank 16")
     train(options)
 
 

@@ -80,12 +80,25 @@ def test_training_learns_resumes_and_packs(chat_model, tmp_path, capsys):
     assert found["steps"] == 30
     inverter = load_inverter(tmp_path / "checkpoint")
     assert inverter.nll([["I am a baker."]], ["Be a baker number 7."])[0] < inverter.nll([["I am a baker."]], ["Xylophones!! quiz"])[0]
+
+    # A second stage on the rounded weights, with fewer tokens: packing it costs nothing.
+    second = [*common, "--steps", "12", "--round-base", "--lora-rank", "4", "--vocabulary", "256"]
+    second[1], second[5] = str(tmp_path / "run"), str(tmp_path / "second")
+    train.main(second)
+    found = pack.pack(tmp_path / "second", [pairs], tmp_path / "second_checkpoint")
+    assert found["steps"] == 42
+    assert found["held_out_nats"] == pytest.approx(found["held_out_nats_before_packing"], rel=0.02)
+    smaller = load_inverter(tmp_path / "second_checkpoint")
+    assert smaller.model.config.vocab_size == 256
+    assert smaller.tokenizer.decode(smaller.tokenizer.prompt("Be a baker, friend!")) == "Be a baker, friend!"
+
     with pytest.raises(SystemExit):
         pack.main(["--run", str(tmp_path), "--pairs", str(pairs), "--output", str(tmp_path / "x")])
     assert "the training has not finished" in capsys.readouterr().err
 
 
 def test_training_needs_a_budget(capsys, tmp_path):
-    with pytest.raises(SystemExit):
-        train.main(["--base", "x", "--pairs", "y", "--output", str(tmp_path), "--minutes", "0"])
-    assert "without a budget" in capsys.readouterr().err
+    for extra, message in ((["--minutes", "0"], "without a budget"), (["--round-base"], "give the rank of the adapter")):
+        with pytest.raises(SystemExit):
+            train.main(["--base", "x", "--pairs", "y", "--output", str(tmp_path), *extra])
+        assert message in capsys.readouterr().err
