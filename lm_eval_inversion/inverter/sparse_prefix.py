@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import torch
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets
 from lm_eval_inversion.inverter.checkpoint import TOKENIZER_FILE, WEIGHTS_FILE, CheckpointError, verify_checkpoint
 from lm_eval_inversion.inverter.packing import unpack_state
-from lm_eval_inversion.inverter.prefix_model import encode_blocks, greedy, packed_prompt_loss
+from lm_eval_inversion.inverter.prefix_model import Prefix, encode_blocks, greedy, packed_prompt_loss
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
 
 DEFAULT_BATCH_SIZE = 8
+KEPT_PREFIXES = 4
 PACKED_PROMPT_TOKENS = 2048  # candidate tokens scored in one row; the attention mask grows with its square
 
 
@@ -27,6 +29,11 @@ class SparsePrefixInverter(Inverter):
 
     def __init__(self, model: Any, tokenizer: BlockTokenizer, layout: BlockFormat, *, name: str, hash: str) -> None:
         self.model, self.tokenizer, self.layout, self.name, self.hash = model, tokenizer, layout, name, hash
+        # Likelihoods under the null are asked for one prompt at a time, always with the same outputs.
+        self._prefix = lru_cache(maxsize=KEPT_PREFIXES)(self._encode)
+
+    def _encode(self, lines: tuple[str, ...]) -> Prefix:
+        return encode_blocks(self.model, [self.tokenizer.blocks(lines)])
 
     @classmethod
     def from_folder(
@@ -88,7 +95,7 @@ class SparsePrefixInverter(Inverter):
             members.setdefault(tuple(lines), []).append(index)
         result = [0.0] * len(prompts)
         for lines, indices in members.items():
-            prefix = encode_blocks(self.model, [self.tokenizer.blocks(lines)])
+            prefix = self._prefix(lines)
             for chosen in _within_budget([(index, self.tokenizer.prompt(prompts[index])) for index in indices]):
                 losses = packed_prompt_loss(self.model, prefix, [ids for _, ids in chosen], self.layout.prompt_position)
                 for (index, _), loss in zip(chosen, losses.tolist()):
