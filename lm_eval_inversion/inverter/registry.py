@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 # SHA-256 of inverter.json of the shipped checkpoint; training.pack prints it. Every other file's hash stands in that file.
-DEFAULT_SHA256 = ""
+DEFAULT_SHA256 = "467110b11678e5d0ca71ece4c4c6c50167b3fccf8626282038e5f131e708f812"
 _HUB_NAME = re.compile(r"^hub:(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[\w.-]+)$")
 
 
