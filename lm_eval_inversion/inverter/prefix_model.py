@@ -205,10 +205,20 @@ def packed_prompt_loss(model: Any, prefix: Prefix, prompts: Sequence[Sequence[in
     return torch.zeros(len(prompts), device=device).index_add(0, owner[predicts], losses)
 
 
-def greedy(model: Any, prefix: Prefix, *, start_id: int, end_id: int, position: int, max_new_tokens: int) -> list[list[int]]:
+def repeating_tokens(tokens: Sequence[int], run: int) -> set[int]:
+    """The tokens that, written next, would repeat a run of ``run`` tokens that is already there."""
+    last = tuple(tokens[len(tokens) - run + 1 :])
+    return {tokens[end] for end in range(run - 1, len(tokens)) if tuple(tokens[end - run + 1 : end]) == last}
+
+
+def greedy(
+    model: Any, prefix: Prefix, *, start_id: int, end_id: int, position: int, max_new_tokens: int, repeat_run: int
+) -> list[list[int]]:
     """The most likely next token, again and again, for every prompt of the prefix; end tokens are not returned.
 
-    Prompts that have ended leave the batch as soon as they are half of it.
+    A token that would repeat a run of ``repeat_run`` tokens is passed over for the next likely one: greedy text of small
+    models otherwise circles in one sentence until the token limit. Prompts that have ended leave the batch as soon as they
+    are half of it.
     """
     device, number = prefix.mask.device, prefix.mask.shape[0]
     results: list[list[int]] = [[] for _ in range(number)]
@@ -228,7 +238,10 @@ def greedy(model: Any, prefix: Prefix, *, start_id: int, end_id: int, position: 
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
-        token = model.get_output_embeddings()(hidden[:, -1]).argmax(-1)
+        logits = model.get_output_embeddings()(hidden[:, -1])
+        for row, prompt in enumerate(active):
+            logits[row, list(repeating_tokens(results[prompt], repeat_run))] = -torch.inf
+        token = logits.argmax(-1)
         alive &= token != end_id
         for row, (value, running) in enumerate(zip(token.tolist(), alive.tolist())):
             if running:

@@ -22,6 +22,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+from lm_eval_inversion.prompts import load_prompts
 from lm_eval_inversion.queries import Query, conversation, detect_system_role, load_query_set, require_prompt_in_request
 from lm_eval_inversion.training.grammar import generate_prompt, handwritten_prompts, load_banks
 
@@ -30,13 +31,16 @@ QUERY_SHARES = (("ordinary16", 5), ("training", 2), ("intro4x16", 1))
 NULL_EVERY = 40  # one conversation batch in 40 runs without a system prompt: the inverter must know that condition
 
 
-def training_prompts(number: int, seed: int) -> list[str | None]:
-    """Hand-written prompts in random order, then generated ones; None (no system prompt) at every ``NULL_EVERY``-th place."""
+def training_prompts(number: int, seed: int, source: str | None = None) -> list[str | None]:
+    """System prompts to collect under, with None (no system prompt) at every ``NULL_EVERY``-th place.
+
+    Those of the file ``source``; without one the hand-written prompts that ship here, then generated ones. Random order.
+    """
     rng = random.Random(seed)
-    prompts: list[str] = handwritten_prompts()
+    prompts = [prompt.text for prompt in load_prompts(source, split=None)] if source else handwritten_prompts()
     rng.shuffle(prompts)
     banks, seen, index = load_banks(), set(prompts), 0
-    while len(prompts) < number:
+    while len(prompts) < number and source is None:
         prompt = generate_prompt(banks, seed, index)
         index += 1
         if prompt not in seen:
@@ -85,8 +89,9 @@ def collect(
     temperature: float = 0.7,
     device: str = "auto",
     revision: str | None = None,
+    source: str | None = None,
 ) -> None:
-    """Sample answers under ``number`` system prompts and append them to ``output``. Arguments as on the command line."""
+    """Sample answers under (at most) ``number`` system prompts and append them to ``output``. Arguments as on the command line."""
     import torch
     from tqdm import tqdm
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -95,7 +100,8 @@ def collect(
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    prompts = training_prompts(number, seed)
+    prompts = training_prompts(number, seed, source)
+    number = len(prompts)
     done = len(read_pairs(output))
     if done % batch_prompts and done < number:
         done -= done % batch_prompts
@@ -146,6 +152,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--revision", help="pinned revision of a hub model")
     parser.add_argument("--output", required=True, type=Path, help="JSONL file, appended to")
     parser.add_argument("--prompts", type=int, default=3000, help="how many system prompts (default 3000)")
+    parser.add_argument("--source", help=".txt, .jsonl or .csv file of system prompts (default: the training prompts that ship here)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-prompts", type=int, default=20, help="system prompts per batch, eight queries each")
     parser.add_argument("--max-new-tokens", type=int, default=32)
@@ -157,6 +164,7 @@ def main(arguments: list[str] | None = None) -> None:
     collect(
         given.model, given.output, number=given.prompts, seed=given.seed, batch_prompts=given.batch_prompts,
         max_new_tokens=given.max_new_tokens, temperature=given.temperature, device=given.device, revision=given.revision,
+        source=given.source,
     )  # fmt: skip
 
 

@@ -9,7 +9,9 @@ from lm_eval_inversion import load_inverter
 from lm_eval_inversion.inverter import CheckpointError, check_inverter
 from lm_eval_inversion.inverter.baselines import CONSTANT_PREDICTION, training_prompts
 from lm_eval_inversion.inverter.packing import GROUP, pack_adapter, pack_tensor, unpack_state, unpack_tensor
+from lm_eval_inversion.inverter.prefix_model import encode_blocks, greedy, repeating_tokens
 from lm_eval_inversion.inverter.registry import DEFAULT_SHA256, shipped_checkpoint
+from lm_eval_inversion.inverter.sparse_prefix import REPEAT_RUN
 
 
 @pytest.fixture
@@ -113,11 +115,51 @@ def test_greedy_text_is_the_most_likely_continuation(tiny_inverter):
         mask = torch.zeros(total, total).masked_fill(~allowed, torch.finfo(torch.float32).min)[None, None]
         positions = torch.tensor([places + [tiny_inverter.layout.prompt_position + step for step in range(len(prompt))]])
         with torch.inference_mode():
-            token = int(tiny_inverter.model(ids, attention_mask=mask, position_ids=positions).logits[0, -1].argmax())
+            logits = tiny_inverter.model(ids, attention_mask=mask, position_ids=positions).logits[0, -1]
+            logits[list(repeating_tokens(found, REPEAT_RUN))] = -torch.inf
+        token = int(logits.argmax())
         if token == tiny_inverter.layout.end_id:
             break
         found.append(token)
     assert tiny_inverter.invert([outputs], max_new_tokens=8) == [tiny_inverter.tokenizer.decode(found)]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "run", "expected"),
+    [
+        ([], 3, set()),
+        ([7, 8], 3, set()),
+        ([7, 8, 9, 7, 8], 3, {9}),
+        ([7, 8, 9, 7, 8, 5, 7, 8], 3, {9, 5}),
+        ([4, 4], 2, {4}),
+        ([4, 4, 4], 4, set()),
+        ([4, 4, 4, 4], 4, {4}),
+    ],
+)
+def test_repeating_tokens(tokens, run, expected):
+    assert repeating_tokens(tokens, run) == expected
+
+
+def test_no_reconstruction_circles(tiny_inverter):
+    """The untrained model soon writes a token again when nothing stops it, and never under the rule."""
+    layout, run = tiny_inverter.layout, 1
+
+    def repeats(repeat_run: int) -> int:
+        prefix = encode_blocks(tiny_inverter.model, [tiny_inverter.tokenizer.blocks(["I bake bread."])])
+        (ids,) = greedy(
+            tiny_inverter.model,
+            prefix,
+            start_id=layout.start_id,
+            end_id=-1,
+            position=layout.prompt_position,
+            max_new_tokens=80,
+            repeat_run=repeat_run,
+        )
+        found = [tuple(ids[start : start + run]) for start in range(len(ids) - run + 1)]
+        return len(found) - len(set(found))
+
+    assert repeats(repeat_run=1000) > 0
+    assert repeats(repeat_run=run) == 0
 
 
 def test_nll_needs_pairs(tiny_inverter):
