@@ -62,26 +62,31 @@ def detect_system_role(render: Callable[[list[Message]], Any]) -> SystemRole:
     return "user"
 
 
-def require_prompt_in_request(system_prompt: str, request: Any) -> None:
-    """Check that a rendered request carries the system prompt.
+def prompt_in_request(system_prompt: str, request: Any) -> bool:
+    """Whether a rendered request carries the system prompt.
 
     Args:
         request: the rendered text, or a string of JSON messages (chat APIs).
-
-    Raises:
-        ValueError: the prompt is not in the request.
     """
     text = str(request)
     wanted = system_prompt.strip()
     if wanted in text or json.dumps(wanted, ensure_ascii=False)[1:-1] in text or json.dumps(wanted)[1:-1] in text:
-        return
+        return True
     # Templates may normalise white space; the words must still all be there, in order.
-    if " ".join(wanted.split()) in " ".join(text.split()):
-        return
-    raise ValueError(
-        f"the chat template changed or dropped the system prompt {wanted[:60]!r}: the request that would be sent does not "
-        "contain it; use a chat template that passes system messages on unchanged"
-    )
+    return " ".join(wanted.split()) in " ".join(text.split())
+
+
+def require_prompt_in_request(system_prompt: str, request: Any) -> None:
+    """Check ``prompt_in_request``.
+
+    Raises:
+        ValueError: the prompt is not in the request.
+    """
+    if not prompt_in_request(system_prompt, request):
+        raise ValueError(
+            f"the chat template changed or dropped the system prompt {system_prompt.strip()[:60]!r}: the request that would be sent does "
+            "not contain it; use a chat template that passes system messages on unchanged"
+        )
 
 
 def require_room(prompt_id: str, request_tokens: int, answer_tokens: int, context_tokens: int, mend: str) -> None:

@@ -43,15 +43,23 @@ def read_results(path: Path) -> list[Results]:
     Raises:
         ValueError: nothing readable is there, or a file is not what its name says.
     """
+    return [_read_inspect(file) if file.suffix == ".eval" else _read_lm_eval(file) for file in result_files(path)]
+
+
+def result_files(path: Path) -> list[Path]:
+    """The files with samples under a folder, or the one file.
+
+    Raises:
+        ValueError: there is none.
+    """
     if path.is_dir():
         files = sorted([*path.rglob("samples_*.jsonl"), *path.rglob("*.eval")])
         if not files:
             raise ValueError(f"{path} holds neither samples_*.jsonl (lm_eval --log_samples --output_path) nor *.eval files (Inspect)")
-    elif path.is_file():
-        files = [path]
-    else:
-        raise ValueError(f"{path} does not exist")
-    return [_read_inspect(file) if file.suffix == ".eval" else _read_lm_eval(file) for file in files]
+        return files
+    if path.is_file():
+        return [path]
+    raise ValueError(f"{path} does not exist")
 
 
 def _known(metrics: dict[str, Any]) -> dict[str, float]:

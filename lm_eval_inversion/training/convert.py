@@ -1,0 +1,92 @@
+"""Training pairs from runs that exist already: lm_eval's ``--log_samples`` files and Inspect's logs.
+
+Command::
+
+    python -m lm_eval_inversion.training.convert results logs/run.eval --output pairs.jsonl
+
+So anybody can collect from a model of their own with the host that already runs it: a run of an inversion task with
+``prompts=FILE`` (``--predict_only`` in lm_eval, ``--no-score`` in Inspect) is all that is needed. One row per system prompt, in
+the format of ``training.collect``; the null conversation is a row with ``"prompt": null``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lm_eval_inversion.protocol import TASKS
+from lm_eval_inversion.queries import load_query_set
+from lm_eval_inversion.queries.conversations import prompt_in_request
+from lm_eval_inversion.report.reading import result_files
+
+
+def pairs_from_file(path: Path) -> list[dict[str, Any]]:
+    """The rows of one ``samples_*.jsonl`` or ``.eval`` file.
+
+    Raises:
+        ValueError: the file is not of an inversion task, or not readable; the message names it.
+    """
+    try:
+        return list(_from_inspect(path) if path.suffix == ".eval" else _from_lm_eval(path))
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"{path} holds no answers of an inversion task ({type(error).__name__}: {error})") from error
+
+
+def _row(prompt: str | None, query_ids: list[str], answers: list[str | None], model: str, temperature: float | None) -> dict[str, Any]:
+    pairs = [[query, answer] for query, answer in zip(query_ids, answers) if answer]
+    return {"prompt": prompt, "answers": pairs, "model": model, "temperature": temperature}
+
+
+def _from_lm_eval(path: Path) -> Iterator[dict[str, Any]]:
+    task = path.stem.removeprefix("samples_").rpartition("_")[0]
+    query_ids = [query.id for query in load_query_set(TASKS[task].query_set).queries]
+    for line in path.read_text(encoding="utf-8").splitlines():
+        sample = json.loads(line)
+        answers = [found[0] for found in sample["resps"]]
+        settings = [tuple(argument.values()) for argument in sample["arguments"].values()]
+        prompt = sample["doc"]["text"]
+        # The null conversation rides behind the first document's own requests, with as many queries.
+        own = len(answers) if prompt_in_request(prompt, settings[-1][0]) else len(answers) // 2
+        temperature = settings[0][1].get("temperature")
+        yield _row(prompt, query_ids, answers[:own], path.parent.name, temperature)
+        if own < len(answers):
+            yield _row(None, query_ids, answers[own:], path.parent.name, temperature)
+
+
+def _from_inspect(path: Path) -> Iterator[dict[str, Any]]:
+    from inspect_ai.log import read_eval_log
+
+    from lm_eval_inversion.adapters.inspect.store import Answers
+
+    log = read_eval_log(str(path))
+    null_known = False
+    for sample in log.samples or []:
+        found = sample.store_as(Answers)
+        query_ids = [query.id for query in load_query_set(sample.metadata["query_set"]).queries]
+        temperature = log.plan.config.temperature
+        yield _row(sample.metadata["prompt"]["text"], query_ids, list(found.answers), log.eval.model, temperature)
+        if found.null_answers and not null_known:
+            null_known = True
+            yield _row(None, query_ids, list(found.null_answers), log.eval.model, temperature)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m lm_eval_inversion.training.convert", description=__doc__.split("\n")[0])
+    parser.add_argument("results", nargs="+", type=Path, help="files or folders that the hosts wrote")
+    parser.add_argument("--output", required=True, type=Path, help="JSONL file, written anew")
+    options = parser.parse_args(arguments)
+    try:
+        rows = [row for path in options.results for file in result_files(path) for row in pairs_from_file(file)]
+    except ValueError as error:
+        parser.error(str(error))
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    print(f"{options.output}: {len(rows)} rows, {sum(len(row['answers']) for row in rows)} answers")
+
+
+if __name__ == "__main__":
+    main()
