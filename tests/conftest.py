@@ -75,7 +75,7 @@ def chat_model(tmp_path_factory) -> Path:
 def tiny_inverter_folder(tmp_path_factory) -> Path:
     """A tiny random sparse-prefix checkpoint."""
     from lm_eval_inversion.inverter.checkpoint import write_checkpoint
-    from lm_eval_inversion.inverter.packing import pack_state
+    from lm_eval_inversion.inverter.packing import pack_named
     from lm_eval_inversion.inverter.tokens import BlockFormat
     from lm_eval_inversion.training.pack import model_description
 
@@ -84,9 +84,11 @@ def tiny_inverter_folder(tmp_path_factory) -> Path:
     source = folder / "source.json"
     source.write_text(tokenizer.backend_tokenizer.to_str())
     model = make_model(len(tokenizer), seed=1)
-    state = {name: value for name, value in model.state_dict().items() if name != "lm_head.weight"}
+    packed = {}
+    for name, value in model.named_parameters():
+        packed.update(pack_named(name, value))
     write_checkpoint(
-        folder, pack_state(state), source, block_format=BlockFormat(max_output_tokens=16).to_dict(),
+        folder, packed, source, block_format=BlockFormat(max_output_tokens=16).to_dict(),
         model_config=model_description(model.config), training={},
     )  # fmt: skip
     source.unlink()

@@ -14,13 +14,16 @@ import argparse
 import json
 import lzma
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lm_eval_inversion.inverter.checkpoint import write_checkpoint
-from lm_eval_inversion.inverter.packing import pack_adapter, pack_state
-from lm_eval_inversion.inverter.tokens import BlockFormat
-from lm_eval_inversion.training.train import ADAPTER_FILE, PACKED_BASE_FILE, SETTINGS_FILE, held_out_pairs, load_pairs, read_settings
+from lm_eval_inversion.inverter.checkpoint import TOKENIZER_FILE, write_checkpoint
+from lm_eval_inversion.inverter.packing import pack_adapter
+from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
+from lm_eval_inversion.training.calibration import calibration_examples, round_weights
+from lm_eval_inversion.training.pairs import Pair, held_out_pairs, load_pairs
+from lm_eval_inversion.training.train import ADAPTER_FILE, PACKED_BASE_FILE, SETTINGS_FILE, read_settings
 
 TRAINING_PROMPTS_FILE = "training_prompts.jsonl.xz"
 # What transformers needs to build the model again; everything else in a config is noise.
@@ -43,8 +46,8 @@ def write_training_prompts(path: Path, prompts: list[str]) -> None:
     path.write_bytes(lzma.compress(lines.encode("utf-8"), preset=9))
 
 
-def packed_weights(run: Path) -> dict[str, Any]:
-    """The weights of a finished run as a checkpoint stores them: packed now, or rounded before training and an adapter."""
+def packed_weights(run: Path, training: Sequence[Pair], layout: BlockFormat) -> dict[str, Any]:
+    """The weights of a finished run as a checkpoint stores them: rounded now, or rounded before training and an adapter."""
     from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM
 
@@ -53,9 +56,9 @@ def packed_weights(run: Path) -> dict[str, Any]:
         for name in {key.rpartition("|")[0] for key in adapter}:
             packed.update(pack_adapter(name, adapter[f"{name}|down"], adapter[f"{name}|up"]))
         return packed
-    model = AutoModelForCausalLM.from_pretrained(run / "final", dtype="float32")
-    tied = model.config.tie_word_embeddings
-    return pack_state({name: value for name, value in model.state_dict().items() if not (tied and name == "lm_head.weight")})
+    model = AutoModelForCausalLM.from_pretrained(run / "final", dtype="float32").eval()
+    examples = calibration_examples(training, BlockTokenizer(run / TOKENIZER_FILE, layout))
+    return round_weights(model, examples, layout.prompt_position)
 
 
 def pack(run: Path, pairs: list[Path], output: Path) -> dict[str, Any]:
@@ -76,7 +79,7 @@ def pack(run: Path, pairs: list[Path], output: Path) -> dict[str, Any]:
         "outputs": sum(len(pair.outputs) for pair in training),
     }
     sha256 = write_checkpoint(
-        output, packed_weights(run), run / "tokenizer.json",
+        output, packed_weights(run, training, layout), run / TOKENIZER_FILE,
         block_format=layout.to_dict(), model_config=model_description(AutoConfig.from_pretrained(run / "final")), training=facts,
     )  # fmt: skip
     write_training_prompts(output / TRAINING_PROMPTS_FILE, [pair.prompt for pair in training if pair.prompt])

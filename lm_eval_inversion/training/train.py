@@ -14,98 +14,24 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import random
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from lm_eval_inversion.hashing import content_hash
-from lm_eval_inversion.inverter.packing import round_weights
+from lm_eval_inversion.inverter.checkpoint import DESCRIPTION_FILE, TOKENIZER_FILE
+from lm_eval_inversion.inverter.packing import unpack_state
 from lm_eval_inversion.inverter.prefix_model import encode_blocks, prompt_loss
+from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
-from lm_eval_inversion.outputs import split_list, strip_thinking
-from lm_eval_inversion.prompts import load_prompts
-from lm_eval_inversion.queries import load_query_set
-from lm_eval_inversion.training.collect import QUERY_SHARES, read_pairs
-from lm_eval_inversion.training.overlap import overlapping
+from lm_eval_inversion.training.calibration import calibration_examples, round_weights
+from lm_eval_inversion.training.pairs import Pair, examples, held_out_pairs, load_pairs
 
-NO_OUTPUTS_SHARE, NULL_OUTPUTS_SHARE = 0.08, 0.08
-HELD_OUT_EVERY, HELD_OUT_MOST = 50, 64  # one prompt in 50 is never trained on; at most 64 of them are evaluated
 STATE_EVERY_SECONDS = 600.0
 SETTINGS_FILE, PACKED_BASE_FILE, ADAPTER_FILE = "settings.json", "packed_base.safetensors", "adapter.safetensors"
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A system prompt (None: the model ran without one) and its outputs."""
-
-    prompt: str | None
-    outputs: tuple[str, ...]
-
-
-def load_pairs(paths: Sequence[Path]) -> list[Pair]:
-    """Read collected pairs, answers split into outputs; prompts that overlap a benchmark prompt are left out.
-
-    Raises:
-        ValueError: a file is missing or holds no pairs.
-    """
-    list_queries = {
-        query.id for name, _ in QUERY_SHARES if load_query_set(name).kind == "list" for query in load_query_set(name).queries
-    }
-    pairs = []
-    for path in paths:
-        rows = read_pairs(path)
-        if not rows:
-            raise ValueError(f"{path} holds no pairs; collect some with python -m lm_eval_inversion.training.collect")
-        for row in rows:
-            outputs: list[str] = []
-            for query, answer in row["answers"]:
-                text = strip_thinking(answer)
-                outputs += split_list(text)[0] if query in list_queries else [text]
-            pairs.append(Pair(row["prompt"], tuple(dict.fromkeys(text for text in outputs if text))))
-    bad = overlapping([pair.prompt for pair in pairs if pair.prompt], [prompt.text for prompt in load_prompts("v1", split=None)])
-    return [pair for pair in pairs if pair.prompt not in bad]
-
-
-def held_out_pairs(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
-    """Split into training pairs and evaluation pairs that share no prompt.
-
-    A prompt's own hash decides, so that it stays on its side when pairs are added or a run goes on from an earlier one.
-    """
-
-    def held_out(pair: Pair) -> bool:
-        return pair.prompt is not None and int(content_hash(pair.prompt), 16) % HELD_OUT_EVERY == 0
-
-    chosen = [pair for pair in pairs if held_out(pair)]
-    return [pair for pair in pairs if not held_out(pair)], chosen[:HELD_OUT_MOST]
-
-
-def examples(pairs: Sequence[Pair], seed: int, rank: int, world: int) -> Iterator[tuple[list[str], str, float]]:
-    """Endless (outputs, prompt, epoch) in an order that depends on ``seed`` only; each rank takes its share."""
-    null_outputs = [line for pair in pairs if pair.prompt is None for line in pair.outputs]
-    prompted = [pair for pair in pairs if pair.prompt is not None]
-    count = 0
-    while True:
-        epoch = count // len(prompted)
-        rng = random.Random(f"{seed}/{epoch}")
-        for pair in rng.sample(prompted, len(prompted)):
-            draw = rng.random()
-            if draw < NO_OUTPUTS_SHARE:
-                outputs: list[str] = []
-            elif draw < NO_OUTPUTS_SHARE + NULL_OUTPUTS_SHARE and null_outputs:
-                outputs = rng.sample(null_outputs, min(len(null_outputs), rng.randint(1, 16)))
-            else:
-                # Mostly all of them: more outputs are what the evaluation gives.
-                keep = len(pair.outputs) if rng.random() < 0.5 else rng.randint(1, max(1, len(pair.outputs)))
-                outputs = rng.sample(pair.outputs, min(keep, len(pair.outputs)))
-            if count % world == rank:
-                yield outputs, pair.prompt or "", count / len(prompted)
-            count += 1
 
 
 class PromptLoss(nn.Module):
@@ -191,34 +117,23 @@ def train(options: argparse.Namespace) -> None:
     from accelerate import Accelerator
     from safetensors.torch import save_file
     from tqdm import tqdm
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     accelerator = Accelerator(mixed_precision="bf16" if options.bf16 else "no", cpu=options.device == "cpu")
     torch.manual_seed(options.seed)
     output: Path = options.output
     output.mkdir(parents=True, exist_ok=True)
-    earlier = Path(options.base)
-    earlier_settings = read_settings(earlier)
-    model = AutoModelForCausalLM.from_pretrained(
-        earlier / "final" if earlier_settings else options.base, dtype=torch.float32, attn_implementation="sdpa"
-    )
-    tokenizer_file = output / "tokenizer.json"
-    if earlier_settings:
-        tokenizer_text = (earlier / "tokenizer.json").read_text(encoding="utf-8")
-        layout = BlockFormat(**earlier_settings["block_format"])
-    else:
-        source = AutoTokenizer.from_pretrained(options.base)
-        tokenizer_text = source.backend_tokenizer.to_str(pretty=False)
-        layout = BlockFormat(max_output_tokens=options.max_output_tokens, start_id=source.bos_token_id, end_id=source.eos_token_id)
+    model, tokenizer_text, layout, provenance = load_base(options.base, options.max_output_tokens)
+    tokenizer_file = output / TOKENIZER_FILE
+    model.set_attn_implementation("eager")  # blocks are short: faster to train than fused attention, measured on a CPU
     if options.vocabulary:
         tokenizer_text = shrink_tokenizer(tokenizer_text, options.vocabulary)
         model.resize_token_embeddings(options.vocabulary, mean_resizing=False)
     tokenizer_file.write_text(tokenizer_text, encoding="utf-8")
     tokenizer = BlockTokenizer(tokenizer_file, layout)
+    training, held_out = held_out_pairs(load_pairs(options.pairs))
+    accelerator.print(f"{len(training)} training pairs, {len(held_out)} held out")
     if options.round_base:
-        packed = round_weights(model)
-        if accelerator.is_main_process:
-            save_file(packed, output / PACKED_BASE_FILE)
+        round_base(model.to(accelerator.device), output / PACKED_BASE_FILE, training, tokenizer)
     if options.lora_rank:
         from peft import LoraConfig, get_peft_model
 
@@ -226,8 +141,6 @@ def train(options: argparse.Namespace) -> None:
             model,
             LoraConfig(r=options.lora_rank, lora_alpha=2 * options.lora_rank, target_modules="all-linear", task_type="CAUSAL_LM"),
         )
-    training, held_out = held_out_pairs(load_pairs(options.pairs))
-    accelerator.print(f"{len(training)} training pairs, {len(held_out)} held out")
 
     loss: Any = PromptLoss(model, layout)
     parameters = {name: value for name, value in loss.named_parameters() if value.requires_grad}
@@ -297,13 +210,53 @@ def train(options: argparse.Namespace) -> None:
         else:
             (final.merge_and_unload() if options.lora_rank else final).save_pretrained(output / "final")
         settings = {
-            "base": earlier_settings.get("base", earlier.name),
+            "base": provenance["base"],
             "seed": options.seed,
-            "steps_done": earlier_settings.get("steps_done", 0) + progress["step"],
+            "steps_done": provenance["steps_done"] + progress["step"],
             "block_format": layout.to_dict(),
         }
         (output / SETTINGS_FILE).write_text(json.dumps(settings, indent=2), encoding="utf-8")
         print(f"training has finished; next: python -m lm_eval_inversion.training.pack --run {output}")
+
+
+def round_base(model: Any, packed_file: Path, training: Sequence[Pair], tokenizer: BlockTokenizer) -> None:
+    """Round the model's weights as packing will, and keep the packed form; a resumed run takes what it rounded before."""
+    from safetensors.torch import load_file, save_file
+
+    if packed_file.is_file():
+        for name, values in unpack_state(load_file(packed_file)).items():
+            model.get_parameter(name).data.copy_(values)
+        return
+    packed = round_weights(model, calibration_examples(training, tokenizer), tokenizer.layout.prompt_position)
+    save_file(packed, packed_file.with_suffix(".part"))
+    packed_file.with_suffix(".part").replace(packed_file)  # never half a file, also when several processes write it
+
+
+def load_base(base: str, max_output_tokens: int) -> tuple[Any, str, BlockFormat, dict[str, Any]]:
+    """What a training starts from: a finished run, an inverter checkpoint, or the folder or hub name of a language model.
+
+    Returns:
+        The model in float32, its tokenizer as JSON text, the block format (``max_output_tokens`` counts for a language model
+        only: the others have theirs), and ``base`` and ``steps_done`` of the stages before.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = Path(base)
+    if (folder / DESCRIPTION_FILE).is_file():
+        inverter = SparsePrefixInverter.from_folder(folder, name=base, device="cpu", dtype=torch.float32)
+        facts = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))["training"]
+        tokenizer_text = (folder / TOKENIZER_FILE).read_text(encoding="utf-8")
+        return inverter.model, tokenizer_text, inverter.layout, {"base": facts["base"], "steps_done": facts["steps"]}
+    settings = read_settings(folder)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder / "final" if settings else base, dtype=torch.float32, attn_implementation="sdpa"
+    )
+    if settings:
+        tokenizer_text = (folder / TOKENIZER_FILE).read_text(encoding="utf-8")
+        return model, tokenizer_text, BlockFormat(**settings["block_format"]), settings
+    source = AutoTokenizer.from_pretrained(base)
+    layout = BlockFormat(max_output_tokens=max_output_tokens, start_id=source.bos_token_id, end_id=source.eos_token_id)
+    return model, source.backend_tokenizer.to_str(pretty=False), layout, {"base": folder.name, "steps_done": 0}
 
 
 def read_settings(run: Path) -> dict[str, Any]:
@@ -346,7 +299,7 @@ def adapter_state(model: Any) -> dict[str, torch.Tensor]:
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m lm_eval_inversion.training.train", description=__doc__.split("\n")[0])
-    parser.add_argument("--base", required=True, help="folder or hub name of the decoder-only LM to start from, or a finished run")
+    parser.add_argument("--base", required=True, help="folder or hub name of a decoder-only LM, a finished run, or a checkpoint")
     parser.add_argument("--pairs", required=True, type=Path, nargs="+", help="JSONL files of training.collect")
     parser.add_argument("--output", required=True, type=Path, help="run folder; resumes when it holds a run")
     parser.add_argument("--minutes", type=float, default=60.0, help="wall-clock budget; 0 for none")

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from lm_eval_inversion.training import convert, train
+from lm_eval_inversion.training import convert
+from lm_eval_inversion.training.pairs import load_pairs
 
 from .conftest import run_inspect
 
@@ -41,7 +42,7 @@ def test_lm_eval_samples(chat_model, own_prompts, tmp_path):
     output = tmp_path / "pairs.jsonl"
     convert.main([str(tmp_path / "results"), "--output", str(output)])
     check([json.loads(line) for line in output.read_text().splitlines()], chat_model.name)
-    assert {pair.prompt for pair in train.load_pairs([output])} == {None, *PROMPTS}
+    assert {pair.prompt for pair in load_pairs([output])} == {None, *PROMPTS}
 
 
 def test_inspect_logs(chat_model, own_prompts, tmp_path):

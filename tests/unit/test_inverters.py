@@ -191,6 +191,25 @@ def test_packing_does_not_bring_a_coarser_grid_back():
     assert (restored - grid).mean() == pytest.approx(0.1, abs=0.04)
 
 
+def test_compensated_rounding_changes_products_less_than_nearest_rounding():
+    torch.manual_seed(0)
+    columns = 4 * GROUP
+    weight = torch.randn(64, columns)
+    inputs = torch.randn(500, 20) @ torch.randn(20, columns)  # correlated, and fewer directions than columns
+    inputs[:, 5] = 0  # an input that is never seen must not break it
+    second_moment = inputs.T @ inputs / len(inputs)
+    products = inputs @ weight.T
+
+    def error(parts):
+        return ((inputs @ unpack_tensor(**parts).T) - products).square().mean().item()
+
+    nearest, compensated = pack_tensor(weight), pack_tensor(weight, second_moment)
+    assert error(compensated) < 0.2 * error(nearest)
+    assert all(torch.equal(nearest[part], compensated[part]) for part in ("scale", "minimum", "units"))
+    # Uncorrelated inputs leave nothing to compensate.
+    assert torch.equal(pack_tensor(weight, torch.eye(columns))["codes"], nearest["codes"])
+
+
 def test_adapters_are_added_when_unpacking():
     torch.manual_seed(0)
     weight, down, up = torch.randn(8, GROUP), torch.randn(2, GROUP) * torch.tensor([[1.0], [1e-3]]), torch.randn(8, 2)

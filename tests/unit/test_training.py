@@ -8,6 +8,7 @@ from lm_eval_inversion.inverter.baselines import training_prompts
 from lm_eval_inversion.training import collect, pack, train
 from lm_eval_inversion.training.grammar import generate_prompt, load_banks
 from lm_eval_inversion.training.overlap import overlapping
+from lm_eval_inversion.training.pairs import load_pairs
 
 
 def test_no_training_prompt_of_the_shipped_checkpoint_overlaps_the_benchmark():
@@ -49,7 +50,7 @@ def test_a_damaged_pairs_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"pairs\.jsonl line 1 is not JSON"):
         collect.read_pairs(path)
     with pytest.raises(ValueError, match="holds no pairs"):
-        train.load_pairs([tmp_path / "nowhere.jsonl"])
+        load_pairs([tmp_path / "nowhere.jsonl"])
 
 
 def write_pairs(path, number=150):
@@ -91,6 +92,12 @@ def test_training_learns_resumes_and_packs(chat_model, tmp_path, capsys):
     smaller = load_inverter(tmp_path / "second_checkpoint")
     assert smaller.model.config.vocab_size == 256
     assert smaller.tokenizer.decode(smaller.tokenizer.prompt("Be a baker, friend!")) == "Be a baker, friend!"
+
+    # A checkpoint can be trained further, too.
+    third = [*common, "--steps", "2"]
+    third[1], third[5] = str(tmp_path / "second_checkpoint"), str(tmp_path / "third")
+    train.main(third)
+    assert json.loads((tmp_path / "third" / "settings.json").read_text())["steps_done"] == 44
 
     with pytest.raises(SystemExit):
         pack.main(["--run", str(tmp_path), "--pairs", str(pairs), "--output", str(tmp_path / "x")])
