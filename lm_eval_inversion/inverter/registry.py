@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 # SHA-256 of inverter.json of the shipped checkpoint; training.pack prints it. Every other file's hash stands in that file.
-DEFAULT_SHA256 = "467110b11678e5d0ca71ece4c4c6c50167b3fccf8626282038e5f131e708f812"
+DEFAULT_SHA256 = "5630b9092c4f85651003a4289ed92a3aaf8dbfb4486ec654fa4e84ed8a19d2f9"
 _HUB_NAME = re.compile(r"^hub:(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[\w.-]+)$")
 
 
