@@ -8,6 +8,7 @@ al. 2024, section 4, carried over to decoder-only models. Training and inference
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+PLAUSIBLE = 0.1  # of the likeliest token's probability; see ``guided``
+BEHIND = 1e4  # nats that put implausible tokens behind all plausible ones
 BLOCK_TOKEN_BUDGET = 16_384  # tokens of padded blocks run at once; bounds memory
 
 
@@ -211,20 +214,52 @@ def repeating_tokens(tokens: Sequence[int], run: int) -> set[int]:
     return {tokens[end] for end in range(run - 1, len(tokens)) if tuple(tokens[end - run + 1 : end]) == last}
 
 
-def greedy(
-    model: Any, prefix: Prefix, *, start_id: int, end_id: int, position: int, max_new_tokens: int, repeat_run: int
-) -> list[list[int]]:
-    """The most likely next token, again and again, for every prompt of the prefix; end tokens are not returned.
+def guided(logits: torch.Tensor, prior: torch.Tensor, guidance: float) -> torch.Tensor:
+    """Scores of the next token: log p(token | outputs) + guidance * [log p(token | outputs) - log p(token | no outputs)].
 
-    A token that would repeat a run of ``repeat_run`` tokens is passed over for the next likely one: greedy text of small
-    models otherwise circles in one sentence until the token limit. Prompts that have ended leave the batch as soon as they
-    are half of it.
+    So what the outputs speak for goes before what is said of any assistant. Tokens below ``PLAUSIBLE`` times the likeliest one
+    come last, or the difference would favour tokens that are merely rare (contrastive decoding, Li et al. 2023).
+
+    Args:
+        logits: (prompts, vocabulary) given the outputs.
+        prior: the same given no outputs.
+    """
+    own = logits.float().log_softmax(-1)
+    scores = own + guidance * (own - prior.float().log_softmax(-1))
+    return torch.where(own < own.amax(-1, keepdim=True) + math.log(PLAUSIBLE), own - BEHIND, scores)
+
+
+def greedy(
+    model: Any,
+    prefix: Prefix,
+    *,
+    start_id: int,
+    end_id: int,
+    position: int,
+    max_new_tokens: int,
+    repeat_run: int,
+    min_new_tokens: int = 0,
+    guidance: float = 0.0,
+) -> list[list[int]]:
+    """The best next token, again and again, for every prompt of the prefix; end tokens are not returned.
+
+    A token that would repeat a run of ``repeat_run`` tokens is passed over for the next best one: greedy text of small
+    models otherwise circles in one sentence until the token limit. No text ends before ``min_new_tokens``. Prompts that have
+    ended leave the batch as soon as they are half of it. ``guidance``: see ``guided``; each prompt has a twin in the batch that
+    sees no outputs.
     """
     device, number = prefix.mask.device, prefix.mask.shape[0]
     results: list[list[int]] = [[] for _ in range(number)]
     active = list(range(number))
-    cache = PreallocatedCache(prefix, max_new_tokens)
-    mask = prefix.mask
+    twins = prefix.rows(torch.arange(number, device=device))
+    twins.mask = torch.zeros_like(twins.mask)
+    both = Prefix(
+        [torch.cat(pair) for pair in zip(prefix.keys, twins.keys)],
+        [torch.cat(pair) for pair in zip(prefix.values, twins.values)],
+        torch.cat([prefix.mask, twins.mask]),
+    )
+    cache = PreallocatedCache(both, max_new_tokens)
+    mask = both.mask
     ids = torch.full((number, 1), start_id, dtype=torch.long, device=device)
     alive = torch.ones(number, dtype=torch.bool, device=device)
     for step in range(max_new_tokens):
@@ -232,15 +267,17 @@ def greedy(
         additive = torch.zeros(mask.shape, dtype=prefix.keys[0].dtype, device=device)
         additive.masked_fill_(~mask, torch.finfo(additive.dtype).min)
         hidden = model.get_decoder()(
-            input_ids=ids,
+            input_ids=torch.cat([ids, ids]),
             attention_mask=additive[:, None, None, :],
-            position_ids=torch.full_like(ids, position + step),
+            position_ids=torch.full((2 * len(active), 1), position + step, dtype=torch.long, device=device),
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
-        logits = model.get_output_embeddings()(hidden[:, -1])
+        logits = guided(*model.get_output_embeddings()(hidden[:, -1]).chunk(2), guidance)
         for row, prompt in enumerate(active):
             logits[row, list(repeating_tokens(results[prompt], repeat_run))] = -torch.inf
+        if step < min_new_tokens:
+            logits[:, end_id] = -torch.inf
         token = logits.argmax(-1)
         alive &= token != end_id
         for row, (value, running) in enumerate(zip(token.tolist(), alive.tolist())):
@@ -251,7 +288,8 @@ def greedy(
         ids = token[:, None]
         if 2 * int(alive.sum()) <= len(active):
             keep = alive.nonzero().squeeze(1)
-            cache.keep_rows(keep)
+            rows = torch.cat([keep, keep + len(active)])
+            cache.keep_rows(rows)
             active = [active[row] for row in keep.tolist()]
-            mask, ids, alive = mask[keep], ids[keep], alive[keep]
+            mask, ids, alive = mask[rows], ids[keep], alive[keep]
     return results

@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 
 import pytest
@@ -9,9 +10,9 @@ from lm_eval_inversion import load_inverter
 from lm_eval_inversion.inverter import CheckpointError, check_inverter
 from lm_eval_inversion.inverter.baselines import CONSTANT_PREDICTION, training_prompts
 from lm_eval_inversion.inverter.packing import GROUP, pack_adapter, pack_tensor, unpack_state, unpack_tensor
-from lm_eval_inversion.inverter.prefix_model import encode_blocks, greedy, repeating_tokens
+from lm_eval_inversion.inverter.prefix_model import encode_blocks, greedy, guided, repeating_tokens
 from lm_eval_inversion.inverter.registry import DEFAULT_SHA256, shipped_checkpoint
-from lm_eval_inversion.inverter.sparse_prefix import REPEAT_RUN
+from lm_eval_inversion.inverter.sparse_prefix import GUIDANCE, REPEAT_RUN
 
 
 @pytest.fixture
@@ -96,32 +97,58 @@ def test_nll_is_what_plain_transformers_computes(tiny_inverter):
     assert tiny_inverter.nll([[]], ["Be a baker."])[0] == pytest.approx(expected, rel=1e-5)
 
 
-def test_greedy_text_is_the_most_likely_continuation(tiny_inverter):
-    """Decoding with the joined cache picks, at every step, the argmax that a full forward pass over a masked row gives."""
-    outputs = ["I bake bread.", "Ask me about rye."]
-    blocks = tiny_inverter.tokenizer.blocks(outputs)
+def full_logits(inverter, outputs, found):
+    """Next-token logits by one plain forward pass over a masked row: blocks, then the prompt so far."""
+    blocks = inverter.tokenizer.blocks(outputs)
     flat = [token for block in blocks for token in block]
     owner = [index for index, block in enumerate(blocks) for _ in block]
     places = [place for block in blocks for place in range(len(block))]
-    found: list[int] = []
+    prompt = [inverter.layout.start_id, *found]
+    ids = torch.tensor([flat + prompt])
+    total, prefix = ids.shape[1], len(flat)
+    allowed = torch.zeros(total, total, dtype=torch.bool)
+    for row in range(total):
+        for column in range(row + 1):
+            allowed[row, column] = row >= prefix or owner[row] == owner[column]
+    mask = torch.zeros(total, total).masked_fill(~allowed, torch.finfo(torch.float32).min)[None, None]
+    positions = torch.tensor([places + [inverter.layout.prompt_position + step for step in range(len(prompt))]])
+    with torch.inference_mode():
+        return inverter.model(ids, attention_mask=mask, position_ids=positions).logits[0, -1]
+
+
+def test_reconstructions_are_guided_argmaxes_of_full_forward_passes(tiny_inverter):
+    outputs, found = ["I bake bread.", "Ask me about rye."], []
     for _ in range(8):
-        prompt = [tiny_inverter.layout.start_id, *found]
-        ids = torch.tensor([flat + prompt])
-        total, prefix = ids.shape[1], len(flat)
-        allowed = torch.zeros(total, total, dtype=torch.bool)
-        for row in range(total):
-            for column in range(row + 1):
-                allowed[row, column] = row >= prefix or owner[row] == owner[column]
-        mask = torch.zeros(total, total).masked_fill(~allowed, torch.finfo(torch.float32).min)[None, None]
-        positions = torch.tensor([places + [tiny_inverter.layout.prompt_position + step for step in range(len(prompt))]])
-        with torch.inference_mode():
-            logits = tiny_inverter.model(ids, attention_mask=mask, position_ids=positions).logits[0, -1]
-            logits[list(repeating_tokens(found, REPEAT_RUN))] = -torch.inf
-        token = int(logits.argmax())
-        if token == tiny_inverter.layout.end_id:
-            break
-        found.append(token)
+        logits, prior = full_logits(tiny_inverter, outputs, found), full_logits(tiny_inverter, [], found)
+        scores = guided(logits[None], prior[None], GUIDANCE)[0]
+        scores[[*repeating_tokens(found, REPEAT_RUN), tiny_inverter.layout.end_id]] = -torch.inf  # 8 < MINIMUM_TOKENS
+        found.append(int(scores.argmax()))
     assert tiny_inverter.invert([outputs], max_new_tokens=8) == [tiny_inverter.tokenizer.decode(found)]
+
+
+def test_guidance_prefers_what_the_outputs_speak_for_among_plausible_tokens():
+    own = torch.tensor([[0.5, 0.45, 0.05, 1e-6]]).log()
+    prior = torch.tensor([[0.9, 0.05, 0.05, 1e-9]]).log()
+    assert guided(own, prior, 0.0).argmax() == 0
+    scores = guided(own, prior, 1.0)[0]
+    assert scores[1].item() == pytest.approx(2 * math.log(0.45) - math.log(0.05), rel=1e-4)
+    assert scores.argsort(descending=True).tolist() == [1, 0, 2, 3]  # the rare token would win without the plausibility rule
+
+
+def test_no_text_ends_before_its_minimum(tiny_inverter):
+    prefix = encode_blocks(tiny_inverter.model, [tiny_inverter.tokenizer.blocks(["I bake bread."])])
+
+    def text(end_id, **settings):
+        layout = tiny_inverter.layout
+        return greedy(
+            tiny_inverter.model, prefix, start_id=layout.start_id, end_id=end_id, position=layout.prompt_position,
+            max_new_tokens=8, repeat_run=100, **settings,
+        )[0]  # fmt: skip
+
+    first = text(-1)[0]
+    assert text(first) == []
+    assert len(text(first, min_new_tokens=3)) >= 3
+    assert first not in text(first, min_new_tokens=3)
 
 
 @pytest.mark.parametrize(
