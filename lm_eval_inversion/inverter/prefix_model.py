@@ -273,7 +273,8 @@ def greedy(
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
-        logits = guided(*model.get_output_embeddings()(hidden[:, -1]).chunk(2), guidance)
+        given, prior = model.get_output_embeddings()(hidden[:, -1]).chunk(2)
+        logits = guided(given, prior, guidance)
         for row, prompt in enumerate(active):
             logits[row, list(repeating_tokens(results[prompt], repeat_run))] = -torch.inf
         if step < min_new_tokens:
