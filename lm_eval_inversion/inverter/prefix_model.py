@@ -251,13 +251,8 @@ def greedy(
     device, number = prefix.mask.device, prefix.mask.shape[0]
     results: list[list[int]] = [[] for _ in range(number)]
     active = list(range(number))
-    twins = prefix.rows(torch.arange(number, device=device))
-    twins.mask = torch.zeros_like(twins.mask)
-    both = Prefix(
-        [torch.cat(pair) for pair in zip(prefix.keys, twins.keys)],
-        [torch.cat(pair) for pair in zip(prefix.values, twins.values)],
-        torch.cat([prefix.mask, twins.mask]),
-    )
+    both = prefix.rows(torch.arange(number, device=device).repeat(2))
+    both.mask[number:] = False  # the twins
     cache = PreallocatedCache(both, max_new_tokens)
     mask = both.mask
     ids = torch.full((number, 1), start_id, dtype=torch.long, device=device)

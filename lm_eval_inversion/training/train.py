@@ -133,7 +133,8 @@ def train(options: argparse.Namespace) -> None:
     training, held_out = held_out_pairs(load_pairs(options.pairs))
     accelerator.print(f"{len(training)} training pairs, {len(held_out)} held out")
     if options.round_base:
-        round_base(model.to(accelerator.device), output / PACKED_BASE_FILE, training, tokenizer)
+        with accelerator.main_process_first():  # it rounds, the others take what it wrote
+            round_base(model.to(accelerator.device), output / PACKED_BASE_FILE, training, tokenizer)
     if options.lora_rank:
         from peft import LoraConfig, get_peft_model
 
@@ -220,7 +221,7 @@ def train(options: argparse.Namespace) -> None:
 
 
 def round_base(model: Any, packed_file: Path, training: Sequence[Pair], tokenizer: BlockTokenizer) -> None:
-    """Round the model's weights as packing will, and keep the packed form; a resumed run takes what it rounded before."""
+    """Round the model's weights as packing will, and keep the packed form; where that is there already, take it."""
     from safetensors.torch import load_file, save_file
 
     if packed_file.is_file():
@@ -229,7 +230,7 @@ def round_base(model: Any, packed_file: Path, training: Sequence[Pair], tokenize
         return
     packed = round_weights(model, calibration_examples(training, tokenizer), tokenizer.layout.prompt_position)
     save_file(packed, packed_file.with_suffix(".part"))
-    packed_file.with_suffix(".part").replace(packed_file)  # never half a file, also when several processes write it
+    packed_file.with_suffix(".part").replace(packed_file)  # never half a file, also after a kill
 
 
 def load_base(base: str, max_output_tokens: int) -> tuple[Any, str, BlockFormat, dict[str, Any]]:
@@ -248,9 +249,7 @@ def load_base(base: str, max_output_tokens: int) -> tuple[Any, str, BlockFormat,
         tokenizer_text = (folder / TOKENIZER_FILE).read_text(encoding="utf-8")
         return inverter.model, tokenizer_text, inverter.layout, {"base": facts["base"], "steps_done": facts["steps"]}
     settings = read_settings(folder)
-    model = AutoModelForCausalLM.from_pretrained(
-        folder / "final" if settings else base, dtype=torch.float32, attn_implementation="sdpa"
-    )
+    model = AutoModelForCausalLM.from_pretrained(folder / "final" if settings else base, dtype=torch.float32)
     if settings:
         tokenizer_text = (folder / TOKENIZER_FILE).read_text(encoding="utf-8")
         return model, tokenizer_text, BlockFormat(**settings["block_format"]), settings
