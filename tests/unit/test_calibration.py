@@ -69,4 +69,4 @@ def test_joined_prefixes_are_one_prefix(examples):
     whole = encode_blocks(model, [blocks])
     joined = join([encode_blocks(model, [blocks[:2]]), encode_blocks(model, [blocks[2:]])])
     assert torch.equal(whole.mask, joined.mask)
-    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(whole.keys, joined.keys))
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(whole.keys, joined.keys))
