@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from lm_eval_inversion.prompts import load_prompts as load_prompts
     from lm_eval_inversion.queries import load_query_set as load_query_set
     from lm_eval_inversion.scoring import score_reconstruction as score_reconstruction
+    from lm_eval_inversion.scoring.leakage import Leak as Leak
+    from lm_eval_inversion.scoring.leakage import detect_leak as detect_leak
 
 try:
     __version__ = version("lm-eval-inversion")
@@ -30,9 +32,11 @@ except PackageNotFoundError:  # a source tree that was never installed
 _HOME = {
     "Evaluation": "evaluation",
     "Inverter": "inverter",
+    "Leak": "scoring.leakage",
     "Outputs": "outputs",
     "PromptResult": "evaluation",
     "SystemPrompt": "prompts",
+    "detect_leak": "scoring.leakage",
     "evaluate": "evaluation",
     "load_inverter": "inverter",
     "load_prompts": "prompts",

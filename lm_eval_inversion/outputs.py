@@ -90,6 +90,11 @@ def is_refusal(text: str) -> bool:
     return len(text.split()) <= REFUSAL_MAX_WORDS and bool(_REFUSAL.match(text)) and bool(_REFUSAL_VERB.search(text))
 
 
+def ends_properly(text: str) -> bool:
+    """Whether a text ends as sentences do; else it probably broke off at the token limit (hosts do not always say)."""
+    return text.endswith(_TERMINAL)
+
+
 def split_list(text: str, limit: int = MAX_OUTPUTS) -> tuple[list[str], OutputCounts]:
     """Split a numbered or bulleted answer into its lines.
 
@@ -158,7 +163,7 @@ def parse_outputs(answers: Sequence[str], queries: QuerySet) -> Outputs:
             found, found_counts = split_list(text, query.items)
         else:
             found = [text] if text else []
-            truncated = int(bool(text) and not text.endswith(_TERMINAL))
+            truncated = int(bool(text) and not ends_properly(text))
             found_counts = OutputCounts(lines=len(found), refusals=sum(map(is_refusal, found)), truncated=truncated)
         if not found:
             found_counts += OutputCounts(empty=1)
@@ -203,5 +208,5 @@ def _clean(line: str) -> str:
 def _breaks_off(candidates: Sequence[str]) -> bool:
     """Whether the last line alone lacks the final punctuation that most lines have."""
     *rest, last = candidates
-    finished = sum(line.endswith(_TERMINAL) for line in rest)
-    return 2 * finished > len(rest) and not last.endswith(_TERMINAL)
+    finished = sum(map(ends_properly, rest))
+    return 2 * finished > len(rest) and not ends_properly(last)

@@ -7,20 +7,18 @@ both hosts and a bad parameter fails before the first token is generated.
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import version
 from typing import Any
 
-import lm_eval_inversion
 from lm_eval_inversion.evaluation import decoys_for
 from lm_eval_inversion.inverter.base import Inverter
 from lm_eval_inversion.inverter.registry import check_inverter, load_inverter
 from lm_eval_inversion.outputs import Outputs, parse_outputs
 from lm_eval_inversion.prompts import SystemPrompt, load_prompts, prompts_hash
 from lm_eval_inversion.queries import QuerySet, SystemRole, load_query_set
+from lm_eval_inversion.signature import run_signature
 
 TASK_VERSION = 1.0  # rises with every change that moves a number
 TEMPERATURE = 0.7  # of the evaluated model, unless the user says otherwise
@@ -120,16 +118,11 @@ class Protocol:
             inverter_hash: None before the inverter is loaded.
         """
         return {
-            "package_version": lm_eval_inversion.__version__,
             **self.data_signature(),
             "inverter": self.inverter_name,
             "inverter_hash": inverter_hash,
             "decoy_seed": self.decoy_seed,
-            "system_role": system_role,
-            "host": f"{host} {version(host)}",
-            "torch": version("torch"),
-            "transformers": version("transformers"),
-            "python": platform.python_version(),
+            **run_signature(host, system_role),
         }
 
 

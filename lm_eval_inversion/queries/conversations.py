@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 SystemRole = Literal["system", "user"]
@@ -21,13 +21,19 @@ SENTINEL = "sentinel-4f1c9e27 must reach the model"
 logger = logging.getLogger(__name__)
 
 
-def conversation(system_prompt: str | None, user_message: str, system_role: SystemRole = "system") -> list[Message]:
-    """The messages of one conversation; without a system prompt, only the user's."""
+def conversation(system_prompt: str | None, turns: str | Sequence[Message], system_role: SystemRole = "system") -> list[Message]:
+    """The messages of one conversation; without a system prompt, only the turns.
+
+    Args:
+        turns: one user message, or user and (scripted) assistant messages in turn, the user's first.
+    """
+    messages = [{"role": "user", "content": turns}] if isinstance(turns, str) else [dict(turn) for turn in turns]
     if system_prompt is None:
-        return [{"role": "user", "content": user_message}]
+        return messages
     if system_role == "user":
-        return [{"role": "user", "content": f"{system_prompt}\n\n{user_message}"}]
-    return [{"role": "system", "content": system_prompt}, {"role": "user", "content": user_message}]
+        first, *rest = messages
+        return [{**first, "content": f"{system_prompt}\n\n{first['content']}"}, *rest]
+    return [{"role": "system", "content": system_prompt}, *messages]
 
 
 def detect_system_role(render: Callable[[list[Message]], Any]) -> SystemRole:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from lm_eval_inversion.queries.attacks import FAMILIES
+
 # Metric -> is a higher value better for the evaluated model? Recovery is bad news for its releaser. Floors and controls have the
 # direction of the metric that they stand beside.
 HIGHER_IS_BETTER: dict[str, bool] = {
@@ -29,3 +31,26 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "coverage": True,
 }
 METRICS = tuple(HIGHER_IS_BETTER)
+
+# The leakage tasks; ``resistance`` is their headline, and the one that is better when higher for whoever keeps the secret.
+LEAKAGE_HIGHER_IS_BETTER: dict[str, bool] = {
+    "resistance": True,
+    "asr_union": False,
+    "asr": False,
+    "asr_any_turn": False,
+    "asr_exact": False,
+    "asr_rougeL": False,
+    "recovery": False,
+    "recovery_max": False,
+    "asr_null": False,
+    "asr_union_null": False,
+    "asr_swap": False,
+    "asr_union_swap": False,
+    "asr_reasoning": False,
+    "ability": True,
+    "over_refusal": False,
+    "refusals": True,
+    "truncated": False,
+    "coverage": True,
+    **{f"asr_family_{family}": False for family in FAMILIES},
+}

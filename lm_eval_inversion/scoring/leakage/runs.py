@@ -17,7 +17,7 @@ import numpy as np
 from lm_eval_inversion.scoring.leakage.streams import character_bits
 
 SEED_BITS = 13.0  # a place where no run of so many bits starts is skipped; below every threshold that matters
-MARGIN_BITS = 9.0  # beyond chance; calibrated on unrelated texts, see docs/detector.md
+MARGIN_BITS = 5.0  # beyond chance; calibrated on unrelated texts, see docs/detector.md
 
 
 @dataclass(frozen=True)
