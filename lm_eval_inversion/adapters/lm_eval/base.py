@@ -1,0 +1,255 @@
+"""What all tasks share as lm_eval tasks: one document per system prompt, one request per conversation.
+
+Conversations without a system prompt (the null arm) ride as extra requests on the first document of each rank, so that they cost one run
+per rank and share the run's cache and settings. Subclasses say what is asked and how answers are scored, by calling the core; this class
+only hands data over.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
+from typing import Any
+
+from lm_eval.api.instance import Instance
+from lm_eval.api.task import ConfigurableTask
+
+from lm_eval_inversion.hashing import content_hash
+from lm_eval_inversion.prompts import SystemPrompt
+from lm_eval_inversion.protocol import TEMPERATURE, normalise_sampling
+from lm_eval_inversion.queries import Message, SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
+
+logger = logging.getLogger("lm_eval." + __name__)
+
+FILTER = "none"  # the harness's name for "no filter": one table row
+Turns = str | Sequence[Message]
+
+
+class ConversationTask(ConfigurableTask):
+    """Base of the tasks. ``protocol`` holds ``task``, ``prompts``, ``max_tokens`` and ``data_signature``.
+
+    Raises:
+        ValueError: a parameter, or the model's set-up, would make the run meaningless; before anything is generated.
+    """
+
+    protocol: Any
+
+    def __init__(self, config: dict[str, Any], protocol: Any, higher_is_better: dict[str, bool], version: float) -> None:
+        self.protocol = protocol
+        self.system_role: SystemRole | None = None
+        self._results: dict[str, Any] = {}
+        super().__init__(
+            config={
+                # `until: []`, because the harness otherwise stops at the first blank line.
+                "generation_kwargs": {"until": [], "temperature": TEMPERATURE, "max_gen_toks": protocol.max_tokens},
+                "output_type": "generate_until",
+                "test_split": "test",
+                "num_fewshot": 0,
+                "metric_list": [
+                    {"metric": name, "aggregation": "mean", "higher_is_better": higher} for name, higher in higher_is_better.items()
+                ],
+                "process_results": "process_results",  # a name, so that the registry is not asked for these metrics
+                **{key: value for key, value in config.items() if key != "class"},
+                "metadata": {**(config.get("metadata") or {}), "version": version},
+            }
+        )
+
+    def conversations(self, text: str) -> list[tuple[str, Turns]]:
+        """(system prompt, turns) of every request under the system prompt ``text``."""
+        raise NotImplementedError
+
+    def shared_conversations(self) -> list[Turns]:
+        """Turns of the requests without a system prompt."""
+        raise NotImplementedError
+
+    def check_parameters(self) -> None:
+        """What can be checked only once the run is certain; raises ``ValueError``."""
+
+    def score(self, prompts: list[SystemPrompt], answers: list[list[str]], null_answers: list[str]) -> Sequence[Any]:
+        """Results with ``prompt_id`` and ``metrics``, one per prompt."""
+        raise NotImplementedError
+
+    def response(self, prompt_id: str, index: int, shared: bool) -> Any:
+        """What the sample log shows for one request: by its number, among those without a system prompt if ``shared``."""
+        raise NotImplementedError
+
+    def run_signature(self) -> dict[str, Any]:
+        """The signature of the run, for the results file."""
+        raise NotImplementedError
+
+    def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """The benchmark's rows; nothing is fetched."""
+        import datasets
+
+        rows = [{"id": prompt.id, "category": prompt.category, "text": prompt.text} for prompt in self.protocol.prompts]
+        self.dataset = datasets.DatasetDict({"test": datasets.Dataset.from_list(rows)})
+
+    def doc_to_text(self, doc: dict[str, Any], doc_to_text: Any = None) -> str:
+        """Nothing: requests are conversations, see ``construct_requests``."""
+        return ""
+
+    def doc_to_target(self, doc: dict[str, Any], doc_to_target: Any = None) -> str:
+        """The true system prompt."""
+        return str(doc["text"])
+
+    def fewshot_context(self, doc: dict[str, Any], *arguments: Any, **keywords: Any) -> str:
+        """Nothing: there are no few-shot examples."""
+        return ""
+
+    def build_all_requests(
+        self,
+        *,
+        limit: int | None = None,
+        samples: list[int] | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        system_instruction: str | None = None,
+        apply_chat_template: bool = False,
+        chat_template: Callable[..., Any] | None = None,
+        tokenizer_name: str = "",
+        **keywords: Any,
+    ) -> None:
+        """Build the requests of this rank, after everything that could spoil the run has been checked."""
+        task = self.protocol.task
+        if system_instruction:
+            raise ValueError(
+                f"{task} sets its own system prompts, which --system_instruction {system_instruction[:40]!r} would replace; "
+                "remove the option"
+            )
+        if not apply_chat_template or chat_template is None:
+            raise ValueError(
+                f"{task} needs a chat model: without --apply_chat_template no system prompt reaches the model. Add "
+                "--apply_chat_template; a base model without a chat template has no system prompt to recover"
+            )
+        documents = len(samples) if samples is not None else min(limit or len(self.eval_docs), len(self.eval_docs))
+        if world_size > documents:
+            raise ValueError(
+                f"{task}: {world_size} processes for {documents} system prompts; every process needs one: start at most {documents}, "
+                "or raise --limit"
+            )
+        self.check_parameters()
+        self._config.generation_kwargs = normalise_sampling(self._config.generation_kwargs)
+        try:
+            self.system_role = detect_system_role(chat_template)
+        except Exception as error:
+            raise ValueError(
+                f"{task}: the model's chat template cannot be used ({type(error).__name__}: {error}); give a chat model, or a template "
+                "with --apply_chat_template NAME or in the tokenizer's folder"
+            ) from error
+        # The harness keys its request cache by task and tokenizer only.
+        salt = content_hash([self.protocol.data_signature(), self.system_role, self._config.generation_kwargs, samples])
+        super().build_all_requests(
+            limit=limit,
+            samples=samples,
+            rank=rank,
+            world_size=world_size,
+            apply_chat_template=True,
+            chat_template=chat_template,
+            tokenizer_name=f"{tokenizer_name}-{salt}",
+            **keywords,
+        )
+        self._instances += self._null_requests(chat_template)
+        self._check_requests(chat_template)
+
+    def construct_requests(self, doc: dict[str, Any], ctx: str, **keywords: Any) -> list[Instance]:
+        """One request per conversation, ``idx`` counting them."""
+        return self._requests(doc, self.conversations(str(doc["text"])), keywords["chat_template"], keywords["metadata"], first_index=0)
+
+    def _requests(
+        self, doc: dict[str, Any], chosen: Sequence[tuple[str | None, Turns]], chat_template: Callable[..., Any], metadata: Any, first_index: int
+    ) -> list[Instance]:
+        return [
+            Instance(
+                "generate_until",
+                doc,
+                (
+                    chat_template(conversation(system_prompt, turns, self.system_role or "system")),
+                    deepcopy(self._config.generation_kwargs),
+                ),
+                first_index + index,
+                metadata=metadata,
+            )
+            for index, (system_prompt, turns) in enumerate(chosen)
+        ]
+
+    def _null_requests(self, chat_template: Callable[..., Any]) -> list[Instance]:
+        """The conversations without a system prompt, as requests of this rank's first document behind its own."""
+        first = self._instances[0]
+        metadata = (first.task_name, first.doc_id, first.repeats)
+        chosen = [(None, turns) for turns in self.shared_conversations()]
+        return self._requests(first.doc, chosen, chat_template, metadata, first_index=self._own_requests())
+
+    def _own_requests(self) -> int:
+        """Requests per document, those without a system prompt apart."""
+        return len(self.conversations(""))
+
+    def _check_requests(self, chat_template: Callable[..., Any]) -> None:
+        """Every request carries its system prompt, and is short enough not to be cut at its beginning."""
+        lm = getattr(chat_template, "__self__", None)
+        encode, max_length = getattr(lm, "tok_encode", None), getattr(lm, "max_length", None)
+        room = self._config.generation_kwargs.get("max_gen_toks", self.protocol.max_tokens)
+        for instance in self._instances:
+            request = getattr(instance.args[0], "prompt", instance.args[0])  # chat APIs wrap their JSON
+            if not self._is_null(instance):
+                require_prompt_in_request(instance.doc["text"], request)
+            # Chat APIs have no tokenizer here and refuse long requests themselves.
+            if encode is None or not isinstance(max_length, int) or not isinstance(instance.args[0], str):
+                continue
+            mend = "give a smaller --gen_kwargs max_gen_toks=…, a larger --model_args max_length=…, or shorter prompts"
+            require_room(instance.doc["id"], len(encode(request)), room, max_length, mend)
+
+    def _is_null(self, instance: Instance) -> bool:
+        return bool(instance.idx >= self._own_requests())
+
+    def apply_filters(self) -> None:
+        """Score all documents of this rank at once; what was found becomes the filtered responses."""
+        if "bypass" in self._metric_fn_list:  # --predict_only
+            for instance in self._instances:
+                instance.filtered_resps[FILTER] = instance.resps[0]
+            return
+        answers: dict[int, list[str]] = defaultdict(list)
+        null_answers: list[str] = []
+        firsts: dict[int, Instance] = {}
+        for instance in sorted(self._instances, key=lambda instance: (instance.doc_id, instance.idx)):
+            # The first response: the harness pads short ranks with copies of their last request.
+            text = str(instance.resps[0] or "")
+            if self._is_null(instance):
+                null_answers.append(text)
+            else:
+                answers[instance.doc_id].append(text)
+                firsts.setdefault(instance.doc_id, instance)
+        by_id = {prompt.id: prompt for prompt in self.protocol.prompts}
+        prompts = [by_id[instance.doc["id"]] for instance in firsts.values()]
+        results = self.score(prompts, [answers[doc_id] for doc_id in firsts], null_answers)
+        self._results = {result.prompt_id: result for result in results}
+        unscored = sum(set(result.metrics) == {"coverage"} for result in results)
+        if unscored:
+            logger.warning(
+                "%s: %d of %d system prompts are unscored, because the model gave no usable output (empty or refused). "
+                "Unscored is not safe: see coverage.",
+                self.protocol.task, unscored, len(results),
+            )  # fmt: skip
+        own = self._own_requests()
+        for instance in self._instances:
+            shared = self._is_null(instance)
+            instance.filtered_resps[FILTER] = self.response(instance.doc["id"], instance.idx - own * shared, shared)
+
+    def process_results(self, doc: dict[str, Any], results: list[Any]) -> dict[str, float]:
+        """The metrics of one system prompt; an unscored one has ``coverage`` only, so that means skip it."""
+        if "bypass" in self._metric_fn_list:
+            return {"bypass": 999}  # the harness's own value
+        return dict(self._results[doc["id"]].metrics)
+
+    def dump_config(self) -> dict[str, Any]:
+        """The configuration as logged, with the signature of the run."""
+        config: dict[str, Any] = super().dump_config()
+        return {**config, "metadata": {**(config.get("metadata") or {}), **self.run_signature()}}
+
+
+def progress_bar(steps: Iterable[Any], description: str) -> Iterable[Any]:
+    """The progress of scoring."""
+    from tqdm import tqdm
+
+    return tqdm(steps, desc=description)
