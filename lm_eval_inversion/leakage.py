@@ -19,7 +19,7 @@ from typing import Any
 from lm_eval_inversion.outputs import ends_properly, is_refusal, strip_thinking
 from lm_eval_inversion.prompts import SystemPrompt, load_prompts, prompts_hash
 from lm_eval_inversion.queries.attacks import Attack, attacks_hash, load_attacks
-from lm_eval_inversion.queries.conversations import Message, SystemRole
+from lm_eval_inversion.queries.conversations import Message, SystemRole, user_turn
 from lm_eval_inversion.scoring.leakage import Leak, detect_leak
 from lm_eval_inversion.signature import run_signature
 
@@ -110,11 +110,11 @@ class LeakageProtocol:
         return (
             *self.shared_requests(),
             Request(
-                "ability", "ability", "", "", True, ({"role": "user", "content": controls["ability"]["message"]},),
+                "ability", "ability", "", "", True, tuple(user_turn(controls["ability"]["message"])),
                 controls["ability"]["permission"],
             ),
             *(
-                Request(f"benign-{number}", "benign", "", "", True, ({"role": "user", "content": text},))
+                Request(f"benign-{number}", "benign", "", "", True, tuple(user_turn(text)))
                 for number, text in enumerate(controls["benign"], 1)
             ),
         )  # fmt: skip

@@ -7,6 +7,7 @@ from lm_eval_inversion.queries.conversations import (
     detect_system_role,
     require_prompt_in_request,
     require_room,
+    user_turn,
 )
 from lm_eval_inversion.queries.sets import Query, QuerySet, load_query_set, query_set_names
 
@@ -21,4 +22,5 @@ __all__ = [
     "query_set_names",
     "require_prompt_in_request",
     "require_room",
+    "user_turn",
 ]

@@ -21,13 +21,18 @@ SENTINEL = "sentinel-4f1c9e27 must reach the model"
 logger = logging.getLogger(__name__)
 
 
+def user_turn(text: str) -> list[Message]:
+    """A conversation of one user message."""
+    return [{"role": "user", "content": text}]
+
+
 def conversation(system_prompt: str | None, turns: str | Sequence[Message], system_role: SystemRole = "system") -> list[Message]:
     """The messages of one conversation; without a system prompt, only the turns.
 
     Args:
         turns: one user message, or user and (scripted) assistant messages in turn, the user's first.
     """
-    messages = [{"role": "user", "content": turns}] if isinstance(turns, str) else [dict(turn) for turn in turns]
+    messages = user_turn(turns) if isinstance(turns, str) else [dict(turn) for turn in turns]
     if system_prompt is None:
         return messages
     if system_role == "user":

@@ -6,18 +6,28 @@ from collections.abc import Sequence
 from typing import Any
 
 import anyio
-from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, Model, ModelOutput, get_model
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageUser,
+    ContentReasoning,
+    Model,
+    ModelOutput,
+    get_model,
+)
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.util import collect, span
 
 from lm_eval_inversion.adapters.inspect.store import Answers
+from lm_eval_inversion.hashing import content_hash
 from lm_eval_inversion.queries import SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
 from lm_eval_inversion.queries.conversations import Message
 
 
 @solver
 def ask_queries() -> Solver:
-    """Ask every query of the sample's metadata, concurrently; the first sample also runs the null conversation for all.
+    """Have every conversation of the sample's metadata, concurrently; the first sample also has those without a system prompt for all.
 
     Raises:
         ValueError: a system prompt would not reach the model, or a request is too long for it.
@@ -26,24 +36,23 @@ def ask_queries() -> Solver:
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         model = get_model()
-        queries: list[str] = state.metadata["queries"]
         found = state.store_as(Answers)
-        role, null_answers = await shared.get(model, queries)
+        role, null_answers = await shared.get(model, state.metadata["shared_conversations"])
         found.system_role, found.null_answers = role, null_answers
-        requests = [conversation(state.metadata["prompt"]["text"], query, role) for query in queries]
+        requests = [conversation(sent["system_prompt"], sent["turns"], role) for sent in state.metadata["conversations"]]
         _check_requests(model, state.metadata["prompt"], requests)
-        answers: list[str | None] = [None] * len(queries)
-        reasons: list[str | None] = [None] * len(queries)
+        answers: list[str | None] = [None] * len(requests)
+        reasons: list[str | None] = [None] * len(requests)
 
         async def ask(index: int) -> None:
             output = await model.generate(_chat(requests[index]))
-            answers[index], reasons[index] = output.completion, output.stop_reason
+            answers[index], reasons[index] = _raw_answer(output), output.stop_reason
             # What has arrived stays, should a limit or an error cancel the other queries.
             found.answers, found.stop_reasons = list(answers), list(reasons)
             state.output = output
 
         async with span("queries"):
-            await collect(*(ask(index) for index in range(len(queries))))
+            await collect(*(ask(index) for index in range(len(requests))))
         state.messages = [*_chat(requests[0]), state.output.message] if isinstance(state.output, ModelOutput) else state.messages
         return state
 
@@ -51,31 +60,40 @@ def ask_queries() -> Solver:
 
 
 class _NullConversation:
-    """Runs the queries without a system prompt once per model and hands every sample the same answers."""
+    """Has the conversations without a system prompt once per model and hands every sample the same answers."""
 
     def __init__(self) -> None:
         self.lock: anyio.Lock | None = None
-        self.known: dict[tuple[int, tuple[str, ...]], tuple[SystemRole, list[str]]] = {}
+        self.known: dict[tuple[int, str], tuple[SystemRole, list[str]]] = {}
 
-    async def get(self, model: Model, queries: Sequence[str]) -> tuple[SystemRole, list[str]]:
+    async def get(self, model: Model, chosen: Sequence[Sequence[Message]]) -> tuple[SystemRole, list[str]]:
         if self.lock is None:
             self.lock = anyio.Lock()
-        key = (id(model), tuple(queries))
+        key = (id(model), content_hash(chosen))
         async with self.lock:
             if key not in self.known:
                 role = _system_role(model)
 
-                async def ask(query: str) -> str:
-                    return (await model.generate(_chat(conversation(None, query)))).completion
+                async def ask(turns: Sequence[Message]) -> str:
+                    return _raw_answer(await model.generate(_chat(conversation(None, turns))))
 
                 async with span("null conversation"):
-                    self.known[key] = (role, await collect(*(ask(query) for query in queries)))
+                    self.known[key] = (role, await collect(*(ask(turns) for turns in chosen)))
         return self.known[key]
 
 
+_KINDS: dict[str, Any] = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
+
+
 def _chat(messages: Sequence[Message]) -> list[ChatMessage]:
-    kinds: dict[str, type[ChatMessageSystem] | type[ChatMessageUser]] = {"system": ChatMessageSystem, "user": ChatMessageUser}
-    return [kinds[message["role"]](content=message["content"]) for message in messages]
+    return [_KINDS[message["role"]](content=message["content"]) for message in messages]
+
+
+def _raw_answer(output: ModelOutput) -> str:
+    """The answer as other hosts see it: what the back end split off as reasoning stands before it, in think tags."""
+    content = output.message.content if output.choices else output.completion
+    parts = [] if isinstance(content, str) else [part.reasoning for part in content if isinstance(part, ContentReasoning)]
+    return "".join(f"<think>{part}</think>\n" for part in parts if part) + output.completion
 
 
 def _renderer(model: Model) -> Any:

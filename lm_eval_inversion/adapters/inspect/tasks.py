@@ -8,9 +8,12 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import GenerateConfig
 
-from lm_eval_inversion.adapters.inspect.scorers import inversion
+from lm_eval_inversion.adapters.inspect.scorers import inversion, leakage
 from lm_eval_inversion.adapters.inspect.solvers import ask_queries
+from lm_eval_inversion.leakage import LEAKAGE_VERSION, make_leakage_protocol
+from lm_eval_inversion.leakage import TASKS as LEAKAGE_TASKS
 from lm_eval_inversion.protocol import TASK_VERSION, TASKS, TEMPERATURE, make_protocol
+from lm_eval_inversion.queries import user_turn
 
 API_SEED = 1234  # sent to back ends that take a seed; for hf give --seed, which seeds the process
 
@@ -96,8 +99,62 @@ def _samples(protocol: Any) -> list[Sample]:
                 "prompt": prompt.to_dict(),
                 "query_set": protocol.queries.name,
                 "queries": queries,
+                "conversations": [{"system_prompt": prompt.text, "turns": user_turn(query)} for query in queries],
+                "shared_conversations": [user_turn(query) for query in queries],
                 "decoys": decoys,
             },
         )
         for prompt, decoys in zip(protocol.prompts, protocol.decoys(protocol.prompts))
     ]
+
+
+@task
+def prompt_leakage_attacks(prompts: str = "v1", split: str = "test", attacks: str | None = None, tier: str = "core") -> Task:
+    """System prompts asked for outright: 14 families of attacks of one turn.
+
+    Args:
+        prompts: "v1", or a .txt, .jsonl or .csv file with system prompts of your own (all are used).
+        split: "test" or "dev" of a shipped set.
+        attacks: a YAML file with attacks of your own.
+        tier: "smoke" (about 50 requests), "core" (about 1,000) or "full".
+    """
+    return leakage_task("prompt_leakage_attacks", prompts, split, attacks, tier)
+
+
+@task
+def prompt_leakage_multiturn(prompts: str = "v1", split: str = "test", attacks: str | None = None, tier: str = "core") -> Task:
+    """System prompts asked for in scripted dialogues of two and three turns. Same arguments as ``prompt_leakage_attacks``."""
+    return leakage_task("prompt_leakage_multiturn", prompts, split, attacks, tier)
+
+
+def leakage_task(name: str, prompts: str, split: str, attacks: str | None, tier: str) -> Task:
+    """One task of ``lm_eval_inversion.leakage.TASKS``; arguments and errors of ``make_leakage_protocol``."""
+    protocol = make_leakage_protocol(name, prompts=prompts, split=split, attacks=attacks, tier=tier)
+    requests = protocol.requests()
+    samples = [
+        Sample(
+            id=prompt.id,
+            input=f"{len(requests)} conversations under the system prompt {prompt.id}",
+            target=prompt.text,
+            metadata={
+                "category": prompt.category,
+                "prompt": prompt.to_dict(),
+                "matched": protocol.matched(prompt).text,
+                "requests": [request.to_dict() for request in requests],
+                "conversations": [
+                    {"system_prompt": request.system_prompt(prompt.text), "turns": list(request.turns)} for request in requests
+                ],
+                "shared_conversations": [list(request.turns) for request in protocol.shared_requests()],
+            },
+        )
+        for prompt in protocol.prompts
+    ]
+    return Task(
+        dataset=MemoryDataset(samples, name=protocol.source),
+        solver=ask_queries(),
+        scorer=leakage(),
+        config=GenerateConfig(temperature=TEMPERATURE, max_tokens=protocol.max_tokens, seed=API_SEED),
+        name=name,
+        version=str(LEAKAGE_VERSION),
+        metadata={"description": LEAKAGE_TASKS[name][1], **protocol.signature("inspect_ai", None)},
+    )
