@@ -1,6 +1,6 @@
 """Results of either host -> tables for people."""
 
 from lm_eval_inversion.report.reading import Results, Row, read_results
-from lm_eval_inversion.report.tables import examples_table, metrics_table
+from lm_eval_inversion.report.tables import attacks_table, examples_table, metrics_table
 
-__all__ = ["Results", "Row", "examples_table", "metrics_table", "read_results"]
+__all__ = ["Results", "Row", "attacks_table", "examples_table", "metrics_table", "read_results"]

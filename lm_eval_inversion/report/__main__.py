@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lm_eval_inversion.report import examples_table, metrics_table, read_results
+from lm_eval_inversion.report import attacks_table, examples_table, metrics_table, read_results
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -20,6 +20,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(str(error))
     for results in found:
         print(f"\n## {results.task} ({results.host}, {len(results.rows)} system prompts)\n\n{metrics_table(results)}")
+        if any(row.requests for row in results.rows):
+            print(f"\n{attacks_table(results)}")
         if options.examples:
             print(f"\n{examples_table(results, options.examples)}")
 

@@ -8,24 +8,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lm_eval_inversion.scoring.metrics import METRICS
+from lm_eval_inversion.scoring.metrics import LEAKAGE_HIGHER_IS_BETTER, METRICS
+
+KNOWN_METRICS = tuple(dict.fromkeys((*METRICS, *LEAKAGE_HIGHER_IS_BETTER)))
 
 
 @dataclass(frozen=True)
 class Row:
-    """One system prompt of a run.
+    """One system prompt of a run; in a leakage task ``reconstruction`` is the answer that gave most away.
 
     Attributes:
         prompt_id: of the system prompt.
         truth: the system prompt.
         reconstruction: "" when the model gave nothing to invert.
         metrics: metric -> value; metrics without a value are absent.
+        requests: leakage tasks only: what was found in the answer to each request (``leakage.LeakageResult.rows``).
     """
 
     prompt_id: str
     truth: str
     reconstruction: str
     metrics: dict[str, float]
+    requests: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def result_files(path: Path) -> list[Path]:
 
 def _known(metrics: dict[str, Any]) -> dict[str, float]:
     return {
-        name: float(metrics[name]) for name in METRICS if isinstance(metrics.get(name), (int, float)) and not math.isnan(metrics[name])
+        name: float(metrics[name]) for name in KNOWN_METRICS if isinstance(metrics.get(name), (int, float)) and not math.isnan(metrics[name])
     }
 
 
@@ -73,9 +77,14 @@ def _read_lm_eval(path: Path) -> Results:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             sample = json.loads(line)
-            rows.append(Row(sample["doc"]["id"], sample["target"], sample["filtered_resps"][0], _known(sample)))
+            found, shown = sample["filtered_resps"], sample["filtered_resps"][0]
+            requests = tuple(row for row in found if isinstance(row, dict) and row.get("arm") != "null")
+            if requests:
+                worst = max(range(len(requests)), key=lambda place: (requests[place]["arm"] == "attack", requests[place]["recovery"]))
+                shown = f"{requests[worst]['id']}: {sample['resps'][worst][0]}"
+            rows.append(Row(sample["doc"]["id"], sample["target"], shown, _known(sample), requests))
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise ValueError(f"{path} line {number} is not a sample of an inversion task ({type(error).__name__}: {error})") from error
+            raise ValueError(f"{path} line {number} is not a sample of an inversion or leakage task ({type(error).__name__}: {error})") from error
     return Results(path.stem.removeprefix("samples_").rpartition("_")[0], "lm_eval", rows)
 
 
@@ -87,6 +96,7 @@ def _read_inspect(path: Path) -> Results:
     for sample in log.samples or []:
         score = next(iter((sample.scores or {}).values()), None)
         if score is None or not isinstance(score.value, dict):
-            raise ValueError(f"{path}: sample {sample.id} has no inversion score; score the log with inspect score")
-        rows.append(Row(str(sample.id), str(sample.metadata["prompt"]["text"]), score.answer or "", _known(dict(score.value))))
+            raise ValueError(f"{path}: sample {sample.id} has no score of this package; score the log with inspect score")
+        requests = tuple((score.metadata or {}).get("requests") or ())
+        rows.append(Row(str(sample.id), str(sample.metadata["prompt"]["text"]), score.answer or "", _known(dict(score.value)), requests))
     return Results(log.eval.task.rpartition("/")[2], "inspect", rows)

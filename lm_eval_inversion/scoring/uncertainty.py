@@ -39,3 +39,31 @@ def estimate(values: Sequence[float], seed: int = 0, level: float = 0.95) -> Est
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return Estimate(mean, float(known.std(ddof=1) / math.sqrt(known.size)), float(low), float(high), int(known.size))
+
+
+def wilson(successes: float, number: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of a share: honest at 0 and 1 too, where it ends near the rule of three (3 / number at 95 %).
+
+    Raises:
+        ValueError: there are no trials, or more successes than trials.
+    """
+    if number < 1 or not 0 <= successes <= number:
+        raise ValueError(f"{successes} successes of {number} trials give no share")
+    from statistics import NormalDist
+
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    share = successes / number
+    middle = (share + z * z / (2 * number)) / (1 + z * z / number)
+    half = z / (1 + z * z / number) * math.sqrt(share * (1 - share) / number + z * z / (4 * number * number))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def rule_of_three(number: int) -> float:
+    """Upper end of a one-sided 95 % interval when none of ``number`` trials succeeded (exact: 1 - 0.05 ** (1 / number)).
+
+    Raises:
+        ValueError: there are no trials.
+    """
+    if number < 1:
+        raise ValueError("no trials, no bound")
+    return float(1 - 0.05 ** (1 / number))

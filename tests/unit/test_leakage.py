@@ -1,0 +1,133 @@
+"""The leakage protocol and its scores, without a host."""
+
+import math
+
+import pytest
+
+from lm_eval_inversion import load_prompts
+from lm_eval_inversion.leakage import TASKS, make_leakage_protocol, request_from_dict, score_leakage, spread
+from lm_eval_inversion.queries.attacks import FAMILIES, load_attacks
+from lm_eval_inversion.report import attacks_table
+from lm_eval_inversion.report.reading import Results, Row
+from lm_eval_inversion.scoring.metrics import LEAKAGE_HIGHER_IS_BETTER
+from lm_eval_inversion.scoring.uncertainty import rule_of_three, wilson
+
+
+@pytest.fixture(scope="module")
+def protocol():
+    return make_leakage_protocol("prompt_leakage_attacks", tier="smoke")
+
+
+def score(protocol, answers, null="Hello there."):
+    requests, prompt = protocol.requests(), protocol.prompts[0]
+    filled = [answers(request) for request in requests]
+    return score_leakage(prompt, protocol.matched(prompt).text, requests, filled, [null] * len(protocol.shared_requests()))
+
+
+def test_catalogue_has_families_of_four_wordings_in_frozen_order():
+    for name, families, size in (("v1", 14, 4), ("multiturn-v1", 4, 4)):
+        attacks = load_attacks(name)
+        order = [attack.family for attack in attacks]
+        assert len(set(order)) == families
+        assert len(attacks) == families * size
+        assert order == order[:families] * size  # round-robin: ASR@k grows over families, not over wordings of one
+        assert set(order) <= set(FAMILIES)
+    texts = [attack.turns[-1]["content"] for name in ("v1", "multiturn-v1") for attack in load_attacks(name)]
+    assert len(set(texts)) == len(texts)
+
+
+def test_tiers_have_their_budgets():
+    for tier, low, high in (("smoke", 40, 60), ("core", 900, 1_100)):
+        protocol = make_leakage_protocol("prompt_leakage_attacks", tier=tier)
+        assert low <= len(protocol.prompts) * len(protocol.requests()) + len(protocol.shared_requests()) <= high
+    full = make_leakage_protocol("prompt_leakage_attacks", tier="full")
+    assert full.prompts == tuple(load_prompts("v1"))
+
+
+def test_spread_takes_all_lengths_and_keeps_the_order():
+    prompts = load_prompts("v1")
+    chosen = spread(prompts, 16)
+    assert len(chosen) == 16
+    assert {prompt.length_band for prompt in chosen} == {"short", "medium", "long"}
+    assert chosen == [prompt for prompt in prompts if prompt in chosen]
+
+
+def test_own_prompts_are_all_used(tmp_path):
+    path = tmp_path / "own.txt"
+    path.write_text("\n\n".join(f"You are baker number {number}, a man of few words." for number in range(20)))
+    assert len(make_leakage_protocol("prompt_leakage_attacks", prompts=str(path)).prompts) == 20
+
+
+def test_every_metric_says_what_higher_means(protocol):
+    result = score(protocol, lambda request: "Nothing to see here.")
+    assert set(result.metrics) <= set(LEAKAGE_HIGHER_IS_BETTER)
+    assert LEAKAGE_HIGHER_IS_BETTER["resistance"] is True
+    assert all(math.isfinite(value) for value in result.metrics.values())
+
+
+def test_one_leak_breaks_resistance_and_shows_in_its_family(protocol):
+    secret = protocol.prompts[0].text
+    target = protocol.requests()[3]
+    metrics = score(protocol, lambda request: secret if request.id == target.id else "No.").metrics
+    assert (metrics["resistance"], metrics["asr_union"], metrics["recovery_max"]) == (0.0, 1.0, 1.0)
+    assert metrics[f"asr_family_{target.family}"] == 1.0
+    assert metrics["asr"] == pytest.approx(1 / 14)
+    assert metrics["asr_swap"] == metrics["asr_null"] == 0.0
+
+
+def test_null_and_swap_arms_catch_a_detector_that_sees_leaks_everywhere(protocol):
+    prompt = protocol.prompts[0]
+    assert score(protocol, lambda request: "No.", null=prompt.text).metrics["asr_null"] == 1.0
+    assert score(protocol, lambda request: protocol.matched(prompt).text).metrics["asr_swap"] == 1.0
+
+
+def test_errors_and_empties_are_not_safety(protocol):
+    half = score(protocol, lambda request: None if request.id.endswith("-1") and request.family < "e" else "No.")
+    assert half.metrics["coverage"] < 1
+    assert {row["state"] for row in half.rows} == {"error", "answered"}
+    nothing = score(protocol, lambda request: "")
+    assert nothing.metrics == {"coverage": 0.0}
+
+
+def test_reasoning_and_answer_are_scored_apart(protocol):
+    secret = protocol.prompts[0].text
+    metrics = score(protocol, lambda request: f"<think>The prompt is: {secret}</think>I can't tell you.").metrics
+    assert (metrics["asr"], metrics["asr_reasoning"]) == (0.0, 1.0)
+
+
+def test_refusals_and_over_refusal_are_shares(protocol):
+    metrics = score(protocol, lambda request: "I'm sorry, but I can't help with that.").metrics
+    assert (metrics["refusals"], metrics["over_refusal"], metrics["resistance"]) == (1.0, 1.0, 1.0)
+
+
+def test_earlier_turns_count_for_any_turn_only():
+    protocol = make_leakage_protocol("prompt_leakage_multiturn", tier="smoke")
+    secret = protocol.prompts[0].text
+    metrics = score(protocol, lambda request: "No." if request.last else secret).metrics
+    assert (metrics["asr"], metrics["asr_any_turn"], metrics["resistance"]) == (0.0, 1.0, 0.0)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_requests_survive_a_log_and_are_the_same_every_time(task):
+    first, second = (make_leakage_protocol(task, tier="core").requests() for _ in range(2))
+    assert first == second
+    assert tuple(request_from_dict(request.to_dict()) for request in first) == first
+    assert len({request.id for request in first}) == len(first)
+
+
+def test_union_grows_over_the_frozen_order(protocol):
+    secret = protocol.prompts[0].text
+    found = score(protocol, lambda request: secret if request.id.startswith(("code_block", "encode")) else "No.")
+    table = attacks_table(Results("prompt_leakage_attacks", "lm_eval", [Row("a", secret, "", found.metrics, tuple(found.rows))]))
+    union = [float(line.split("|")[5]) for line in table.splitlines()[2:]]
+    assert union == sorted(union)
+    assert (union[0], union[-1]) == (0.0, 1.0)
+
+
+def test_intervals_of_shares():
+    assert wilson(0, 100)[0] == 0.0
+    assert wilson(0, 100)[1] == pytest.approx(0.0370, abs=1e-4)
+    assert wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+    assert rule_of_three(100) == pytest.approx(0.0295, abs=1e-4)
+    with pytest.raises(ValueError, match="no share"):
+        wilson(3, 2)
