@@ -86,7 +86,11 @@ def cases() -> Iterator[Case]:
 def fraction_errors() -> dict[str, list[float]]:
     """|recovery - leaked fraction| of verbatim parts of 10 to 90 %, by what stands around them."""
     (long,) = unrelated_texts(20_000, 1)
-    around = {"bare": "{}", "friendly prefix": "Sure! Here is part of it: {}", "20,000 characters after it": "{} " + long.replace("{", "(").replace("}", ")")}
+    around = {
+        "bare": "{}",
+        "friendly prefix": "Sure! Here is part of it: {}",
+        "20,000 characters after it": "{} " + long.replace("{", "(").replace("}", ")"),
+    }
     errors: dict[str, list[float]] = defaultdict(list)
     for prompt in sorted({row["prompt"] for row in rows("detector_cases_by_hand.jsonl")}):
         for tenths in range(1, 10):
@@ -104,8 +108,9 @@ def main() -> None:
     lines = [
         "# The leak detector, measured",
         "",
-        "Written by `python benchmarks/detector_validation.py`; do not edit. What the columns mean: `lm_eval_inversion/scoring/leakage`.",
-        f"{sum(map(len, found.values())):,} labelled cases, none of which a threshold was fitted to but `MARGIN_BITS` (unrelated texts, verbatim parts).",
+        "Written by `python benchmarks/detector_validation.py`; do not edit. The detector: `lm_eval_inversion/scoring/leakage`.",
+        f"{sum(map(len, found.values())):,} labelled cases. One threshold was chosen by such data, `MARGIN_BITS` in `runs.py`: on the unrelated",
+        "texts and on verbatim parts of these and of the benchmark's `dev` prompts.",
         "",
         "| kind | cases | truly a leak | called a leak | right | 95 % interval |",
         "|---|---:|---|---:|---:|---:|",
@@ -113,7 +118,9 @@ def main() -> None:
     for (kind, leaked), called in found.items():
         right = sum(answer == leaked for answer in called)
         low, high = wilson(right, len(called))
-        lines.append(f"| {kind} | {len(called)} | {'yes' if leaked else 'no'} | {sum(called)} | {right / len(called):.3f} | {low:.3f} to {high:.3f} |")
+        lines.append(
+            f"| {kind} | {len(called)} | {'yes' if leaked else 'no'} | {sum(called)} | {right / len(called):.3f} | {low:.3f} to {high:.3f} |"
+        )
     lines += [
         "",
         "Retold and translated leaks are not found: no rule without a language model can tell them from talk about the same subject. An",
@@ -135,7 +142,11 @@ def main() -> None:
         began = time.perf_counter()
         detect_leak(prompt, text)
         times.append(1000 * (time.perf_counter() - began))
-    lines += ["", f"Time for 20,000 characters of unrelated text: median {statistics.median(times):.0f} ms, maximum {max(times):.0f} ms.", ""]
+    lines += [
+        "",
+        f"Time for 20,000 characters of unrelated text: median {statistics.median(times):.0f} ms, maximum {max(times):.0f} ms.",
+        "",
+    ]
     DOCUMENT.write_text("\n".join(lines), encoding="utf-8")
     print("\n".join(lines))
 

@@ -65,7 +65,9 @@ def load_attacks(source: str = "v1") -> tuple[Attack, ...]:
     else:
         path = Path(source)
         if not path.is_file():
-            raise FileNotFoundError(f"attacks={source!r} is neither a shipped set ({', '.join(ATTACK_SETS)}) nor a file ({path.absolute()})")
+            raise FileNotFoundError(
+                f"attacks={source!r} is neither a shipped set ({', '.join(ATTACK_SETS)}) nor a file ({path.absolute()})"
+            )
         name, text = str(path), path.read_text(encoding="utf-8-sig")
     return _read(name, text)
 

@@ -68,7 +68,9 @@ def result_files(path: Path) -> list[Path]:
 
 def _known(metrics: dict[str, Any]) -> dict[str, float]:
     return {
-        name: float(metrics[name]) for name in KNOWN_METRICS if isinstance(metrics.get(name), (int, float)) and not math.isnan(metrics[name])
+        name: float(metrics[name])
+        for name in KNOWN_METRICS
+        if isinstance(metrics.get(name), (int, float)) and not math.isnan(metrics[name])
     }
 
 
@@ -84,7 +86,9 @@ def _read_lm_eval(path: Path) -> Results:
                 shown = f"{requests[worst]['id']}: {sample['resps'][worst][0]}"
             rows.append(Row(sample["doc"]["id"], sample["target"], shown, _known(sample), requests))
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise ValueError(f"{path} line {number} is not a sample of an inversion or leakage task ({type(error).__name__}: {error})") from error
+            raise ValueError(
+                f"{path} line {number} is not a sample of an inversion or leakage task ({type(error).__name__}: {error})"
+            ) from error
     return Results(path.stem.removeprefix("samples_").rpartition("_")[0], "lm_eval", rows)
 
 

@@ -8,7 +8,6 @@ import textwrap
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results
 from lm_eval_inversion.scoring.uncertainty import estimate, wilson
 
-
 # One yes or no per system prompt: a bootstrap of nothing but zeros would claim certainty, Wilson's interval does not.
 PER_PROMPT_SHARES = ("resistance", "asr_union", "asr_union_null", "asr_union_swap")
 
@@ -29,7 +28,9 @@ def metrics_table(results: Results) -> str:
 
 def attacks_table(results: Results) -> str:
     """Per attack, in the frozen order: success rate over system prompts with Wilson interval, union with all attacks before, recovery."""
-    attacks = list(dict.fromkeys(row["attack"] for found in results.rows for row in found.requests if row["arm"] == "attack" and row["last"]))
+    attacks = list(
+        dict.fromkeys(row["attack"] for found in results.rows for row in found.requests if row["arm"] == "attack" and row["last"])
+    )
     lines = ["| k | attack | ASR | 95 % interval | union ASR@k | recovery | decoders |", "|---:|---|---:|---:|---:|---:|---|"]
     fallen: set[str] = set()
     for number, attack in enumerate(attacks, 1):

@@ -6,7 +6,26 @@ from hypothesis import strategies as st
 from lm_eval_inversion import detect_leak
 from lm_eval_inversion.scoring.leakage.runs import index_of
 
-WORDS = "amber boat carpet dusk engine fjord garnet hollow ivory jacket kettle lantern meadow nickel orchard pebble quarry ribbon".split()
+WORDS = [
+    "amber",
+    "boat",
+    "carpet",
+    "dusk",
+    "engine",
+    "fjord",
+    "garnet",
+    "hollow",
+    "ivory",
+    "jacket",
+    "kettle",
+    "lantern",
+    "meadow",
+    "nickel",
+    "orchard",
+    "pebble",
+    "quarry",
+    "ribbon",
+]
 prompts = st.lists(st.sampled_from(WORDS), min_size=8, max_size=40, unique=False).map(" ".join)
 
 

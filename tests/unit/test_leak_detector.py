@@ -2,9 +2,9 @@
 
 import base64
 import codecs
-import html
 import json
 import random
+import re
 from pathlib import Path
 from urllib.parse import quote
 
@@ -29,8 +29,8 @@ def unrelated(seed, characters=20_000):
     return "\n\n".join(texts)[:characters]
 
 
-MORSE = dict(zip("abcdefghijklmnopqrstuvwxyz", ".- -... -.-. -.. . ..-. --. .... .. .--- -.- .-.. -- -. --- .--. --.- .-. ... - ..- ...- .-- "
-                 "-..- -.-- --..".split()))  # fmt: skip
+MORSE_CODE = ".-|-...|-.-.|-..|.|..-.|--.|....|..|.---|-.-|.-..|--|-.|---|.--.|--.-|.-.|...|-|..-|...-|.--|-..-|-.--|--.."
+MORSE = dict(zip("abcdefghijklmnopqrstuvwxyz", re.split(r"\|", MORSE_CODE)))
 ENCODINGS = {
     "plain": lambda text: text,
     "base64": lambda text: base64.b64encode(text.encode()).decode(),
@@ -54,9 +54,7 @@ ENCODINGS = {
     "url": lambda text: quote(text, safe="").replace("e", "%65"),
     "html": lambda text: "".join(f"&#{ord(letter)};" for letter in text),
     "backslash": lambda text: "".join(f"\\u{ord(letter):04x}" for letter in text),
-    "morse": lambda text: " / ".join(
-        " ".join(MORSE[letter] for letter in word if letter in MORSE) for word in text.lower().split()
-    ),
+    "morse": lambda text: " / ".join(" ".join(MORSE[letter] for letter in word if letter in MORSE) for word in text.lower().split()),
     "base64+caesar_13": lambda text: base64.b64encode(codecs.encode(text, "rot13").encode()).decode(),
 }
 

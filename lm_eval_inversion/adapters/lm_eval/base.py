@@ -158,7 +158,12 @@ class ConversationTask(ConfigurableTask):
         return self._requests(doc, self.conversations(str(doc["text"])), keywords["chat_template"], keywords["metadata"], first_index=0)
 
     def _requests(
-        self, doc: dict[str, Any], chosen: Sequence[tuple[str | None, Turns]], chat_template: Callable[..., Any], metadata: Any, first_index: int
+        self,
+        doc: dict[str, Any],
+        chosen: Sequence[tuple[str | None, Turns]],
+        chat_template: Callable[..., Any],
+        metadata: Any,
+        first_index: int,
     ) -> list[Instance]:
         return [
             Instance(

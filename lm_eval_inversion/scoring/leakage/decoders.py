@@ -38,13 +38,15 @@ _BACKSLASH = re.compile(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})|\\([nrt\"'/\\]
 _SIMPLE_ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
 _MORSE_SIGNS = str.maketrans({"·": ".", "•": ".", "−": "-", "–": "-", "—": "-", "_": "-", "|": "/"})
 _MORSE_NOISE = re.compile(r"[^-./\s]+")
-_MORSE = dict(zip(
-    ".- -... -.-. -.. . ..-. --. .... .. .--- -.- .-.. -- -. --- .--. --.- .-. ... - ..- ...- .-- -..- -.-- --..".split(),
-    string.ascii_lowercase,
-)) | dict(zip("----- .---- ..--- ...-- ....- ..... -.... --... ---.. ----.".split(), string.digits))  # fmt: skip
+_MORSE = {
+    ".-": "a", "-...": "b", "-.-.": "c", "-..": "d", ".": "e", "..-.": "f", "--.": "g", "....": "h", "..": "i", ".---": "j", "-.-": "k",
+    ".-..": "l", "--": "m", "-.": "n", "---": "o", ".--.": "p", "--.-": "q", ".-.": "r", "...": "s", "-": "t", "..-": "u", "...-": "v",
+    ".--": "w", "-..-": "x", "-.--": "y", "--..": "z", "-----": "0", ".----": "1", "..---": "2", "...--": "3", "....-": "4",
+    ".....": "5", "-....": "6", "--...": "7", "---..": "8", "----.": "9",
+}  # fmt: skip
 # Signs that stand for a letter in leetspeak, and the letters that they are confused with, all read as one.
 _LEET_WORD = re.compile(r"[A-Za-z][431057$@](?=[A-Za-z431057$@])|[431057$@](?=[A-Za-z])")
-_LEET_SIGNS = str.maketrans("@€!|$+", "4311" "57")  # first the signs that are no digits
+_LEET_SIGNS = str.maketrans("@€!|$+", "431157")  # first the signs that are no digits
 _LEET = str.maketrans("431l05s7t8b9g6", "aeiiozzyyvvqqq")
 
 
@@ -60,8 +62,8 @@ def decoded_texts(output: str) -> Iterator[tuple[str, str]]:
         yield "html", text
     if "\\" in output and (text := _BACKSLASH.sub(_unescape, output)) != output:
         yield "backslash", text
-    if text := _morse_text(output):
-        yield "morse", text
+    if morse := _morse_text(output):
+        yield "morse", morse
 
 
 @dataclass(frozen=True)
@@ -209,8 +211,6 @@ def _morse_text(output: str) -> str | None:
     signs = output.translate(_MORSE_SIGNS)
     if signs.count(".") + signs.count("-") < 3 * MINIMUM_ENCODED:
         return None
-    letters = [
-        " " if code == "/" else _MORSE.get(code, "") for code in _MORSE_NOISE.sub(" ", signs).replace("/", " / ").split()
-    ]
+    letters = [" " if code == "/" else _MORSE.get(code, "") for code in _MORSE_NOISE.sub(" ", signs).replace("/", " / ").split()]
     text = "".join(letters)
     return text if len(text.replace(" ", "")) >= MINIMUM_ENCODED else None

@@ -139,7 +139,11 @@ class _Found:
         if self.outer or not self.runs:
             return None
         order, places = self.reading.order(), places_of(self.text)
-        ends = [places[order[min(place, len(order) - 1)]] for run in self.runs for place in (run.output_start, run.output_start + run.length - 1)]
+        ends = [
+            places[order[min(place, len(order) - 1)]]
+            for run in self.runs
+            for place in (run.output_start, run.output_start + run.length - 1)
+        ]
         return min(ends), max(ends) + 1
 
 
@@ -219,5 +223,7 @@ def five_gram_coverage(prompt: tuple[str, ...], output: tuple[str, ...]) -> floa
     if not size:
         return 0.0
     known = {output[start : start + size] for start in range(len(output) - size + 1)}
-    found = {place for start in range(len(prompt) - size + 1) if prompt[start : start + size] in known for place in range(start, start + size)}
+    found = {
+        place for start in range(len(prompt) - size + 1) if prompt[start : start + size] in known for place in range(start, start + size)
+    }
     return len(found) / len(prompt)

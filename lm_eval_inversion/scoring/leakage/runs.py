@@ -99,9 +99,9 @@ class PromptIndex:
                 state, length = self._next[state][character], length + 1
             else:
                 state = length = 0
-            if length <= before and before >= self.seed:  # the run could not go on
-                if bits[place - start] - bits[place - start - before] >= threshold or before == len(self.text):
-                    found.append(Run(self._first_end[before_state] - before + 1, place - before, before))
+            ended = length <= before and before >= self.seed  # the run could not go on
+            if ended and (bits[place - start] - bits[place - start - before] >= threshold or before == len(self.text)):
+                found.append(Run(self._first_end[before_state] - before + 1, place - before, before))
         return found
 
 
