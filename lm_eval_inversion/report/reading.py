@@ -79,8 +79,11 @@ def _read_lm_eval(path: Path) -> Results:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             sample = json.loads(line)
-            found, shown = sample["filtered_resps"], sample["filtered_resps"][0]
-            requests = tuple(row for row in found if isinstance(row, dict) and row.get("arm") != "null")
+            shown = sample["filtered_resps"][0]
+            requests: tuple[dict[str, Any], ...] = ()
+            if path.name.startswith("samples_prompt_leakage"):
+                found = [json.loads(text) for text in sample["filtered_resps"]]
+                requests = tuple(row for row in found if row["arm"] != "null")
             if requests:
                 worst = max(range(len(requests)), key=lambda place: (requests[place]["arm"] == "attack", requests[place]["recovery"]))
                 shown = f"{requests[worst]['id']}: {sample['resps'][worst][0]}"

@@ -1,7 +1,14 @@
 """The leakage tasks through both hosts."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from conftest import TEMPLATE_DROPS_SYSTEM, write_chat_model
+
+from lm_eval_inversion.report import attacks_table, examples_table, metrics_table, read_results
 
 from .conftest import run_inspect, run_lm_eval
 
@@ -21,7 +28,7 @@ def test_both_hosts_send_the_same_and_agree(chat_model, tmp_path, task):
         answers = sample.store["Answers:answers"]
         assert [response[0] for response in row["resps"]][: len(answers)] == answers
         score = sample.scores["leakage"]
-        assert row["filtered_resps"][: len(answers)] == score.metadata["requests"]
+        assert [json.loads(text) for text in row["filtered_resps"][: len(answers)]] == json.loads(json.dumps(score.metadata["requests"]))
         for metric, value in score.value.items():
             assert value == pytest.approx(row.get(metric, float("nan")), abs=1e-12, nan_ok=True), metric
     assert found["higher_is_better"][task]["resistance"] is True
@@ -29,6 +36,23 @@ def test_both_hosts_send_the_same_and_agree(chat_model, tmp_path, task):
     signature = found["configs"][task]["metadata"]
     for key in ("attacks_hash", "prompts_hash", "tier", "host", "package_version", "system_role"):
         assert signature[key] == log.eval.metadata.get(key) or key in ("host", "system_role"), key
+
+
+def test_saved_results_of_both_hosts_make_the_same_report(chat_model, tmp_path):
+    command = [
+        str(Path(sys.executable).parent / "lm_eval"), "run", "--model", "hf", "--model_args", f"pretrained={chat_model},dtype=float32",
+        "--tasks", "prompt_leakage_attacks", "--metadata", "tier=smoke", "--limit", "1", "--apply_chat_template", "--device", "cpu",
+        "--batch_size", "8", "--gen_kwargs", "temperature=0,max_gen_toks=12", "--log_samples", "--output_path", str(tmp_path / "a"),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run_inspect(chat_model, tmp_path / "b", "prompt_leakage_attacks", task_args={"tier": "smoke"}, limit=1, max_tokens=12)
+    (first,), (second,) = read_results(tmp_path / "a"), read_results(tmp_path / "b")
+    assert first.task == second.task == "prompt_leakage_attacks"
+    assert metrics_table(first) == metrics_table(second)
+    assert attacks_table(first) == attacks_table(second)
+    assert len(attacks_table(first).splitlines()) == 2 + 14
+    assert examples_table(first, 1).count("recovery_max") == 1
 
 
 def test_a_model_that_gives_its_prompt_away(chat_model, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from lm_eval_inversion.adapters.lm_eval.base import ConversationTask, Turns, progress_bar
@@ -94,9 +95,9 @@ class LeakageTask(ConversationTask):
             for prompt, found in progress_bar(list(zip(prompts, answers)), "looking for leaks")
         ]
 
-    def response(self, prompt_id: str, index: int, shared: bool) -> dict[str, Any]:
-        """What was found in the answer."""
-        return {"arm": "null"} if shared else self._results[prompt_id].rows[index]
+    def response(self, prompt_id: str, index: int, shared: bool) -> str:
+        """What was found in the answer, as JSON: the harness saves every response as text."""
+        return json.dumps({"arm": "null"} if shared else self._results[prompt_id].rows[index])
 
     def run_signature(self) -> dict[str, Any]:
         """See ``LeakageProtocol.signature``."""
