@@ -109,8 +109,8 @@ def main() -> None:
         "# The leak detector, measured",
         "",
         "Written by `python benchmarks/detector_validation.py`; do not edit. The detector: `lm_eval_inversion/scoring/leakage`.",
-        f"{sum(map(len, found.values())):,} labelled cases. One threshold was chosen by such data, `MARGIN_BITS` in `runs.py`: on the unrelated",
-        "texts and on verbatim parts of these and of the benchmark's `dev` prompts.",
+        f"{sum(map(len, found.values())):,} labelled cases. One threshold was chosen by such data, `MARGIN_BITS` in `runs.py`: on the",
+        "unrelated texts and on verbatim parts of these and of the benchmark's `dev` prompts.",
         "",
         "| kind | cases | truly a leak | called a leak | right | 95 % interval |",
         "|---|---:|---|---:|---:|---:|",
@@ -118,9 +118,8 @@ def main() -> None:
     for (kind, leaked), called in found.items():
         right = sum(answer == leaked for answer in called)
         low, high = wilson(right, len(called))
-        lines.append(
-            f"| {kind} | {len(called)} | {'yes' if leaked else 'no'} | {sum(called)} | {right / len(called):.3f} | {low:.3f} to {high:.3f} |"
-        )
+        truth = "yes" if leaked else "no"
+        lines.append(f"| {kind} | {len(called)} | {truth} | {sum(called)} | {right / len(called):.3f} | {low:.3f} to {high:.3f} |")
     lines += [
         "",
         "Retold and translated leaks are not found: no rule without a language model can tell them from talk about the same subject. An",
