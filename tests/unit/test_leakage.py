@@ -1,6 +1,9 @@
 """The leakage protocol and its scores, without a host."""
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -113,6 +116,22 @@ def test_requests_survive_a_log_and_are_the_same_every_time(task):
     assert first == second
     assert tuple(request_from_dict(request.to_dict()) for request in first) == first
     assert len({request.id for request in first}) == len(first)
+
+
+def test_two_fresh_processes_make_the_same_requests():
+    code = (
+        "from lm_eval_inversion.leakage import TASKS, make_leakage_protocol\n"
+        "from lm_eval_inversion.hashing import content_hash\n"
+        "protocols = [make_leakage_protocol(task) for task in TASKS]\n"
+        "print(content_hash([[r.to_dict() for r in p.requests()] + [[q.text, p.matched(q).text] for q in p.prompts] for p in protocols]))"
+    )
+    hashes = {
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": seed}
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(hashes) == 1
 
 
 def test_union_grows_over_the_frozen_order(protocol):
