@@ -8,7 +8,6 @@ never saw. Both adapters call ``LeakageProtocol.requests`` and ``score_leakage``
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -271,8 +270,10 @@ def _mean(values: Any) -> float:
 
 @lru_cache(maxsize=1)
 def _controls() -> dict[str, Any]:
-    text = files("lm_eval_inversion.queries").joinpath("data", "leakage_controls.json").read_text(encoding="utf-8")
-    return dict(json.loads(text))
+    import yaml
+
+    text = files("lm_eval_inversion.queries").joinpath("data", "leakage_controls.yaml").read_text(encoding="utf-8")
+    return dict(yaml.safe_load(text))
 
 
 @lru_cache(maxsize=1)
