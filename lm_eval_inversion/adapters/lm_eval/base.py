@@ -11,6 +11,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
+from functools import cached_property
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -184,8 +185,9 @@ class ConversationTask(ConfigurableTask):
         first = self._instances[0]
         metadata = (first.task_name, first.doc_id, first.repeats)
         chosen = [(None, turns) for turns in self.shared_conversations()]
-        return self._requests(first.doc, chosen, chat_template, metadata, first_index=self._own_requests())
+        return self._requests(first.doc, chosen, chat_template, metadata, first_index=self._own_requests)
 
+    @cached_property
     def _own_requests(self) -> int:
         """Requests per document, those without a system prompt apart."""
         return len(self.conversations(""))
@@ -206,7 +208,7 @@ class ConversationTask(ConfigurableTask):
             require_room(instance.doc["id"], len(encode(request)), room, max_length, mend)
 
     def _is_null(self, instance: Instance) -> bool:
-        return bool(instance.idx >= self._own_requests())
+        return bool(instance.idx >= self._own_requests)
 
     def apply_filters(self) -> None:
         """Score all documents of this rank at once; what was found becomes the filtered responses."""
@@ -236,7 +238,7 @@ class ConversationTask(ConfigurableTask):
                 "Unscored is not safe: see coverage.",
                 self.protocol.task, unscored, len(results),
             )  # fmt: skip
-        own = self._own_requests()
+        own = self._own_requests
         for instance in self._instances:
             shared = self._is_null(instance)
             instance.filtered_resps[FILTER] = self.response(instance.doc["id"], instance.idx - own * shared, shared)
