@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lm_eval_inversion.leakage import worst_request
+from lm_eval_inversion.prompts.schema import SystemPrompt, prompt_from_row
 from lm_eval_inversion.scoring.metrics import LEAKAGE_HIGHER_IS_BETTER, METRICS
 
 KNOWN_METRICS = tuple(dict.fromkeys((*METRICS, *LEAKAGE_HIGHER_IS_BETTER)))
@@ -18,27 +20,49 @@ class Row:
     """One system prompt of a run; in a leakage task ``reconstruction`` is the answer that gave most away.
 
     Attributes:
-        prompt_id: of the system prompt.
-        truth: the system prompt.
+        prompt: the system prompt, with category and attributes where the run knew them.
         reconstruction: "" when the model gave nothing to invert.
         metrics: metric -> value; metrics without a value are absent.
         requests: leakage tasks only: what was found in the answer to each request (``leakage.LeakageResult.rows``).
+        answers: what the model said under this system prompt, raw, in the order of the requests; "" where nothing arrived.
     """
 
-    prompt_id: str
-    truth: str
+    prompt: SystemPrompt
     reconstruction: str
     metrics: dict[str, float]
     requests: tuple[dict[str, Any], ...] = ()
+    answers: tuple[str, ...] = ()
+
+    @property
+    def prompt_id(self) -> str:
+        """Id of the system prompt."""
+        return self.prompt.id
+
+    @property
+    def truth(self) -> str:
+        """The system prompt's text."""
+        return self.prompt.text
 
 
 @dataclass(frozen=True)
 class Results:
-    """One task of one run."""
+    """One task of one run.
+
+    Attributes:
+        task: its name.
+        host: "lm_eval" or "inspect".
+        rows: one per system prompt.
+        model: the evaluated model, in the words that the host was given.
+        signature: what another run must share to be comparable (``Protocol.signature``), and ``date``.
+        source: the file with the samples.
+    """
 
     task: str
     host: str
     rows: list[Row]
+    model: str = ""
+    signature: dict[str, Any] = field(default_factory=dict)
+    source: Path | None = None
 
 
 def read_results(path: Path) -> list[Results]:
@@ -78,21 +102,40 @@ def _read_lm_eval(path: Path) -> Results:
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
-            sample = json.loads(line)
-            shown = sample["filtered_resps"][0]
-            requests: tuple[dict[str, Any], ...] = ()
-            if path.name.startswith("samples_prompt_leakage"):
-                found = [json.loads(text) for text in sample["filtered_resps"]]
-                requests = tuple(row for row in found if row["arm"] != "null")
-            if requests:
-                worst = max(range(len(requests)), key=lambda place: (requests[place]["arm"] == "attack", requests[place]["recovery"]))
-                shown = f"{requests[worst]['id']}: {sample['resps'][worst][0]}"
-            rows.append(Row(sample["doc"]["id"], sample["target"], shown, _known(sample), requests))
+            rows.append(_lm_eval_row(json.loads(line), path.name.startswith("samples_prompt_leakage")))
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise ValueError(
                 f"{path} line {number} is not a sample of an inversion or leakage task ({type(error).__name__}: {error})"
             ) from error
-    return Results(path.stem.removeprefix("samples_").rpartition("_")[0], "lm_eval", rows)
+    task, _, moment = path.stem.removeprefix("samples_").rpartition("_")
+    run = path.with_name(f"results_{moment}.json")
+    if not run.is_file():
+        return Results(task, "lm_eval", rows, source=path)
+    try:
+        found = json.loads(run.read_text(encoding="utf-8"))
+        metadata = found["configs"][task]["metadata"]
+        model = f"{found['config']['model']} {_model_name(found['config']['model_args'])}".strip()
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{run} is not a results file of lm_eval ({type(error).__name__}: {error})") from error
+    return Results(task, "lm_eval", rows, model, {**metadata, "date": moment}, path)
+
+
+def _lm_eval_row(sample: dict[str, Any], leakage: bool) -> Row:
+    doc, answers = sample["doc"], [str(response[0] or "") for response in sample["resps"]]
+    prompt = prompt_from_row({**doc, "attributes": json.loads(doc.get("attributes") or "[]")}, default_id=str(doc["id"]))
+    shown, requests = sample["filtered_resps"][0], ()
+    if leakage:
+        found = [json.loads(text) for text in sample["filtered_resps"]]
+        requests = tuple(row for row in found if row["arm"] != "null")
+        worst = worst_request(requests)
+        shown = f"{requests[worst]['id']}: {answers[worst]}"
+    return Row(prompt, shown, _known(sample), requests, tuple(answers[: len(requests) or len(answers)]))
+
+
+def _model_name(model_args: Any) -> str:
+    """The name among lm_eval's model arguments, which are saved as they were given: text or a mapping."""
+    pairs = model_args if isinstance(model_args, dict) else dict(part.split("=", 1) for part in str(model_args).split(",") if "=" in part)
+    return str(pairs.get("pretrained") or pairs.get("model") or "")
 
 
 def _read_inspect(path: Path) -> Results:
@@ -100,10 +143,16 @@ def _read_inspect(path: Path) -> Results:
 
     log = read_eval_log(str(path))
     rows = []
+    signature = dict(log.eval.metadata or {})
     for sample in log.samples or []:
         score = next(iter((sample.scores or {}).values()), None)
         if score is None or not isinstance(score.value, dict):
             raise ValueError(f"{path}: sample {sample.id} has no score of this package; score the log with inspect score")
-        requests = tuple((score.metadata or {}).get("requests") or ())
-        rows.append(Row(str(sample.id), str(sample.metadata["prompt"]["text"]), score.answer or "", _known(dict(score.value)), requests))
-    return Results(log.eval.task.rpartition("/")[2], "inspect", rows)
+        known = score.metadata or {}
+        signature |= {key: known[key] for key in ("inverter", "inverter_hash", "system_role") if key in known}
+        answers = tuple(str(answer or "") for answer in sample.store.get("Answers:answers", ()))
+        prompt = prompt_from_row(sample.metadata["prompt"], default_id=str(sample.id))
+        rows.append(Row(prompt, score.answer or "", _known(dict(score.value)), tuple(known.get("requests") or ()), answers))
+    arguments = log.eval.model_args.get("model_path", "")
+    model = f"{log.eval.model} {arguments}".strip()
+    return Results(log.eval.task.rpartition("/")[2], "inspect", rows, model, {**signature, "date": log.eval.created}, path)

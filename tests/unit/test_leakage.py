@@ -9,6 +9,7 @@ import pytest
 
 from lm_eval_inversion import load_prompts
 from lm_eval_inversion.leakage import TASKS, make_leakage_protocol, request_from_dict, score_leakage, spread
+from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.queries.attacks import FAMILIES, load_attacks
 from lm_eval_inversion.report import attacks_table
 from lm_eval_inversion.report.reading import Results, Row
@@ -137,7 +138,8 @@ def test_two_fresh_processes_make_the_same_requests():
 def test_union_grows_over_the_frozen_order(protocol):
     secret = protocol.prompts[0].text
     found = score(protocol, lambda request: secret if request.id.startswith(("code_block", "encode")) else "No.")
-    table = attacks_table(Results("prompt_leakage_attacks", "lm_eval", [Row("a", secret, "", found.metrics, tuple(found.rows))]))
+    row = Row(SystemPrompt("a", secret), "", found.metrics, tuple(found.rows))
+    table = attacks_table(Results("prompt_leakage_attacks", "lm_eval", [row]))
     union = [float(line.split("|")[5]) for line in table.splitlines()[2:]]
     assert union == sorted(union)
     assert (union[0], union[-1]) == (0.0, 1.0)

@@ -7,6 +7,7 @@ only hands data over.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -84,7 +85,8 @@ class ConversationTask(ConfigurableTask):
         """The benchmark's rows; nothing is fetched."""
         import datasets
 
-        rows = [{"id": prompt.id, "category": prompt.category, "text": prompt.text} for prompt in self.protocol.prompts]
+        # Attributes as JSON text: a column of nested lists would get its type from the first row.
+        rows = [{**prompt.to_dict(), "attributes": json.dumps(prompt.to_dict()["attributes"])} for prompt in self.protocol.prompts]
         self.dataset = datasets.DatasetDict({"test": datasets.Dataset.from_list(rows)})
 
     def doc_to_text(self, doc: dict[str, Any], doc_to_text: Any = None) -> str:
