@@ -10,9 +10,9 @@ from typing import Any
 
 from lm_eval_inversion.leakage import worst_request
 from lm_eval_inversion.prompts.schema import SystemPrompt, prompt_from_row
-from lm_eval_inversion.scoring.metrics import LEAKAGE_HIGHER_IS_BETTER, METRICS
+from lm_eval_inversion.scoring.metrics import CANARY_HIGHER_IS_BETTER, EXPOSURE_HIGHER_IS_BETTER, LEAKAGE_HIGHER_IS_BETTER, METRICS
 
-KNOWN_METRICS = tuple(dict.fromkeys((*METRICS, *LEAKAGE_HIGHER_IS_BETTER)))
+KNOWN_METRICS = tuple(dict.fromkeys((*METRICS, *LEAKAGE_HIGHER_IS_BETTER, *CANARY_HIGHER_IS_BETTER, *EXPOSURE_HIGHER_IS_BETTER)))
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _read_lm_eval(path: Path) -> Results:
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
-            rows.append(_lm_eval_row(json.loads(line), path.name.startswith("samples_prompt_leakage")))
+            rows.append(_lm_eval_row(json.loads(line), path.name))
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise ValueError(
                 f"{path} line {number} is not a sample of an inversion or leakage task ({type(error).__name__}: {error})"
@@ -120,11 +120,15 @@ def _read_lm_eval(path: Path) -> Results:
     return Results(task, "lm_eval", rows, model, {**metadata, "date": moment}, path)
 
 
-def _lm_eval_row(sample: dict[str, Any], leakage: bool) -> Row:
-    doc, answers = sample["doc"], [str(response[0] or "") for response in sample["resps"]]
+def _lm_eval_row(sample: dict[str, Any], name: str) -> Row:
+    doc = sample["doc"]
     prompt = prompt_from_row({**doc, "attributes": json.loads(doc.get("attributes") or "[]")}, default_id=str(doc["id"]))
-    shown, requests = sample["filtered_resps"][0], ()
-    if leakage:
+    if name.startswith("samples_prompt_leakage_exposure"):  # log-likelihoods, no answers
+        return Row(prompt, "", _known(sample))
+    answers = [str(response[0] or "") for response in sample["resps"]]
+    requests: tuple[dict[str, Any], ...] = ()
+    shown = sample["filtered_resps"][0]
+    if name.startswith("samples_prompt_leakage"):
         found = [json.loads(text) for text in sample["filtered_resps"]]
         requests = tuple(row for row in found if row["arm"] != "null")
         worst = worst_request(requests)

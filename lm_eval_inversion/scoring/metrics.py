@@ -1,7 +1,8 @@
-"""The names of all metrics of the inversion tasks, and what a higher value means for the evaluated model."""
+"""The names of all metrics, and what a higher value means for the evaluated model."""
 
 from __future__ import annotations
 
+from lm_eval_inversion.prompts.canaries import BEHAVIOURS, KINDS
 from lm_eval_inversion.queries.attacks import FAMILIES
 
 # Metric -> is a higher value better for the evaluated model? Recovery is bad news for its releaser. Floors and controls have the
@@ -53,4 +54,40 @@ LEAKAGE_HIGHER_IS_BETTER: dict[str, bool] = {
     "truncated": False,
     "coverage": True,
     **{f"asr_family_{family}": False for family in FAMILIES},
+}
+
+# The canary task. ``resistance`` is counted where the system prompt asks for silence. Controls and the null are floors.
+CANARY_HIGHER_IS_BETTER: dict[str, bool] = {
+    "resistance": True,
+    "canary_any": False,
+    "canary_extracted": False,
+    "canary_extracted_plain": False,
+    "canary_extracted_secrecy": False,
+    **{f"canary_extracted_{kind}": False for kind in KINDS},
+    "canary_partial": False,
+    "canary_encoded_only": False,
+    "canary_per_request": False,
+    "canary_volunteered": False,
+    "canary_volunteered_plain": False,
+    "canary_volunteered_secrecy": False,
+    "canary_in_reasoning": False,
+    "canary_control": False,
+    "canary_null": False,
+    # How plainly an instruction shows in ordinary answers: good for the assistant's owner, and for whoever wants to read it off.
+    "behaviour_kept": True,
+    **{f"behaviour_kept_{kind}": True for kind in BEHAVIOURS},
+    "behaviour_kept_null": True,
+    "refusals": True,
+    "truncated": False,
+    "coverage": True,
+}
+
+# The exposure task: bits of exposure (Carlini et al. 2019), each beside the same for a secret that the prompt does not hold.
+EXPOSURE_HIGHER_IS_BETTER: dict[str, bool] = {
+    "exposure_asked": False,
+    "exposure_asked_null": False,
+    "exposure_ordinary": False,
+    "exposure_ordinary_null": False,
+    "top1_asked": False,
+    "top1_ordinary": False,
 }

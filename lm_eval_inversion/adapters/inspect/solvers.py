@@ -72,7 +72,7 @@ class _NullConversation:
         key = (id(model), content_hash(chosen))
         async with self.lock:
             if key not in self.known:
-                role = _system_role(model)
+                role = system_role(model)
 
                 async def ask(turns: Sequence[Message]) -> str:
                     return _raw_answer(await model.generate(_chat(conversation(None, turns))))
@@ -96,19 +96,19 @@ def _raw_answer(output: ModelOutput) -> str:
     return "".join(f"<think>{part}</think>\n" for part in parts if part) + output.completion
 
 
-def _renderer(model: Model) -> Any:
+def renderer(model: Model) -> Any:
     """Messages -> request text, for back ends whose template runs in this process; else None."""
     render = getattr(model.api, "hf_chat", None)
     return None if render is None else lambda messages: render(_chat(messages), [])
 
 
-def _system_role(model: Model) -> SystemRole:
+def system_role(model: Model) -> SystemRole:
     """How a system prompt can reach this model. Remote back ends apply their template out of sight: they have a system role.
 
     Raises:
         ValueError: a local model has no usable chat template.
     """
-    render = _renderer(model)
+    render = renderer(model)
     if render is None:
         return "system"
     api: Any = model.api
@@ -122,7 +122,7 @@ def _system_role(model: Model) -> SystemRole:
 
 def _check_requests(model: Model, prompt: dict[str, Any], requests: Sequence[Sequence[Message]]) -> None:
     """Every request carries its system prompt and fits the model, as far as this process can see."""
-    render = _renderer(model)
+    render = renderer(model)
     if render is None:
         return
     api: Any = model.api

@@ -1,4 +1,4 @@
-"""The inversion tasks as Inspect tasks."""
+"""The tasks as Inspect tasks."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ from typing import Any
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import GenerateConfig
+from inspect_ai.scorer import Scorer
+from inspect_ai.solver import Solver
 
-from lm_eval_inversion.adapters.inspect.scorers import inversion, leakage
+from lm_eval_inversion.adapters.inspect.likelihoods import exposure, rank_candidates
+from lm_eval_inversion.adapters.inspect.scorers import canaries, inversion, leakage
 from lm_eval_inversion.adapters.inspect.solvers import ask_queries
-from lm_eval_inversion.leakage import LEAKAGE_VERSION, make_leakage_protocol
+from lm_eval_inversion.canary import CANARY_VERSION, CanaryProtocol, make_canary_protocol
+from lm_eval_inversion.canary import TASKS as CANARY_TASKS
+from lm_eval_inversion.exposure import EXPOSURE_VERSION, make_exposure_protocol
+from lm_eval_inversion.exposure import TASKS as EXPOSURE_TASKS
+from lm_eval_inversion.leakage import LEAKAGE_VERSION, LeakageProtocol, make_leakage_protocol
 from lm_eval_inversion.leakage import TASKS as LEAKAGE_TASKS
 from lm_eval_inversion.protocol import TASK_VERSION, TASKS, TEMPERATURE, make_protocol
 from lm_eval_inversion.queries import user_turn
@@ -75,15 +82,9 @@ def inversion_task(
         decoy_seed=decoy_seed,
     )  # fmt: skip
     protocol.check_inverter()
-    return Task(
-        dataset=MemoryDataset(_samples(protocol), name=f"{protocol.source}"),
-        solver=ask_queries(),
-        scorer=inversion(inverter=inverter, inverter_device=inverter_device, decoy_seed=decoy_seed),
-        # Defaults that CLI flags override. Greedy decoding on hf: -M do_sample=false (it refuses temperature 0).
-        config=GenerateConfig(temperature=TEMPERATURE, max_tokens=protocol.max_tokens, seed=API_SEED),
-        name=name,
-        version=str(TASK_VERSION),
-        metadata={"description": TASKS[name].description, **protocol.signature("inspect_ai", None, None)},
+    found = inversion(inverter=inverter, inverter_device=inverter_device, decoy_seed=decoy_seed)
+    return _task(
+        protocol, _samples(protocol), found, TASKS[name].description, TASK_VERSION, protocol.signature("inspect_ai", None, None)
     )
 
 
@@ -127,10 +128,66 @@ def prompt_leakage_multiturn(prompts: str = "v1", split: str = "test", attacks: 
     return leakage_task("prompt_leakage_multiturn", prompts, split, attacks, tier)
 
 
+@task
+def prompt_leakage_canary(tier: str = "core", canary_seed: int = 0) -> Task:
+    """Secrets drawn from a seed and planted in system prompts: volunteered, handed over, encoded?
+
+    Args:
+        tier: "smoke" (50 requests), "core" (980) or "full" (5,780).
+        canary_seed: chooses the secrets.
+    """
+    protocol = make_canary_protocol(tier=tier, canary_seed=canary_seed)
+    found = {one.prompt.id: {"planted": one.to_dict()} for one in protocol.planted}
+    return _leakage(protocol, CANARY_TASKS[protocol.task], CANARY_VERSION, canaries(), found)
+
+
+@task
+def prompt_leakage_exposure(tier: str = "core", canary_seed: int = 0) -> Task:
+    """Rank of a planted secret among decoys of the same form, by log-likelihood, in bits. Needs Inspect's hf provider.
+
+    Args:
+        tier: "smoke" (2 system prompts, 100 decoys), "core" (10, 1,000) or "full" (24, 1,000).
+        canary_seed: chooses secrets and decoys.
+    """
+    protocol = make_exposure_protocol(tier=tier, canary_seed=canary_seed)
+    samples = [
+        Sample(
+            id=prompt.id,
+            input=f"{len(protocol.probes(prompt)) * protocol.candidates} continuations under the system prompt {prompt.id}",
+            target=prompt.text,
+            metadata={
+                "category": prompt.category,
+                "prompt": prompt.to_dict(),
+                "probes": [
+                    {
+                        "context": probe.context,
+                        "turns": list(probe.turns),
+                        "beginning": probe.beginning,
+                        "continuations": list(probe.continuations),
+                    }
+                    for probe in protocol.probes(prompt)
+                ],
+            },
+        )
+        for prompt in protocol.prompts
+    ]
+    signature = protocol.signature("inspect_ai", None)
+    return _task(protocol, samples, exposure(), EXPOSURE_TASKS[protocol.task], EXPOSURE_VERSION, signature, rank_candidates())
+
+
 def leakage_task(name: str, prompts: str, split: str, attacks: str | None, tier: str) -> Task:
     """One task of ``lm_eval_inversion.leakage.TASKS``; arguments and errors of ``make_leakage_protocol``."""
     protocol = make_leakage_protocol(name, prompts=prompts, split=split, attacks=attacks, tier=tier)
+    found = {prompt.id: {"matched": protocol.matched(prompt).text} for prompt in protocol.prompts}
+    return _leakage(protocol, LEAKAGE_TASKS[name][1], LEAKAGE_VERSION, leakage(), found)
+
+
+def _leakage(
+    protocol: LeakageProtocol | CanaryProtocol, description: str, version: float, scorer: Scorer, of_prompt: dict[str, dict[str, Any]]
+) -> Task:
+    """A task whose samples hold the requests and, in ``of_prompt`` by its id, what the scorer needs of each system prompt."""
     requests = protocol.requests()
+    shared = [list(request.turns) for request in protocol.shared_requests()]
     samples = [
         Sample(
             id=prompt.id,
@@ -139,22 +196,35 @@ def leakage_task(name: str, prompts: str, split: str, attacks: str | None, tier:
             metadata={
                 "category": prompt.category,
                 "prompt": prompt.to_dict(),
-                "matched": protocol.matched(prompt).text,
+                **of_prompt[prompt.id],
                 "requests": [request.to_dict() for request in requests],
                 "conversations": [
                     {"system_prompt": request.system_prompt(prompt.text), "turns": list(request.turns)} for request in requests
                 ],
-                "shared_conversations": [list(request.turns) for request in protocol.shared_requests()],
+                "shared_conversations": shared,
             },
         )
         for prompt in protocol.prompts
     ]
+    return _task(protocol, samples, scorer, description, version, protocol.signature("inspect_ai", None))
+
+
+def _task(
+    protocol: Any,
+    samples: list[Sample],
+    scorer: Scorer,
+    description: str,
+    version: float,
+    signature: dict[str, Any],
+    solver: Solver | None = None,
+) -> Task:
     return Task(
         dataset=MemoryDataset(samples, name=protocol.source),
-        solver=ask_queries(),
-        scorer=leakage(),
-        config=GenerateConfig(temperature=TEMPERATURE, max_tokens=protocol.max_tokens, seed=API_SEED),
-        name=name,
-        version=str(LEAKAGE_VERSION),
-        metadata={"description": LEAKAGE_TASKS[name][1], **protocol.signature("inspect_ai", None)},
+        solver=solver or ask_queries(),
+        scorer=scorer,
+        # Defaults that CLI flags override. Greedy decoding on hf: -M do_sample=false (it refuses temperature 0).
+        config=GenerateConfig(temperature=TEMPERATURE, max_tokens=protocol.max_tokens or None, seed=API_SEED),
+        name=protocol.task,
+        version=str(version),
+        metadata={"description": description, **signature},
     )

@@ -38,6 +38,8 @@ class ConversationTask(ConfigurableTask):
 
     protocol: Any
 
+    output_type = "generate_until"
+
     def __init__(self, config: dict[str, Any], protocol: Any, higher_is_better: dict[str, bool], version: float) -> None:
         self.protocol = protocol
         self.system_role: SystemRole | None = None
@@ -45,8 +47,10 @@ class ConversationTask(ConfigurableTask):
         super().__init__(
             config={
                 # `until: []`, because the harness otherwise stops at the first blank line.
-                "generation_kwargs": {"until": [], "temperature": TEMPERATURE, "max_gen_toks": protocol.max_tokens},
-                "output_type": "generate_until",
+                "generation_kwargs": {"until": [], "temperature": TEMPERATURE, "max_gen_toks": protocol.max_tokens}
+                if self.output_type == "generate_until"
+                else None,
+                "output_type": self.output_type,
                 "test_split": "test",
                 "num_fewshot": 0,
                 "metric_list": [
@@ -133,7 +137,8 @@ class ConversationTask(ConfigurableTask):
                 "or raise --limit"
             )
         self.check_parameters()
-        self._config.generation_kwargs = normalise_sampling(self._config.generation_kwargs)
+        if self.output_type == "generate_until":
+            self._config.generation_kwargs = normalise_sampling(self._config.generation_kwargs)
         try:
             self.system_role = detect_system_role(chat_template)
         except Exception as error:
@@ -183,7 +188,7 @@ class ConversationTask(ConfigurableTask):
         ]
 
     def _null_requests(self, chat_template: Callable[..., Any]) -> list[Instance]:
-        """The conversations without a system prompt, as requests of this rank's first document behind its own."""
+        """The conversations without a system prompt, if any, as requests of this rank's first document behind its own."""
         first = self._instances[0]
         metadata = (first.task_name, first.doc_id, first.repeats)
         chosen = [(None, turns) for turns in self.shared_conversations()]
@@ -198,7 +203,7 @@ class ConversationTask(ConfigurableTask):
         """Every request carries its system prompt, and is short enough not to be cut at its beginning."""
         lm = getattr(chat_template, "__self__", None)
         encode, max_length = getattr(lm, "tok_encode", None), getattr(lm, "max_length", None)
-        room = self._config.generation_kwargs.get("max_gen_toks", self.protocol.max_tokens)
+        room = (self._config.generation_kwargs or {}).get("max_gen_toks", self.protocol.max_tokens)
         for instance in self._instances:
             request = getattr(instance.args[0], "prompt", instance.args[0])  # chat APIs wrap their JSON
             if not self._is_null(instance):
@@ -207,7 +212,8 @@ class ConversationTask(ConfigurableTask):
             if encode is None or not isinstance(max_length, int) or not isinstance(instance.args[0], str):
                 continue
             mend = "give a smaller --gen_kwargs max_gen_toks=…, a larger --model_args max_length=…, or shorter prompts"
-            require_room(instance.doc["id"], len(encode(request)), room, max_length, mend)
+            text = "".join(instance.args[:2]) if self.output_type == "loglikelihood" else request
+            require_room(instance.doc["id"], len(encode(text)), room, max_length, mend)
 
     def _is_null(self, instance: Instance) -> bool:
         return bool(instance.idx >= self._own_requests)

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from typing import Any
 
-from lm_eval_inversion.adapters.lm_eval.base import ConversationTask, Turns, progress_bar
+from lm_eval.api.instance import Instance
+
+from lm_eval_inversion.adapters.lm_eval.base import FILTER, ConversationTask, Turns, progress_bar
+from lm_eval_inversion.canary import CANARY_VERSION, CanaryProtocol, make_canary_protocol
 from lm_eval_inversion.evaluation import Evaluation, evaluate
-from lm_eval_inversion.leakage import LEAKAGE_VERSION, LeakageProtocol, LeakageResult, make_leakage_protocol, score_leakage
+from lm_eval_inversion.exposure import (
+    CONTEXTS,
+    EXPOSURE_VERSION,
+    NEEDS_LOG_LIKELIHOODS,
+    ExposureProtocol,
+    make_exposure_protocol,
+    score_exposure,
+)
+from lm_eval_inversion.leakage import LEAKAGE_VERSION, LeakageProtocol, LeakageResult, make_leakage_protocol
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.protocol import TASK_VERSION, Protocol, make_protocol
-from lm_eval_inversion.scoring.metrics import HIGHER_IS_BETTER, LEAKAGE_HIGHER_IS_BETTER
+from lm_eval_inversion.queries import conversation
+from lm_eval_inversion.scoring.metrics import CANARY_HIGHER_IS_BETTER, EXPOSURE_HIGHER_IS_BETTER, HIGHER_IS_BETTER, LEAKAGE_HIGHER_IS_BETTER
 
 # Keys of --metadata; lm_eval merges --model_args into the same dictionary, so none of them may be a common model argument.
 PARAMETERS = ("prompts", "split", "num_queries", "inverter", "inverter_device", "decoy_seed")
 LEAKAGE_PARAMETERS = ("prompts", "split", "attacks", "tier")
+CANARY_PARAMETERS = ("tier", "canary_seed")
 
 
 def _chosen(config: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
@@ -72,26 +86,30 @@ class InversionTask(ConversationTask):
 class LeakageTask(ConversationTask):
     """A task of ``lm_eval_inversion.leakage.TASKS``; parameters (``--metadata``) of ``make_leakage_protocol``."""
 
-    protocol: LeakageProtocol
+    protocol: LeakageProtocol | CanaryProtocol
+    higher_is_better_by_metric = LEAKAGE_HIGHER_IS_BETTER
+    task_version = LEAKAGE_VERSION
 
     def __init__(self, config: dict[str, Any] | None = None) -> None:
         config = dict(config or {})
-        protocol = make_leakage_protocol(config["task"], **_chosen(config, LEAKAGE_PARAMETERS))
-        super().__init__(config, protocol, LEAKAGE_HIGHER_IS_BETTER, LEAKAGE_VERSION)
+        super().__init__(config, self.make_protocol(config), self.higher_is_better_by_metric, self.task_version)
+
+    def make_protocol(self, config: dict[str, Any]) -> LeakageProtocol | CanaryProtocol:
+        """The protocol of the user's parameters."""
+        return make_leakage_protocol(config["task"], **_chosen(config, LEAKAGE_PARAMETERS))
 
     def conversations(self, text: str) -> list[tuple[str, Turns]]:
-        """Attacks, the ability request, benign questions."""
+        """Everything that is sent under one system prompt."""
         return [(request.system_prompt(text), request.turns) for request in self.protocol.requests()]
 
     def shared_conversations(self) -> list[Turns]:
-        """The attacks."""
+        """What is sent once without a system prompt."""
         return [request.turns for request in self.protocol.shared_requests()]
 
     def score(self, prompts: list[SystemPrompt], answers: list[list[str]], null_answers: list[str]) -> list[LeakageResult]:
-        """See ``score_leakage``."""
-        requests = self.protocol.requests()
+        """See the protocol's ``score``."""
         return [
-            score_leakage(prompt, self.protocol.matched(prompt).text, requests, found, null_answers)
+            self.protocol.score(prompt, found, null_answers)
             for prompt, found in progress_bar(list(zip(prompts, answers)), "looking for leaks")
         ]
 
@@ -100,5 +118,68 @@ class LeakageTask(ConversationTask):
         return json.dumps({"arm": "null"} if shared else self._results[prompt_id].rows[index])
 
     def run_signature(self) -> dict[str, Any]:
-        """See ``LeakageProtocol.signature``."""
+        """See the protocol's ``signature``."""
+        return self.protocol.signature("lm_eval", self.system_role)
+
+
+class CanaryTask(LeakageTask):
+    """``prompt_leakage_canary``; parameters (``--metadata``) of ``make_canary_protocol``."""
+
+    higher_is_better_by_metric = CANARY_HIGHER_IS_BETTER
+    task_version = CANARY_VERSION
+
+    def make_protocol(self, config: dict[str, Any]) -> CanaryProtocol:
+        """The protocol of the user's parameters."""
+        return make_canary_protocol(config["task"], **_chosen(config, CANARY_PARAMETERS))
+
+
+class ExposureTask(ConversationTask):
+    """``prompt_leakage_exposure``; parameters (``--metadata``) of ``make_exposure_protocol``. Asks for log-likelihoods, not for answers."""
+
+    protocol: ExposureProtocol
+    output_type = "loglikelihood"
+
+    def __init__(self, config: dict[str, Any] | None = None) -> None:
+        config = dict(config or {})
+        protocol = make_exposure_protocol(config["task"], **_chosen(config, CANARY_PARAMETERS))
+        super().__init__(config, protocol, EXPOSURE_HIGHER_IS_BETTER, EXPOSURE_VERSION)
+
+    def conversations(self, text: str) -> list[tuple[str, Turns]]:
+        """One per continuation of every probe; see ``construct_requests`` for what is sent."""
+        return [(text, "")] * (len(CONTEXTS) * self.protocol.candidates)
+
+    def shared_conversations(self) -> list[Turns]:
+        """None: the control is ranked under the same prompt."""
+        return []
+
+    def construct_requests(self, doc: dict[str, Any], ctx: str, **keywords: Any) -> list[Instance]:
+        """(context, continuation) of every candidate in every context.
+
+        Raises:
+            ValueError: the model is behind a chat API, which has no log-likelihoods.
+        """
+        requests = []
+        for probe in self.protocol.probes(SystemPrompt(doc["id"], doc["text"])):
+            rendered = keywords["chat_template"](conversation(doc["text"], probe.turns, self.system_role or "system"))
+            if not isinstance(rendered, str):  # chat APIs take messages, not text
+                raise ValueError(NEEDS_LOG_LIKELIHOODS.format(model="this model"))
+            requests += [(rendered + probe.beginning, continuation) for continuation in probe.continuations]
+        return [
+            Instance("loglikelihood", doc, arguments, index, metadata=keywords["metadata"]) for index, arguments in enumerate(requests)
+        ]
+
+    def apply_filters(self) -> None:
+        """Rank all documents of this rank; the log-likelihoods stay as responses."""
+        nats: dict[str, list[float]] = defaultdict(list)
+        for instance in sorted(self._instances, key=lambda instance: (instance.doc_id, instance.idx)):
+            nats[instance.doc["id"]].append(float(instance.resps[0][0]))
+            instance.filtered_resps[FILTER] = instance.resps[0]
+        size = self.protocol.candidates
+        self._results = {
+            prompt_id: score_exposure(prompt_id, {name: found[size * place :][:size] for place, name in enumerate(CONTEXTS)})
+            for prompt_id, found in nats.items()
+        }
+
+    def run_signature(self) -> dict[str, Any]:
+        """See ``ExposureProtocol.signature``."""
         return self.protocol.signature("lm_eval", self.system_role)

@@ -44,10 +44,10 @@ _MORSE = {
     ".--": "w", "-..-": "x", "-.--": "y", "--..": "z", "-----": "0", ".----": "1", "..---": "2", "...--": "3", "....-": "4",
     ".....": "5", "-....": "6", "--...": "7", "---..": "8", "----.": "9",
 }  # fmt: skip
-# Signs that stand for a letter in leetspeak, and the letters that they are confused with, all read as one.
+# Leetspeak: signs that stand for a letter, and the letters that they are confused with, all read as one.
 _LEET_WORD = re.compile(r"[A-Za-z][431057$@](?=[A-Za-z431057$@])|[431057$@](?=[A-Za-z])")
-_LEET_SIGNS = str.maketrans("@€!|$+", "431157")  # first the signs that are no digits
-_LEET = str.maketrans("431l05s7t8b9g6", "aeiiozzyyvvqqq")
+LEET_SIGNS = str.maketrans("@€!|$+", "431157")  # first the signs that are no digits
+LEET = str.maketrans("431l05s7t8b9g6", "aeiiozzyyvvqqq")
 
 
 def decoded_texts(output: str) -> Iterator[tuple[str, str]]:
@@ -100,10 +100,10 @@ def stream_readings(text: str, wanted: str) -> Iterator[Reading]:
     mirrored = "".join(word[::-1] for word in words)
     yield Reading("mirrored_words", mirrored, wanted, lambda: [place for span in _spans(words) for place in reversed(span)])
     for shift in caesar_shifts(stream, wanted):
-        yield Reading(f"caesar_{shift}", stream.translate(_shifted(shift)), wanted, lambda: range(size))
+        yield Reading(f"caesar_{shift}", stream.translate(shifted(shift)), wanted, lambda: range(size))
     if looks_leet(text):
-        leet = stream_of(text.translate(_LEET_SIGNS)).translate(_LEET)
-        yield Reading("leetspeak", leet, wanted.translate(_LEET), lambda: range(min(size, len(leet))))
+        leet = stream_of(text.translate(LEET_SIGNS)).translate(LEET)
+        yield Reading("leetspeak", leet, wanted.translate(LEET), lambda: range(min(size, len(leet))))
 
 
 def _spans(words: list[str]) -> list[range]:
@@ -146,9 +146,10 @@ def _difference_codes(letters: np.ndarray) -> np.ndarray:
     return codes
 
 
-def _shifted(shift: int) -> dict[int, int]:
+def shifted(shift: int) -> dict[int, int]:
+    """Translation table that moves lower-case letters back by ``shift``."""
     lower = string.ascii_lowercase
-    return str.maketrans(lower, lower[-shift:] + lower[:-shift])
+    return str.maketrans(lower, lower[-shift % 26 :] + lower[: -shift % 26])
 
 
 def _readable(data: bytes) -> str | None:

@@ -1,0 +1,115 @@
+"""Log-likelihoods of given continuations: Inspect has no call for them, so they are computed on the model that its hf provider loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import anyio.to_thread
+from inspect_ai.model import Model, get_model
+from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+from inspect_ai.util import StoreModel
+from pydantic import Field
+
+from lm_eval_inversion.adapters.inspect.solvers import renderer, system_role
+from lm_eval_inversion.exposure import NEEDS_LOG_LIKELIHOODS, score_exposure
+from lm_eval_inversion.queries import conversation, require_prompt_in_request, require_room
+from lm_eval_inversion.scoring.metrics import EXPOSURE_HIGHER_IS_BETTER
+
+BATCH_SIZE = 32
+
+
+class LogLikelihoods(StoreModel):
+    """Of one sample.
+
+    Attributes:
+        nats: context -> log-likelihoods, in the order of the probe's continuations.
+        system_role: how the system prompt reached the model.
+    """
+
+    nats: dict[str, list[float]] = Field(default_factory=dict)
+    system_role: str = "system"
+
+
+@solver
+def rank_candidates() -> Solver:
+    """Compute the log-likelihood of every candidate of the sample's probes.
+
+    Raises:
+        ValueError: the model gives no log-likelihoods, or a request is too long for it.
+    """
+    lock: anyio.Lock | None = None
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        nonlocal lock
+        lock = lock or anyio.Lock()
+        model = get_model()
+        render = renderer(model)
+        if render is None or not hasattr(model.api, "model"):
+            raise ValueError(NEEDS_LOG_LIKELIHOODS.format(model=model))
+        found = state.store_as(LogLikelihoods)
+        role = system_role(model)
+        found.system_role = role
+        nats: dict[str, list[float]] = {}
+        prompt = state.metadata["prompt"]
+        for probe in state.metadata["probes"]:
+            request = render(conversation(prompt["text"], probe["turns"], role))
+            require_prompt_in_request(prompt["text"], request)
+            async with lock:  # one model: two threads on it would only wait for each other
+                nats[probe["context"]] = await anyio.to_thread.run_sync(
+                    continuation_log_likelihoods, model, prompt["id"], request + probe["beginning"], probe["continuations"]
+                )
+        found.nats = nats
+        return state
+
+    return solve
+
+
+def continuation_log_likelihoods(model: Model, prompt_id: str, context: str, continuations: Sequence[str]) -> list[float]:
+    """Log-likelihoods in nats on the model of Inspect's hf provider; context and continuation are tokenized together, as lm_eval does.
+
+    Raises:
+        ValueError: a request is longer than the model's context.
+    """
+    import torch
+
+    api: Any = model.api
+
+    def encode(text: str) -> list[int]:
+        return list(api.tokenizer(text, **api.tokenizer_call_args)["input_ids"])
+
+    start = len(encode(context))
+    whole = [encode(context + continuation) for continuation in continuations]
+    limit = getattr(api.model.config, "max_position_embeddings", None)
+    if limit:
+        require_room(prompt_id, max(map(len, whole)), 0, limit, "choose a model with a longer context")
+    found: list[float] = []
+    for begin in range(0, len(whole), BATCH_SIZE):
+        rows = whole[begin : begin + BATCH_SIZE]
+        width = max(map(len, rows))
+        # Padding stands behind: under a causal mask it changes nothing before it.
+        tokens = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=api.model.device)
+        with torch.inference_mode():
+            logits = api.model(tokens, attention_mask=torch.ones_like(tokens), use_cache=False).logits[:, start - 1 : -1].float()
+        chosen = torch.log_softmax(logits, -1).gather(-1, tokens[:, start:, None])[..., 0]
+        found += [float(chosen[place, : len(row) - start].sum()) for place, row in enumerate(rows)]
+    return found
+
+
+@scorer(metrics={"*": [mean(), stderr()]})
+def exposure() -> Scorer:
+    """Bits of exposure of the planted secret and of its control. Metrics: ``EXPOSURE_HIGHER_IS_BETTER``."""
+
+    async def score(state: TaskState, target: Target) -> Score:
+        found = state.store_as(LogLikelihoods)
+        result = score_exposure(str(state.sample_id), found.nats)
+        best = max(result.rows, key=lambda row: -row["rank"])
+        return Score(
+            value={metric: result.metrics[metric] for metric in EXPOSURE_HIGHER_IS_BETTER},
+            answer=f"rank {best['rank']:g} of {len(found.nats[best['context']]) - 1} ({best['context']})",
+            explanation=f"system prompt:\n{state.metadata['prompt']['text']}\n\n{result.rows}",
+            metadata={"ranks": result.rows, "system_role": found.system_role},
+        )
+
+    return score
