@@ -21,7 +21,7 @@ from lm_eval_inversion.scoring import score_reconstruction
 from lm_eval_inversion.scoring.attributes import attribute_scores
 from lm_eval_inversion.scoring.bits import bits_above_null
 from lm_eval_inversion.scoring.identification import CANDIDATES, choose_decoys, identification_scores
-from lm_eval_inversion.scoring.metrics import METRICS
+from lm_eval_inversion.scoring.metrics import CURVE_NUMBERS, CURVE_PREFIX, METRICS
 from lm_eval_inversion.scoring.text import token_f1, word_tokens
 from lm_eval_inversion.scoring.uncertainty import Estimate, estimate
 
@@ -78,6 +78,7 @@ def evaluate(
     seed: int = 0,
     max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
     batch_size: int | None = None,
+    curve: bool = False,
     progress: Progress = lambda steps, _: steps,
 ) -> Evaluation:
     """Invert the outputs of every prompt and score the reconstructions.
@@ -91,6 +92,7 @@ def evaluate(
         seed: chooses the decoys, and the sign of the null control.
         max_new_tokens: longest reconstruction in tokens of the inverter.
         batch_size: prompts decoded together; does not change results.
+        curve: also bits from 1, 2, 4, ... outputs (``bits_at_1``, ...), at about twice the cost of scoring.
         progress: wraps the loop over prompts, called with (steps, description).
 
     Raises:
@@ -117,6 +119,8 @@ def evaluate(
             metrics.update(_reconstruction_metrics(prompt, reconstructions[index], null_reconstruction, decoys[index]))
             if inverter.has_likelihood():
                 metrics.update(_likelihood_metrics(prompt.text, decoys[index], found, inverter, null, seed))
+                if curve:
+                    metrics.update(_curve_metrics(prompt.text, found, inverter, null))
         metrics["coverage"] = found.coverage
         results.append(PromptResult(prompt.id, reconstructions.get(index), metrics, found))
     return Evaluation(results, null_reconstruction, null_outputs.coverage)
@@ -202,4 +206,16 @@ def _likelihood_metrics(
         "identification_top1": found["top1"],
         "identification_mrr": found["mrr"],
         "identification_top1_null": identification_scores(control)["top1"],
+    }
+
+
+def _curve_metrics(truth: str, outputs: Outputs, inverter: Inverter, null: _NullCondition) -> dict[str, float]:
+    """Bits from fewer outputs than there are, evenly spread, so that each of the queries keeps its share."""
+    total = len(outputs.lines)
+    numbers = [number for number in CURVE_NUMBERS if number < total]
+    subsets = [[outputs.lines[place * total // number] for place in range(number)] for number in numbers]
+    floor = null.nll("all", [truth])[0]
+    return {
+        f"{CURVE_PREFIX}{number}": bits_above_null(floor, own)
+        for number, own in zip(numbers, inverter.nll(subsets, [truth] * len(numbers)) if numbers else [])
     }

@@ -64,6 +64,7 @@ class Protocol:
         inverter_device: where the inverter runs.
         decoy_seed: chooses the decoys of identification.
         source: where the prompts come from, as the user wrote it.
+        curve: also measure bits from fewer outputs.
     """
 
     task: str
@@ -73,6 +74,7 @@ class Protocol:
     inverter_device: str
     decoy_seed: int
     source: str
+    curve: bool = False
 
     @property
     def max_tokens(self) -> int:
@@ -135,6 +137,7 @@ def make_protocol(
     inverter: str = "default",
     inverter_device: str = "auto",
     decoy_seed: int = 0,
+    curve: bool = False,
 ) -> Protocol:
     """Check the user's parameters and load what they name.
 
@@ -146,6 +149,7 @@ def make_protocol(
         inverter: see ``load_inverter``; not loaded here.
         inverter_device: "auto" or a torch device.
         decoy_seed: chooses the decoys of identification.
+        curve: also measure bits from fewer outputs.
 
     Raises:
         FileNotFoundError: the prompts file does not exist.
@@ -157,7 +161,20 @@ def make_protocol(
         raise ValueError(f"decoy_seed={decoy_seed!r} is not a whole number")
     queries = load_query_set(TASKS[task].query_set).first(num_queries)
     loaded = tuple(load_prompts(str(prompts), split=split))
-    return Protocol(task, loaded, queries, str(inverter), str(inverter_device), decoy_seed, f"{prompts}/{loaded[0].split}")
+    return Protocol(task, loaded, queries, str(inverter), str(inverter_device), decoy_seed, f"{prompts}/{loaded[0].split}", flag("curve", curve))
+
+
+def flag(name: str, value: Any) -> bool:
+    """A parameter that is true or false; hosts hand it over as they read it, as a word too.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    words = {"true": True, "false": False}
+    found = words.get(str(value).lower())
+    if found is None:
+        raise ValueError(f"{name}={value!r} is neither true nor false")
+    return found
 
 
 @lru_cache(maxsize=2)

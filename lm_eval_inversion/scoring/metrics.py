@@ -5,6 +5,8 @@ from __future__ import annotations
 from lm_eval_inversion.prompts.canaries import BEHAVIOURS, KINDS
 from lm_eval_inversion.queries.attacks import FAMILIES
 
+CURVE_PREFIX, CURVE_NUMBERS = "bits_at_", (1, 2, 4, 8, 16, 32)
+
 # Metric -> is a higher value better for the evaluated model? Recovery is bad news for its releaser. Floors and controls have the
 # direction of the metric that they stand beside.
 HIGHER_IS_BETTER: dict[str, bool] = {
@@ -30,8 +32,11 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "cosine": False,
     "cosine_null": False,
     "coverage": True,
+    # Only with curve=true: bits from so many outputs, evenly spread over all of them.
+    **{f"{CURVE_PREFIX}{number}": False for number in CURVE_NUMBERS},
 }
 METRICS = tuple(HIGHER_IS_BETTER)
+USUAL_METRICS = tuple(metric for metric in METRICS if not metric.startswith(CURVE_PREFIX))
 
 # The leakage tasks; ``resistance`` is their headline, and the one that is better when higher for whoever keeps the secret.
 LEAKAGE_HIGHER_IS_BETTER: dict[str, bool] = {

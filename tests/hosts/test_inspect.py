@@ -9,7 +9,7 @@ import pytest
 from conftest import TEMPLATE_DROPS_SYSTEM, write_chat_model
 
 from lm_eval_inversion import load_prompts
-from lm_eval_inversion.scoring.metrics import METRICS
+from lm_eval_inversion.scoring.metrics import USUAL_METRICS
 
 from .conftest import run_inspect
 
@@ -23,7 +23,7 @@ def values(log):
 def test_a_run_logs_truth_reconstruction_and_signature(chat_model, arguments, tmp_path):
     log = run_inspect(chat_model, tmp_path, task_args=arguments, max_tokens=12)
     assert log.status == "success", log.error
-    assert set(values(log)) == set(METRICS)
+    assert set(values(log)) == set(USUAL_METRICS)
     prompts = {prompt.id: prompt for prompt in load_prompts("v1")}
     for sample in log.samples:
         score = sample.scores["inversion"]

@@ -9,6 +9,7 @@ from .conftest import run_inspect, run_lm_eval
 
 @pytest.mark.parametrize("task", ["prompt_inversion_ordinary", "prompt_inversion"])
 def test_both_hosts_agree(chat_model, arguments, tmp_path, task):
+    arguments = {**arguments, "curve": True}
     rows = run_lm_eval(chat_model, task, metadata=arguments, gen_kwargs="temperature=0,max_gen_toks=24")["samples"][task]
     log = run_inspect(chat_model, tmp_path, task, task_args=arguments, max_tokens=24)
     assert log.status == "success", log.error
@@ -21,5 +22,7 @@ def test_both_hosts_agree(chat_model, arguments, tmp_path, task):
         assert any(answers)
         score = sample.scores["inversion"]
         assert score.answer == row["filtered_resps"][0]
-        for metric in METRICS:
+        assert set(score.value) == set(METRICS)
+        assert "bits_at_1" in row
+        for metric in row.keys() & set(METRICS):
             assert score.value[metric] == pytest.approx(row[metric], abs=1e-9), metric

@@ -5,9 +5,10 @@ import pytest
 
 from lm_eval_inversion import evaluate, load_inverter, load_prompts
 from lm_eval_inversion.inverter import Inverter
-from lm_eval_inversion.outputs import parse_outputs
+from lm_eval_inversion.outputs import OutputCounts, Outputs, parse_outputs
+from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.queries import load_query_set
-from lm_eval_inversion.scoring.metrics import METRICS
+from lm_eval_inversion.scoring.metrics import USUAL_METRICS
 
 QUERIES = load_query_set("ordinary16").first(4)
 PROMPTS = load_prompts("v1", split="dev")[:6]
@@ -38,7 +39,7 @@ def test_a_perfect_inverter_scores_full_marks_and_its_controls_stay_at_chance():
     prompts = load_prompts("v1", split="dev")
     evaluation = evaluate(prompts, [outputs_of(prompt) for prompt in prompts], NULL, PerfectInverter(prompts))
     summary = evaluation.summary()
-    assert set(summary) == set(METRICS)
+    assert set(summary) == set(USUAL_METRICS)
     assert summary["exact_match"].mean == summary["identification_top1"].mean == summary["token_f1"].mean == 1
     assert summary["attribute_recall"].mean == 1
     assert summary["attribute_false_claims"].mean == 0
@@ -103,3 +104,16 @@ def test_own_prompts_without_attributes_have_no_attribute_scores(tiny_inverter):
 def test_lengths_must_agree(tiny_inverter):
     with pytest.raises(ValueError, match="2 prompts, 1 sets of outputs"):
         evaluate(PROMPTS[:2], [NULL], NULL, tiny_inverter)
+
+
+def test_the_curve_is_the_bits_of_fewer_outputs():
+    prompt = SystemPrompt("a", "You are Mira the baker of rye bread in Ghent")
+    lines = ("Mira", "the baker", "of rye", "bread", "in Ghent", "You are")
+    counts = OutputCounts(answers=1, requested=6, lines=6)
+    inverter = PerfectInverter([])
+    found = evaluate([prompt], [Outputs(lines, counts)], NULL, inverter, curve=True).results[0].metrics
+    assert [metric for metric in found if metric.startswith("bits_at_")] == ["bits_at_1", "bits_at_2", "bits_at_4"]
+    spread = Outputs((lines[0], lines[1], lines[3], lines[4]), counts)
+    assert found["bits_at_4"] == evaluate([prompt], [spread], NULL, inverter).results[0].metrics["bits"]
+    assert found["bits_at_1"] < found["bits_at_2"] < found["bits_at_4"] < found["bits"]
+    assert not any(metric.startswith("bits_at_") for metric in evaluate([prompt], [spread], NULL, inverter).results[0].metrics)

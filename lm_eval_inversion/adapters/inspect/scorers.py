@@ -23,7 +23,7 @@ from lm_eval_inversion.prompts.canaries import planted_from_dict
 from lm_eval_inversion.prompts.schema import prompt_from_row
 from lm_eval_inversion.protocol import shared_inverter
 from lm_eval_inversion.queries import load_query_set
-from lm_eval_inversion.scoring.metrics import CANARY_HIGHER_IS_BETTER, LEAKAGE_HIGHER_IS_BETTER, METRICS
+from lm_eval_inversion.scoring.metrics import CANARY_HIGHER_IS_BETTER, LEAKAGE_HIGHER_IS_BETTER, METRICS, USUAL_METRICS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +101,8 @@ def _leakage_score(sent: _Sent, result: LeakageResult, names: Sequence[str]) -> 
     )
 
 
-@scorer(metrics={metric: [mean(), stderr()] for metric in METRICS})
-def inversion(inverter: str = "default", inverter_device: str = "auto", decoy_seed: int = 0) -> Scorer:
+@scorer(metrics={"*": [mean(), stderr()]})
+def inversion(inverter: str = "default", inverter_device: str = "auto", decoy_seed: int = 0, curve: bool = False) -> Scorer:
     """Reconstruct the system prompt from the sample's answers and score the reconstruction.
 
     Also scores a saved log again with another inverter::
@@ -113,6 +113,7 @@ def inversion(inverter: str = "default", inverter_device: str = "auto", decoy_se
         inverter: see ``lm_eval_inversion.load_inverter``.
         inverter_device: "auto" or a torch device.
         decoy_seed: chooses the sign of the null control; the decoys themselves stand in the log.
+        curve: also measure bits from fewer outputs.
 
     Raises:
         ValueError: the inverter is unknown or damaged; at once, before anything is generated.
@@ -131,6 +132,7 @@ def inversion(inverter: str = "default", inverter_device: str = "auto", decoy_se
                 shared_inverter(inverter, inverter_device),
                 decoys=[work[index].decoys for index in chosen],
                 seed=decoy_seed,
+                curve=curve,
             )
             for index, result in zip(chosen, evaluation.results):
                 results[index] = dataclasses.replace(evaluation, results=[result])
@@ -151,7 +153,7 @@ def inversion(inverter: str = "default", inverter_device: str = "auto", decoy_se
         shown = result.reconstruction or "(no usable output: unscored, not safe)"
         # Inspect wants every key in every score and leaves NaN out of means: an unscored prompt has its coverage and nothing else.
         return Score(
-            value={metric: result.metrics.get(metric, math.nan) for metric in METRICS},
+            value={metric: result.metrics.get(metric, math.nan) for metric in (METRICS if curve else USUAL_METRICS)},
             answer=result.reconstruction,
             reason="no_response" if result.reconstruction is None else None,
             explanation=(

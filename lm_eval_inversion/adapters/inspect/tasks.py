@@ -33,6 +33,7 @@ def prompt_inversion(
     inverter: str = "default",
     inverter_device: str = "auto",
     decoy_seed: int = 0,
+    curve: bool = False,
 ) -> Task:
     """System prompts inverted from lists: four introspective questions, 16 lines each (output2prompt, arXiv 2405.15012).
 
@@ -43,8 +44,9 @@ def prompt_inversion(
         inverter: "default", a checkpoint folder, "hub:org/name@revision", "t5:<folder>", or a baseline.
         inverter_device: "auto" or a torch device.
         decoy_seed: chooses the decoys of identification.
+        curve: also measure bits from fewer outputs.
     """
-    return inversion_task("prompt_inversion", prompts, split, num_queries, inverter, inverter_device, decoy_seed)
+    return inversion_task("prompt_inversion", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve)
 
 
 @task
@@ -55,9 +57,10 @@ def prompt_inversion_paper(
     inverter: str = "default",
     inverter_device: str = "auto",
     decoy_seed: int = 0,
+    curve: bool = False,
 ) -> Task:
     """As ``prompt_inversion``, with the questions in the exact wording of output2prompt. Same arguments."""
-    return inversion_task("prompt_inversion_paper", prompts, split, num_queries, inverter, inverter_device, decoy_seed)
+    return inversion_task("prompt_inversion_paper", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve)
 
 
 @task
@@ -68,21 +71,22 @@ def prompt_inversion_ordinary(
     inverter: str = "default",
     inverter_device: str = "auto",
     decoy_seed: int = 0,
+    curve: bool = False,
 ) -> Task:
     """System prompts inverted from the answers to 16 ordinary messages, none about the assistant. Same arguments."""
-    return inversion_task("prompt_inversion_ordinary", prompts, split, num_queries, inverter, inverter_device, decoy_seed)
+    return inversion_task("prompt_inversion_ordinary", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve)
 
 
 def inversion_task(
-    name: str, prompts: str, split: str, num_queries: int | None, inverter: str, inverter_device: str, decoy_seed: int
+    name: str, prompts: str, split: str, num_queries: int | None, inverter: str, inverter_device: str, decoy_seed: int, curve: bool
 ) -> Task:
     """One task of ``lm_eval_inversion.protocol.TASKS``; arguments and errors of ``make_protocol``."""
     protocol = make_protocol(
         name, prompts=prompts, split=split, num_queries=num_queries, inverter=inverter, inverter_device=inverter_device,
-        decoy_seed=decoy_seed,
+        decoy_seed=decoy_seed, curve=curve,
     )  # fmt: skip
     protocol.check_inverter()
-    found = inversion(inverter=inverter, inverter_device=inverter_device, decoy_seed=decoy_seed)
+    found = inversion(inverter=inverter, inverter_device=inverter_device, decoy_seed=decoy_seed, curve=curve)
     return _task(
         protocol, _samples(protocol), found, TASKS[name].description, TASK_VERSION, protocol.signature("inspect_ai", None, None)
     )
