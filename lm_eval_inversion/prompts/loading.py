@@ -1,12 +1,13 @@
-"""Loading system prompts: the shipped sets by name, users' own files by path."""
+"""Loading system prompts: the shipped sets by name, users' own files by path, datasets on the hub at a pinned revision."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,29 @@ from lm_eval_inversion.prompts.schema import SystemPrompt, prompt_from_row
 
 PROMPT_SETS = ("v1",)
 FILE_TYPES = (".txt", ".jsonl", ".csv")
+HUB_PREFIX = "hub:"
+HUB_FORM = "hub:org/name@REVISION[:split[:column]]"
+HUB_COLUMNS = ("system_prompt", "text", "prompt", "instruction")  # the first that a dataset has, unless a column is named
+
+_HUB_NAME = re.compile(r"hub:(?P<dataset>[\w.-]+/[\w.-]+)@(?P<revision>[^:@\s]+)(?::(?P<split>[^:\s]+)(?::(?P<column>[^:]+))?)?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+logger = logging.getLogger(__name__)
 
 
 def load_prompts(source: str | Path = "v1", split: str | None = "test") -> list[SystemPrompt]:
     """Load system prompts.
 
     Args:
-        source: the name of a shipped set ("v1"), or a path: ``.txt`` (prompts separated by blank lines), ``.jsonl`` (objects with
-            a "text"), ``.csv`` (with a "text" column). Files are UTF-8.
-        split: "test", "dev" or None for both; files of your own have no split and are loaded whole.
+        source: the name of a shipped set ("v1"); a path: ``.txt`` (prompts separated by blank lines), ``.jsonl`` (objects with a
+            "text"), ``.csv`` (with a "text" column), in UTF-8; or a dataset on the hub, ``hub:org/name@REVISION[:split[:column]]``,
+            REVISION being a full commit hash.
+        split: "test", "dev" or None for both, of a shipped set; files of your own and hub datasets are loaded whole.
 
     Raises:
         FileNotFoundError: no shipped set and no file of this name.
-        ValueError: the file has an empty, duplicate or malformed row; the message names file, line and mend.
+        ValueError: the file has an empty, duplicate or malformed row; the message names file, line and mend. Or the dataset is not
+            pinned, cannot be reached, or has no such split or column.
     """
     name = str(source)
     if name in PROMPT_SETS:
@@ -39,6 +50,8 @@ def load_prompts(source: str | Path = "v1", split: str | None = "test") -> list[
             if not prompts:
                 raise ValueError(f"prompt set {name!r} has no split {split!r}; splits: test, dev")
         return prompts
+    if name.startswith(HUB_PREFIX):
+        return _hub_prompts(name)
     path = Path(name)
     if not path.is_file():
         raise FileNotFoundError(
@@ -46,11 +59,7 @@ def load_prompts(source: str | Path = "v1", split: str | None = "test") -> list[
         )
     if path.suffix.lower() not in FILE_TYPES:
         raise ValueError(f"{path}: prompts are read from {', '.join(FILE_TYPES)}; rename or convert the file")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path} line {line}: the file is not UTF-8 (byte {error.object[error.start]:#04x}); save it as UTF-8") from error
+    text = _decoded(path)
     rows: Iterable[tuple[int, Any]]
     if path.suffix.lower() == ".jsonl":
         rows = _jsonl_rows(str(path), text)
@@ -66,29 +75,153 @@ def prompts_hash(prompts: Sequence[SystemPrompt]) -> str:
     return content_hash([prompt.to_dict() for prompt in prompts])
 
 
+def _decoded(path: Path) -> str:
+    """A file's text with "\\n" at the end of lines, whatever stood there; a byte order mark is left out."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        # ``error.object`` and not the file: places are counted behind the byte order mark.
+        line = _plain_lines(error.object[: error.start].decode("utf-8")).count("\n") + 1
+        raise ValueError(f"{path} line {line}: the file is not UTF-8 (byte {error.object[error.start]:#04x}); save it as UTF-8") from error
+    return _plain_lines(text)
+
+
+def _plain_lines(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def _jsonl_rows(name: str, text: str) -> Iterable[tuple[int, Any]]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 yield number, json.loads(line)
             except json.JSONDecodeError as error:
-                raise ValueError(f"{name} line {number}: not JSON ({error}); write one object a line") from error
+                raise ValueError(
+                    f"{name} line {number}: not JSON ({error.msg} at column {error.colno}); write one object a line"
+                ) from error
 
 
 def _csv_rows(name: str, text: str) -> Iterable[tuple[int, Any]]:
-    reader = csv.DictReader(io.StringIO(text))
-    if "text" not in (reader.fieldnames or []):
-        raise ValueError(f"{name} line 1: column 'text' is missing (found: {', '.join(reader.fieldnames or []) or 'nothing'}); add it")
-    for row in reader:
-        yield reader.line_num, {key: value for key, value in row.items() if key and key != "attributes"}
+    records = _csv_records(name, text)
+    header_line, columns = next(records, (1, []))
+    header = [column.strip() for column in columns]
+    if "text" not in header:
+        raise ValueError(
+            f"{name} line {header_line}: column 'text' is missing (found: {', '.join(header) or 'nothing'}); add it, and "
+            "separate columns by commas"
+        )
+    if repeated := sorted({column for column in header if column and header.count(column) > 1}):
+        raise ValueError(f"{name} line {header_line}: column {repeated[0]!r} stands there twice; remove one of the two")
+    for line, fields in records:
+        if any(field.strip() for field in fields[len(header) :]):
+            # Reading on would cut the prompt at its first comma.
+            raise ValueError(
+                f"{name} line {line}: {len(fields)} fields, and the header has {len(header)}; put texts with commas into double quotes"
+            )
+        row = dict(zip(header, [*fields, *[""] * (len(header) - len(fields))]))
+        yield line, {key: value for key, value in row.items() if key and key != "attributes"}
+
+
+def _csv_records(name: str, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Records that are not blank, each with the line that it starts in: fields in quotes may go over several lines."""
+    reader = csv.reader(io.StringIO(text, newline="\n"), strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise ValueError(
+                f"{name} line {line}: not CSV ({error}); close every double quote, and write a quote inside a text as two"
+            ) from error
+        if fields:
+            yield line, fields
 
 
 def _text_blocks(text: str) -> Iterable[tuple[int, Any]]:
-    line = 1
-    for index, part in enumerate(re.split(r"(\n[^\S\n]*\n\s*)", text.replace("\r\n", "\n"))):
-        if index % 2 == 0 and part.strip():
-            yield line, {"text": part}
-        line += part.count("\n")
+    block: list[str] = []
+    first = 1
+    for number, line in enumerate([*text.split("\n"), ""], 1):
+        if line.strip():
+            first = first if block else number
+            block.append(line)
+        elif block:
+            yield first, {"text": "\n".join(block)}
+            block = []
+
+
+def _hub_prompts(name: str) -> list[SystemPrompt]:
+    """The prompts of one column of a dataset; empty rows and repeats are left out with a warning, as nobody can mend a pinned dataset.
+
+    Raises:
+        ValueError: see ``load_prompts``.
+    """
+    match = _HUB_NAME.fullmatch(name)
+    if not match or not _COMMIT.fullmatch(match["revision"]):
+        found = f"{match['revision']!r} is not one" if match else "there is none, or the name has another form"
+        raise ValueError(
+            f"prompts={name!r}: a dataset on the hub needs the full commit hash of 40 hex digits ({found}), as in {HUB_FORM}: branches and "
+            "tags move, and the same name would then stand for other prompts. The dataset's page shows it under Files, History"
+        )
+    rows = _hub_split(name, match["dataset"], match["revision"], match["split"])
+    columns = list(rows.column_names)
+    column = match["column"] or next((column for column in HUB_COLUMNS if column in columns), None)
+    if column not in columns:
+        wanted = f"no column {column!r}" if column else f"none of the columns {', '.join(HUB_COLUMNS)}"
+        raise ValueError(f"prompts={name!r} has {wanted} (found: {', '.join(columns)}); name one: {HUB_FORM}")
+    prompts: list[SystemPrompt] = []
+    seen: set[str] = set()
+    left_out: list[int] = []
+    for number, value in enumerate(rows[column], 1):
+        if value is not None and not isinstance(value, str):
+            raise ValueError(
+                f"prompts={name!r} row {number}: column {column!r} holds {type(value).__name__}, not text; name another column: {HUB_FORM}"
+            )
+        text = (value or "").strip()
+        if not text or text in seen:
+            left_out.append(number)
+            continue
+        seen.add(text)
+        prompts.append(prompt_from_row({"text": text}, default_id=f"row-{number:04d}"))
+    if not prompts:
+        raise ValueError(f"prompts={name!r}: column {column!r} holds no prompts; name another column: {HUB_FORM}")
+    if left_out:
+        logger.warning(
+            "%s: %d of %d rows are empty or repeat an earlier one and are left out (the first is row %d).",
+            name, len(left_out), len(left_out) + len(prompts), left_out[0],
+        )  # fmt: skip
+    return prompts
+
+
+def _hub_split(name: str, dataset: str, revision: str, split: str | None) -> Any:
+    """One split of a dataset: the named one, the only one, or "test"."""
+    import datasets
+    from datasets.exceptions import DatasetNotFoundError
+
+    try:
+        found = datasets.load_dataset(dataset, split=split, revision=revision)
+    except DatasetNotFoundError as error:
+        raise ValueError(
+            f"prompts={name!r}: the hub has no dataset {dataset!r} at this revision, or does not show it to you; check both, and log in "
+            "(huggingface-cli login) if it is private or gated"
+        ) from error
+    except ConnectionError as error:
+        raise ValueError(
+            f"prompts={name!r}: the hub cannot be reached ({error}); go online once (and unset HF_HUB_OFFLINE) to fill the cache, or save "
+            "the prompts as a .jsonl file and give its path"
+        ) from error
+    except Exception as error:  # the library raises many kinds, and none of them names the parameter
+        raise ValueError(
+            f"prompts={name!r} could not be loaded ({type(error).__name__}: {error}); check split and revision, or save the prompts as a "
+            ".jsonl file and give its path"
+        ) from error
+    if not isinstance(found, Mapping):
+        return found
+    chosen = next(iter(found)) if len(found) == 1 else "test"
+    if chosen not in found:
+        raise ValueError(f"prompts={name!r} has the splits {', '.join(found)}; name one: {HUB_FORM}")
+    return found[chosen]
 
 
 def _read_rows(name: str, rows: Iterable[tuple[int, Any]]) -> list[SystemPrompt]:
@@ -100,6 +233,12 @@ def _read_rows(name: str, rows: Iterable[tuple[int, Any]]) -> list[SystemPrompt]
             raise ValueError(f"{where}: {type(row).__name__} instead of an object with a 'text'")
         try:
             prompt = prompt_from_row(row, default_id=f"own-{len(prompts) + 1:04d}")
+            prompt.text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"{where}: 'text' holds half a surrogate pair (\\u{ord(error.object[error.start]):04x}), which is no character; write "
+                "both halves, or the character itself"
+            ) from error
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
         for kind, key in (("text", f"text:{prompt.text}"), ("id", f"id:{prompt.id}")):

@@ -1,4 +1,6 @@
+import csv
 import json
+import logging
 from collections import Counter
 
 import pytest
@@ -72,6 +74,16 @@ def test_own_files_load(tmp_path):
         ("a.csv", 'text,n\nx,1\n"",2\n', r"line 3: 'text' is empty"),
         ("a.txt", "x\n\ny\n\nx\n", r"line 5: same text as line 1"),
         ("a.json", "[]", r"prompts are read from .txt, .jsonl, .csv"),
+        ("a.jsonl", '{"text": "x"}\n  {"text": x}\n', r"line 2: not JSON \(Expecting value at column 12\)"),
+        ("a.jsonl", '{"text": "x"}\n{"text": "\\ud83d!"}\n', r"line 2: 'text' holds half a surrogate pair \(\\ud83d\)"),
+        ("a.csv", "", r"line 1: column 'text' is missing \(found: nothing\)"),
+        ("a.csv", 'text,n\n"x\nover\nthree lines",1\n\n"",2\n', r"a\.csv line 6: 'text' is empty"),
+        ("a.csv", 'text,n\n"x\ny",1\n"x\ny",2\n', r"line 4: same text as line 2"),
+        ("a.csv", "text\nBe a pirate.\nBe brief, please.\n", r"line 3: 2 fields, and the header has 1; put texts with commas into double"),
+        ("a.csv", 'text,n\nx,1\n"never\nclosed,2\ny,3\n', r"line 3: not CSV"),
+        ("a.csv", "text,n,text\nx,1,y\n", r"line 1: column 'text' stands there twice"),
+        ("a.csv", "n,text\n1\n", r"line 2: 'text' is empty"),
+        ("a.txt", "\n  \nx\ny\n\n \n\nz\n\nx\ny", r"line 10: same text as line 3"),
     ],
 )
 def test_bad_files_name_line_and_mend(tmp_path, name, content, message):
@@ -82,6 +94,144 @@ def test_bad_files_name_line_and_mend(tmp_path, name, content, message):
 def test_wrong_encoding_names_the_line(tmp_path):
     with pytest.raises(ValueError, match=r"line 3: the file is not UTF-8 \(byte 0xe9\); save it as UTF-8"):
         load_prompts(write(tmp_path / "a.txt", "Sois bref.\n\nPr\u00e9sente-toi.", encoding="latin-1"))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("a.txt", "one\nmore\n\ntwo\n\none\nmore\n", 6),
+        ("a.jsonl", '\n{"text": "one"}\n\n{"text": "one"}\n', 4),
+        ("a.csv", 'n,text\n1,"one\nmore"\n2,two\n3,"one\nmore"\n', 5),
+    ],
+)
+def test_line_numbers_are_those_of_an_editor_whatever_ends_a_line(tmp_path, name, content, line, mark, end):
+    path = tmp_path / name
+    path.write_bytes(mark + content.replace("\n", end).encode())
+    with pytest.raises(ValueError, match=rf"{name} line {line}: same text as line"):
+        load_prompts(path)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_wrong_bytes_right_behind_a_line_end_are_found_there(tmp_path, end):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + f"one{end}".encode() + b"\xff")
+    with pytest.raises(ValueError, match="line 2: the file is not UTF-8"):
+        load_prompts(path)
+
+
+def test_line_ends_do_not_change_the_prompts(tmp_path):
+    lines = 'text,id\n"Be a pirate.\nSing.",x\n'
+    (tmp_path / "unix.csv").write_bytes(lines.encode())
+    (tmp_path / "windows.csv").write_bytes(lines.replace("\n", "\r\n").encode())
+    assert load_prompts(tmp_path / "unix.csv") == load_prompts(tmp_path / "windows.csv")
+    assert load_prompts(tmp_path / "unix.csv")[0].text == "Be a pirate.\nSing."
+
+
+def test_what_a_csv_writer_writes_is_read_back(tmp_path):
+    texts = ['Say "hello", always.', "Two\n\nparagraphs, and a comma", "plain"]
+    with (tmp_path / "a.csv").open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([["id", "text", ""], *[[f"p{number}", text, ""] for number, text in enumerate(texts)]])
+    assert [(prompt.id, prompt.text) for prompt in load_prompts(tmp_path / "a.csv")] == [(f"p{i}", text) for i, text in enumerate(texts)]
+
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A hub with the given splits; what was asked of it is kept."""
+    datasets = pytest.importorskip("datasets")
+
+    def serve(**splits):
+        calls = []
+
+        def load_dataset(path, split=None, revision=None):
+            calls.append((path, split, revision))
+            tables = {name: datasets.Dataset.from_dict(columns) for name, columns in splits.items()}
+            return datasets.DatasetDict(tables) if split is None else tables[split]
+
+        monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+        return calls
+
+    return serve
+
+
+def test_a_dataset_on_the_hub_is_read_at_its_revision(hub):
+    calls = hub(train={"label": [0, 1], "text": ["Be a pirate.", " Be brief.\n"]})
+    prompts = load_prompts(f"hub:org/pirates@{REVISION}")
+    assert [(prompt.id, prompt.text, prompt.category) for prompt in prompts] == [
+        ("row-0001", "Be a pirate.", "own"),
+        ("row-0002", "Be brief.", "own"),
+    ]
+    assert calls == [("org/pirates", None, REVISION)]
+
+
+def test_split_and_column_of_a_hub_dataset(hub):
+    calls = hub(
+        train={"text": ["one"], "system_prompt": ["two"], "other": ["three"]},
+        test={"text": ["four"], "system_prompt": ["five"], "other": ["six"]},
+    )
+    name = f"hub:org/p.i-r_ates@{REVISION}"
+    assert [load_prompts(name + choice)[0].text for choice in ("", ":train", ":train:text", ":test:other")] == ["five", "two", "one", "six"]
+    assert [split for _, split, _ in calls] == [None, "train", "train", "test"]
+
+
+def test_rows_that_cannot_be_used_are_left_out_aloud(hub, caplog):
+    hub(test={"prompt": ["one", "", "two", None, "one ", "three"]})
+    with caplog.at_level(logging.WARNING, "lm_eval_inversion"):
+        prompts = load_prompts(f"hub:org/pirates@{REVISION}")
+    assert [(prompt.id, prompt.text) for prompt in prompts] == [("row-0001", "one"), ("row-0003", "two"), ("row-0006", "three")]
+    assert "3 of 6 rows are empty or repeat an earlier one and are left out (the first is row 2)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("hub:org/pirates", r"needs the full commit hash of 40 hex digits \(there is none, or"),
+        ("hub:org/pirates@main", r"needs the full commit hash of 40 hex digits \('main' is not one\).*branches and tags move"),
+        (f"hub:org/pirates@{REVISION[:12]}", r"'0123456789ab' is not one"),
+        (f"hub:pirates@{REVISION}", r"as in hub:org/name@REVISION\[:split\[:column\]\]"),
+        (f"hub:org/pirates@{REVISION}:train:", r"as in hub:org/name@REVISION"),
+        (f"hub:org/pirates@{REVISION}", r"has the splits train, validation; name one"),
+        (f"hub:org/pirates@{REVISION}:train", r"none of the columns system_prompt, text, prompt, instruction \(found: number, nothing\)"),
+        (f"hub:org/pirates@{REVISION}:train:prompts", r"has no column 'prompts' \(found: number, nothing\)"),
+        (f"hub:org/pirates@{REVISION}:train:number", r"row 1: column 'number' holds int, not text"),
+        (f"hub:org/pirates@{REVISION}:train:nothing", r"column 'nothing' holds no prompts"),
+        (f"hub:org/pirates@{REVISION}:dev", r"could not be loaded \(KeyError: 'dev'\); check split and revision"),
+    ],
+)
+def test_bad_hub_names_say_why(hub, name, message):
+    hub(train={"number": [1, 2], "nothing": ["", " "]}, validation={"text": ["x"]})
+    with pytest.raises(ValueError, match=message):
+        load_prompts(name)
+
+
+def test_an_unreachable_hub_and_an_unknown_dataset_say_what_to_do(monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    from datasets.exceptions import DatasetNotFoundError
+
+    def raising(error):
+        def load_dataset(*_, **__):
+            raise error
+
+        return load_dataset
+
+    monkeypatch.setattr(
+        datasets, "load_dataset", raising(ConnectionError("Couldn't reach 'org/pirates' on the Hub (OfflineModeIsEnabled)"))
+    )
+    with pytest.raises(ValueError, match=r"the hub cannot be reached \(.*OfflineModeIsEnabled\)\); go online once"):
+        load_prompts(f"hub:org/pirates@{REVISION}")
+    monkeypatch.setattr(datasets, "load_dataset", raising(DatasetNotFoundError("Dataset 'org/pirates' doesn't exist")))
+    with pytest.raises(ValueError, match="no dataset 'org/pirates' at this revision, or does not show it to you"):
+        load_prompts(f"hub:org/pirates@{REVISION}")
+
+
+def test_the_library_itself_answers_offline_with_the_same_error(tmp_path):
+    pytest.importorskip("datasets")  # tests/conftest.py has switched the hub off
+    with pytest.raises(ValueError, match="the hub cannot be reached"):
+        load_prompts(f"hub:org/pirates@{REVISION}:test")
 
 
 def test_missing_file_and_split():
