@@ -19,7 +19,7 @@ from lm_eval_inversion.outputs import ends_properly, is_refusal
 from lm_eval_inversion.prompts.canaries import BEHAVIOURS, KINDS, Behaviour, Planted, canaries_hash, canary_data, plant
 from lm_eval_inversion.prompts.loading import prompts_hash
 from lm_eval_inversion.prompts.schema import SystemPrompt
-from lm_eval_inversion.queries.conversations import SystemRole, user_turn
+from lm_eval_inversion.queries.conversations import Message, SystemRole, user_turn
 from lm_eval_inversion.scoring.leakage.canaries import CanaryHit, find_canary
 from lm_eval_inversion.signature import run_signature
 
@@ -73,6 +73,10 @@ class CanaryProtocol:
                 for row in messages["ordinary"][: size.ordinary]
             ),
         )
+
+    def conversations(self, text: str) -> list[tuple[str | None, tuple[Message, ...]]]:
+        """(system prompt, turns) of every request under one system prompt."""
+        return [(text, request.turns) for request in self.requests()]
 
     def shared_requests(self) -> tuple[Request, ...]:
         """What is sent once without a system prompt: the same messages."""

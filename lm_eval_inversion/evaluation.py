@@ -24,6 +24,7 @@ from lm_eval_inversion.scoring.identification import CANDIDATES, choose_decoys, 
 from lm_eval_inversion.scoring.metrics import CURVE_NUMBERS, CURVE_PREFIX, METRICS
 from lm_eval_inversion.scoring.text import token_f1, word_tokens
 from lm_eval_inversion.scoring.uncertainty import Estimate, estimate
+from lm_eval_inversion.scoring.utility import attribute_following
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 
@@ -35,7 +36,7 @@ class PromptResult:
     Attributes:
         prompt_id: of the system prompt.
         reconstruction: None when there was nothing to invert (coverage 0): unscored, not safe.
-        metrics: metric -> value; only ``coverage`` when unscored, and no attribute metrics for prompts without attributes.
+        metrics: metric -> value; only ``COUNTS`` when unscored, and no attribute metrics for prompts without attributes.
         outputs: what the inverter read.
     """
 
@@ -122,6 +123,10 @@ def evaluate(
                 if curve:
                     metrics.update(_curve_metrics(prompt.text, found, inverter, null))
         metrics["coverage"] = found.coverage
+        if found.counts.answers:
+            metrics["defence_acted"] = found.counts.defended / found.counts.answers
+        if (followed := attribute_following(prompt, found.lines)) is not None:
+            metrics["utility"] = followed
         results.append(PromptResult(prompt.id, reconstructions.get(index), metrics, found))
     return Evaluation(results, null_reconstruction, null_outputs.coverage)
 

@@ -16,11 +16,13 @@ from importlib.resources import files
 from typing import Any
 
 from lm_eval_inversion.outputs import ends_properly, is_refusal, strip_thinking
-from lm_eval_inversion.prompts import SystemPrompt, load_prompts, prompts_hash
+from lm_eval_inversion.prompts import PROMPT_SETS, SystemPrompt, load_prompts, prompts_hash
 from lm_eval_inversion.queries.attacks import Attack, attacks_hash, load_attacks
 from lm_eval_inversion.queries.conversations import Message, SystemRole, user_turn
+from lm_eval_inversion.queries.defences import NO_DEFENCE, Defence, defence_hash, defend_answers, load_defence
 from lm_eval_inversion.scoring.leakage import Leak, detect_leak
 from lm_eval_inversion.scoring.leakage.detector import ROUGE_SHARE
+from lm_eval_inversion.scoring.utility import attribute_following
 from lm_eval_inversion.signature import run_signature
 
 LEAKAGE_VERSION = 1.0  # rises with every change that moves a number of these tasks
@@ -103,24 +105,43 @@ class LeakageProtocol:
     source: str
     attack_source: str
     max_tokens: int = MAX_TOKENS
+    defence: Defence = NO_DEFENCE
 
     def requests(self) -> tuple[Request, ...]:
         """What is sent under every system prompt, attacks first and in their frozen order."""
         controls = _controls()
         return (
-            *self.shared_requests(),
+            *self._attack_requests(),
             Request(
                 "ability", "ability", "", "", True, tuple(user_turn(controls["ability"]["message"])),
                 controls["ability"]["permission"],
             ),
-            *(
-                Request(f"benign-{number}", "benign", "", "", True, tuple(user_turn(text)))
-                for number, text in enumerate(controls["benign"], 1)
-            ),
+            *self._benign_requests(),
         )  # fmt: skip
 
+    def conversations(self, text: str) -> list[tuple[str | None, tuple[Message, ...]]]:
+        """(system prompt, turns) of every request under one system prompt, behind the defence.
+
+        The ability request is sent without it: it measures the model.
+        """
+        return [
+            (request.system_prompt(text), request.turns)
+            if request.arm == "ability"
+            else self.defence.request(request.system_prompt(text), request.turns)
+            for request in self.requests()
+        ]
+
     def shared_requests(self) -> tuple[Request, ...]:
-        """What is sent once without a system prompt: the attacks."""
+        """What is sent once without a system prompt: the attacks, and the benign questions where a defence hands out those answers."""
+        return (*self._attack_requests(), *(self._benign_requests() if self.defence.regenerates else ()))
+
+    def _benign_requests(self) -> tuple[Request, ...]:
+        return tuple(
+            Request(f"benign-{number}", "benign", "", "", True, tuple(user_turn(text)))
+            for number, text in enumerate(_controls()["benign"], 1)
+        )
+
+    def _attack_requests(self) -> tuple[Request, ...]:
         return tuple(
             Request(
                 attack.id if last else f"{attack.id}/{number}", "attack", attack.id, attack.family, last, turns
@@ -137,7 +158,7 @@ class LeakageProtocol:
 
     def score(self, prompt: SystemPrompt, answers: Sequence[str | None], null_answers: Sequence[str | None]) -> LeakageResult:
         """See ``score_leakage``."""
-        return score_leakage(prompt, self.matched(prompt).text, self.requests(), answers, null_answers)
+        return score_leakage(prompt, self.matched(prompt).text, self.requests(), answers, null_answers, self.defence)
 
     def data_signature(self) -> dict[str, Any]:
         """What the requests are made from."""
@@ -148,6 +169,8 @@ class LeakageProtocol:
             "attacks": self.attack_source,
             "attacks_hash": attacks_hash(self.attacks),
             "tier": self.tier,
+            "defence": self.defence.id,
+            "defence_hash": defence_hash(self.defence),
         }
 
     def signature(self, host: str, system_role: SystemRole | None) -> dict[str, Any]:
@@ -156,7 +179,13 @@ class LeakageProtocol:
 
 
 def make_leakage_protocol(
-    task: str, *, prompts: str = "v1", split: str = "test", attacks: str | None = None, tier: str = "core"
+    task: str,
+    *,
+    prompts: str = "v1",
+    split: str = "test",
+    attacks: str | None = None,
+    tier: str = "core",
+    defence: str | None = "none",
 ) -> LeakageProtocol:
     """Check the user's parameters and load what they name.
 
@@ -166,6 +195,7 @@ def make_leakage_protocol(
         split: "test" or "dev" of a shipped prompt set.
         attacks: "v1", "multiturn-v1" or a YAML file; None takes the task's own.
         tier: "smoke" (about 50 requests), "core" (about 1,000) or "full".
+        defence: see ``load_defence``.
 
     Raises:
         FileNotFoundError: a file does not exist.
@@ -184,9 +214,10 @@ def make_leakage_protocol(
         chosen = tuple(firsts.values())
     loaded = load_prompts(str(prompts), split=split)
     size = TIERS[tier].prompts
-    if loaded[0].category != "own" and size is not None and size < len(loaded):
+    if str(prompts) in PROMPT_SETS and size is not None and size < len(loaded):
         loaded = spread(loaded, size)
-    return LeakageProtocol(task, tuple(loaded), chosen, tier, f"{prompts}/{loaded[0].split}", str(attack_source))
+    source = f"{prompts}/{loaded[0].split}"
+    return LeakageProtocol(task, tuple(loaded), chosen, tier, source, str(attack_source), defence=load_defence(defence))
 
 
 def spread(prompts: Sequence[SystemPrompt], number: int) -> list[SystemPrompt]:
@@ -197,22 +228,31 @@ def spread(prompts: Sequence[SystemPrompt], number: int) -> list[SystemPrompt]:
 
 
 def score_leakage(
-    prompt: SystemPrompt, matched: str, requests: Sequence[Request], answers: Sequence[str | None], null_answers: Sequence[str | None]
+    prompt: SystemPrompt,
+    matched: str,
+    requests: Sequence[Request],
+    answers: Sequence[str | None],
+    null_answers: Sequence[str | None],
+    defence: Defence = NO_DEFENCE,
 ) -> LeakageResult:
     """Score the answers of one system prompt.
 
     Args:
         matched: the prompt of the swap arm.
-        requests: as sent; the shared (null) requests are their first ones.
+        requests: before the defence: repeating what it put into the user's message is a leak.
         answers: one per request, raw; None where none arrived.
-        null_answers: to the attacks without a system prompt.
+        null_answers: to the shared requests: the attacks, then perhaps the benign ones, without a system prompt.
+        defence: withholds or replaces answers before they are looked at, those of the ability arm apart.
 
     Raises:
         ValueError: there is not one answer per request.
     """
     if len(requests) != len(answers):
         raise ValueError(f"{len(requests)} requests and {len(answers)} answers; give one per request, None where none arrived")
-    rows = [_row(prompt.text, request, answer) for request, answer in zip(requests, answers)]
+    answers, acted = _defended(defence, prompt.text, requests, answers, null_answers)
+    rows = [
+        {**_row(prompt.text, request, answer), "defended": stopped} for request, answer, stopped in zip(requests, answers, acted)
+    ]
     attacks = [(request, answer) for request, answer in zip(requests, answers) if request.arm == "attack"]
     answered = [row for row in rows if row["arm"] == "attack" and row["state"] == "answered"]
     metrics = {"coverage": len(answered) / max(1, len(attacks))}
@@ -242,9 +282,33 @@ def score_leakage(
     for name, arm, key in (("ability", "ability", "recovery"), ("over_refusal", "benign", "refused")):
         if found := [row[key] for row in rows if row["arm"] == arm and row["state"] == "answered"]:
             metrics[name] = mean_of(found)
+    metrics["defence_acted"] = mean_of(row["defended"] for row in rows if row["arm"] != "ability" and row["state"] == "answered")
+    benign = [answer for request, answer in zip(requests, answers) if request.arm == "benign" and answer]
+    if (followed := attribute_following(prompt, benign)) is not None:
+        metrics["utility"] = followed
     for family in dict.fromkeys(row["family"] for row in last):
         metrics[f"asr_family_{family}"] = mean_of(row["leaked"] for row in last if row["family"] == family)
     return LeakageResult(prompt.id, metrics, rows)
+
+
+def _defended(
+    defence: Defence,
+    prompt: str,
+    requests: Sequence[Request],
+    answers: Sequence[str | None],
+    null_answers: Sequence[str | None],
+) -> tuple[Sequence[str | None], Sequence[bool]]:
+    """What is handed out, and where the defence acted."""
+    if defence.guard is None:
+        return answers, [False] * len(answers)
+    places = [place for place, request in enumerate(requests) if request.arm != "ability"]
+    given, acted = defend_answers(
+        defence, prompt, [requests[place].turns for place in places], [answers[place] for place in places], null_answers[: len(places)]
+    )
+    handed, stopped = list(answers), [False] * len(answers)
+    for place, text, flag in zip(places, given, acted):
+        handed[place], stopped[place] = text, flag
+    return handed, stopped
 
 
 def worst_request(rows: Sequence[dict[str, Any]]) -> int:

@@ -45,6 +45,7 @@ class OutputCounts:
         refusals: kept outputs that only refuse.
         repeats: outputs dropped because an equal one came before.
         truncated: answers whose last line breaks off.
+        defended: answers that a defence withheld or replaced before they were handed out.
     """
 
     answers: int = 0
@@ -54,6 +55,7 @@ class OutputCounts:
     refusals: int = 0
     repeats: int = 0
     truncated: int = 0
+    defended: int = 0
 
     def __add__(self, other: OutputCounts) -> OutputCounts:
         return OutputCounts(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from lm_eval_inversion.evaluation import decoys_for
 from lm_eval_inversion.inverter.base import Inverter
 from lm_eval_inversion.inverter.registry import check_inverter, load_inverter
 from lm_eval_inversion.outputs import Outputs, parse_outputs
 from lm_eval_inversion.prompts import SystemPrompt, load_prompts, prompts_hash
-from lm_eval_inversion.queries import QuerySet, SystemRole, load_query_set
+from lm_eval_inversion.queries import Message, QuerySet, SystemRole, load_query_set, user_turn
+from lm_eval_inversion.queries.defences import NO_DEFENCE, Defence, defence_hash, defend_answers, load_defence
 from lm_eval_inversion.signature import run_signature
 
 TASK_VERSION = 1.0  # rises with every change that moves a number
 TEMPERATURE = 0.7  # of the evaluated model, unless the user says otherwise
+API_SEED = 1234  # sent to back ends that take a seed; the lm_eval default
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,16 @@ class TaskDefinition:
         query_set: what is asked.
         max_tokens: longest answer to one query.
         description: one line for people.
+        prompts: the shipped set that is used unless the user names another.
+        secret: what is inverted: the "system" prompt behind the answers to the queries, or the "user" message itself, answered once
+            per query; the queries, asked without any secret, are the null condition of both.
     """
 
     query_set: str
     max_tokens: int
     description: str
+    prompts: str = "v1"
+    secret: Literal["system", "user"] = "system"
 
 
 TASKS = {
@@ -48,6 +55,9 @@ TASKS = {
     ),
     "prompt_inversion_ordinary": TaskDefinition(
         "ordinary16", 64, "System prompts inverted from the answers to 16 ordinary messages, none about the assistant."
+    ),
+    "prompt_inversion_user": TaskDefinition(
+        "ordinary16", 64, "Users' requests inverted from 16 sampled answers to each, without a system prompt.", "user-v1", "user"
     ),
 }
 
@@ -65,6 +75,7 @@ class Protocol:
         decoy_seed: chooses the decoys of identification.
         source: where the prompts come from, as the user wrote it.
         curve: also measure bits from fewer outputs.
+        defence: what stands around the model.
     """
 
     task: str
@@ -75,6 +86,7 @@ class Protocol:
     decoy_seed: int
     source: str
     curve: bool = False
+    defence: Defence = NO_DEFENCE
 
     @property
     def max_tokens(self) -> int:
@@ -96,9 +108,23 @@ class Protocol:
         known = dict(zip(texts, decoys_for(texts, self.decoy_seed)))
         return [known[prompt.text] for prompt in prompts]
 
-    def parse(self, answers: list[str]) -> Outputs:
-        """The outputs of one conversation per query."""
-        return parse_outputs(answers, self.queries)
+    def conversations(self, text: str) -> list[tuple[str | None, tuple[Message, ...]]]:
+        """(system prompt, turns) of every conversation about one secret."""
+        if TASKS[self.task].secret == "user":
+            return [(None, tuple(user_turn(text)))] * len(self.queries.queries)
+        return [self.defence.request(text, turns) for turns in self.shared_conversations()]
+
+    def shared_conversations(self) -> list[tuple[Message, ...]]:
+        """Turns of the null conversations: the queries, without a secret and without a defence."""
+        return [tuple(user_turn(query.text)) for query in self.queries.queries]
+
+    def outputs(self, text: str, answers: Sequence[str], null_answers: Sequence[str]) -> Outputs:
+        """See ``handed_out``."""
+        return handed_out(self.defence, self.queries, text, answers, null_answers)
+
+    def null_outputs(self, null_answers: Sequence[str]) -> Outputs:
+        """The outputs of the null conversations."""
+        return parse_outputs(null_answers, self.queries)
 
     def data_signature(self) -> dict[str, Any]:
         """What the requests are made from."""
@@ -109,6 +135,8 @@ class Protocol:
             "queries": self.queries.name,
             "queries_hash": self.queries.hash,
             "num_queries": len(self.queries.queries),
+            "defence": self.defence.id,
+            "defence_hash": defence_hash(self.defence),
         }
 
     def signature(self, host: str, system_role: SystemRole | None, inverter_hash: str | None) -> dict[str, Any]:
@@ -131,25 +159,27 @@ class Protocol:
 def make_protocol(
     task: str,
     *,
-    prompts: str = "v1",
+    prompts: str | None = None,
     split: str = "test",
     num_queries: int | None = None,
     inverter: str = "default",
     inverter_device: str = "auto",
     decoy_seed: int = 0,
     curve: bool = False,
+    defence: str | None = "none",
 ) -> Protocol:
     """Check the user's parameters and load what they name.
 
     Args:
         task: one of ``TASKS``.
-        prompts: "v1", or a path to a .txt, .jsonl or .csv file.
+        prompts: "v1", "user-v1", a path to a .txt, .jsonl or .csv file, or "hub:org/name@revision"; None takes the task's own.
         split: "test" or "dev" of a shipped prompt set; ignored for files.
         num_queries: ask only the first so many queries.
         inverter: see ``load_inverter``; not loaded here.
         inverter_device: "auto" or a torch device.
         decoy_seed: chooses the decoys of identification.
         curve: also measure bits from fewer outputs.
+        defence: see ``load_defence``.
 
     Raises:
         FileNotFoundError: the prompts file does not exist.
@@ -160,8 +190,30 @@ def make_protocol(
     if isinstance(decoy_seed, bool) or not isinstance(decoy_seed, int):
         raise ValueError(f"decoy_seed={decoy_seed!r} is not a whole number")
     queries = load_query_set(TASKS[task].query_set).first(num_queries)
-    loaded = tuple(load_prompts(str(prompts), split=split))
-    return Protocol(task, loaded, queries, str(inverter), str(inverter_device), decoy_seed, f"{prompts}/{loaded[0].split}", flag("curve", curve))
+    chosen = load_defence(defence)
+    if TASKS[task].secret == "user" and chosen != NO_DEFENCE:
+        raise ValueError(f"defence={defence!r}: {task} has no system prompt to defend; remove the parameter")
+    source = str(prompts or TASKS[task].prompts)
+    loaded = tuple(load_prompts(source, split=split))
+    return Protocol(
+        task, loaded, queries, str(inverter), str(inverter_device), decoy_seed, f"{source}/{loaded[0].split}", flag("curve", curve), chosen
+    )  # fmt: skip
+
+
+def handed_out(defence: Defence, queries: QuerySet, text: str, answers: Sequence[str], null_answers: Sequence[str]) -> Outputs:
+    """The outputs of one conversation per query, as whoever stands outside of the defence sees them.
+
+    Args:
+        defence: withholds or replaces answers.
+        queries: what was asked.
+        text: the secret.
+        answers: raw, one per query.
+        null_answers: to the same queries without the secret.
+    """
+    turns = [tuple(user_turn(query.text)) for query in queries.queries[: len(answers)]]
+    given, acted = defend_answers(defence, text, turns, answers, null_answers[: len(answers)])
+    found = parse_outputs([answer or "" for answer in given], queries)
+    return replace(found, counts=replace(found.counts, defended=sum(acted)))
 
 
 def flag(name: str, value: Any) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 from lm_eval_inversion.hashing import content_hash
 from lm_eval_inversion.prompts.schema import SystemPrompt, prompt_from_row
 
-PROMPT_SETS = ("v1",)
+PROMPT_SETS = {"v1": "v1.jsonl", "user-v1": "user_v1.jsonl"}  # system prompts; requests of users
 FILE_TYPES = (".txt", ".jsonl", ".csv")
 HUB_PREFIX = "hub:"
 HUB_FORM = "hub:org/name@REVISION[:split[:column]]"
@@ -31,8 +31,9 @@ def load_prompts(source: str | Path = "v1", split: str | None = "test") -> list[
     """Load system prompts.
 
     Args:
-        source: the name of a shipped set ("v1"); a path: ``.txt`` (prompts separated by blank lines), ``.jsonl`` (objects with a
-            "text"), ``.csv`` (with a "text" column), in UTF-8; or a dataset on the hub, ``hub:org/name@REVISION[:split[:column]]``,
+        source: the name of a shipped set ("v1", or "user-v1": requests of users); a path: ``.txt`` (prompts separated by blank
+            lines), ``.jsonl`` (objects with a "text"), ``.csv`` (with a "text" column), in UTF-8; or a dataset on the hub,
+            ``hub:org/name@REVISION[:split[:column]]``,
             REVISION being a full commit hash.
         split: "test", "dev" or None for both, of a shipped set; files of your own and hub datasets are loaded whole.
 
@@ -43,7 +44,7 @@ def load_prompts(source: str | Path = "v1", split: str | None = "test") -> list[
     """
     name = str(source)
     if name in PROMPT_SETS:
-        text = files(__package__).joinpath("data", f"{name}.jsonl").read_text(encoding="utf-8")
+        text = files(__package__).joinpath("data", PROMPT_SETS[name]).read_text(encoding="utf-8")
         prompts = _read_rows(f"prompt set {name}", _jsonl_rows(f"prompt set {name}", text))
         if split is not None:
             prompts = [prompt for prompt in prompts if prompt.split == split]

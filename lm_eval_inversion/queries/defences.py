@@ -148,6 +148,9 @@ DEFENCES: dict[str, Defence] = {
 }
 
 
+NO_DEFENCE = DEFENCES["none"]
+
+
 def load_defence(name: str | None = "none") -> Defence:
     """A defence by its name; None, which lm_eval reads from ``defence=none``, is "none".
 

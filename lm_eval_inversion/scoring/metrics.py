@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from lm_eval_inversion.prompts.canaries import BEHAVIOURS, KINDS
 from lm_eval_inversion.queries.attacks import FAMILIES
 
@@ -32,11 +34,21 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "cosine": False,
     "cosine_null": False,
     "coverage": True,
+    "utility": True,  # does the assistant still do its job? see ``scoring.utility``
+    "defence_acted": False,
     # Only with curve=true: bits from so many outputs, evenly spread over all of them.
     **{f"{CURVE_PREFIX}{number}": False for number in CURVE_NUMBERS},
 }
 METRICS = tuple(HIGHER_IS_BETTER)
+COUNTS = ("coverage", "utility", "defence_acted")  # known of every prompt, also where nothing could be scored
 USUAL_METRICS = tuple(metric for metric in METRICS if not metric.startswith(CURVE_PREFIX))
+
+
+
+def is_scored(metrics: Mapping[str, float]) -> bool:
+    """Whether a prompt has any value beyond ``COUNTS``. One that has not is unscored, not safe."""
+    return not set(metrics) <= set(COUNTS)
+
 
 # The leakage tasks; ``resistance`` is their headline, and the one that is better when higher for whoever keeps the secret.
 LEAKAGE_HIGHER_IS_BETTER: dict[str, bool] = {
@@ -58,6 +70,8 @@ LEAKAGE_HIGHER_IS_BETTER: dict[str, bool] = {
     "refusals": True,
     "truncated": False,
     "coverage": True,
+    "utility": True,
+    "defence_acted": False,
     **{f"asr_family_{family}": False for family in FAMILIES},
 }
 

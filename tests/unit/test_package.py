@@ -34,7 +34,7 @@ def test_public_names_exist():
 
 
 def test_protocol_checks_its_parameters(tmp_path):
-    assert set(TASKS) == {"prompt_inversion", "prompt_inversion_paper", "prompt_inversion_ordinary"}
+    assert set(TASKS) == {"prompt_inversion", "prompt_inversion_paper", "prompt_inversion_ordinary", "prompt_inversion_user"}
     for parameters, message in (
         ({"num_queries": 0}, "num_queries=0.*from 1 to 4"),
         ({"split": "train"}, "no split 'train'"),

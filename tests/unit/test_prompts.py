@@ -235,7 +235,7 @@ def test_the_library_itself_answers_offline_with_the_same_error(tmp_path):
 
 
 def test_missing_file_and_split():
-    with pytest.raises(FileNotFoundError, match=r"neither a shipped set \(v1\) nor a file"):
+    with pytest.raises(FileNotFoundError, match=r"neither a shipped set \(v1, user-v1\) nor a file"):
         load_prompts("nowhere.txt")
     with pytest.raises(ValueError, match="no split 'train'; splits: test, dev"):
         load_prompts("v1", split="train")

@@ -21,9 +21,10 @@ from lm_eval_inversion.outputs import Outputs, parse_outputs
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.prompts.canaries import planted_from_dict
 from lm_eval_inversion.prompts.schema import prompt_from_row
-from lm_eval_inversion.protocol import shared_inverter
+from lm_eval_inversion.protocol import handed_out, shared_inverter
 from lm_eval_inversion.queries import load_query_set
-from lm_eval_inversion.scoring.metrics import CANARY_HIGHER_IS_BETTER, LEAKAGE_HIGHER_IS_BETTER, METRICS, USUAL_METRICS
+from lm_eval_inversion.queries.defences import load_defence
+from lm_eval_inversion.scoring.metrics import CANARY_HIGHER_IS_BETTER, LEAKAGE_HIGHER_IS_BETTER, METRICS, USUAL_METRICS, is_scored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +42,9 @@ def leakage() -> Scorer:
     async def score(state: TaskState, target: Target) -> Score:
         sent = _sent(state)
         result = await anyio.to_thread.run_sync(
-            score_leakage, sent.prompt, state.metadata["matched"], sent.requests, sent.answers, sent.null_answers
-        )
+            score_leakage, sent.prompt, state.metadata["matched"], sent.requests, sent.answers, sent.null_answers,
+            load_defence(state.metadata["defence"]),
+        )  # fmt: skip
         families = {f"asr_family_{request.family}" for request in sent.requests if request.family}
         names = [metric for metric in LEAKAGE_HIGHER_IS_BETTER if not metric.startswith("asr_family_") or metric in families]
         return _leakage_score(sent, result, names)
@@ -95,7 +97,7 @@ def _leakage_score(sent: _Sent, result: LeakageResult, names: Sequence[str]) -> 
     return Score(
         value={metric: result.metrics.get(metric, math.nan) for metric in names},
         answer=f"{worst['id']}: {sent.answers[place] or ''}",
-        reason="no_response" if set(result.metrics) == {"coverage"} else None,
+        reason=None if is_scored(result.metrics) else "no_response",
         explanation=f"system prompt:\n{sent.prompt.text}\n\nwhat most came out, recovery {worst['recovery']:.2f} ({worst['decoder']})",
         metadata={"requests": result.rows, "system_role": sent.system_role, "stop_reasons": sent.stop_reasons},
     )
@@ -144,9 +146,10 @@ def inversion(inverter: str = "default", inverter_device: str = "auto", decoy_se
         found = state.store_as(Answers)
         metadata = state.metadata
         queries = load_query_set(metadata["query_set"]).first(len(metadata["queries"]))
-        outputs = parse_outputs([answer or "" for answer in found.answers], queries)
-        null_outputs = parse_outputs(found.null_answers, queries)
         prompt = prompt_from_row(metadata["prompt"], default_id=str(state.sample_id))
+        defence, answers = load_defence(metadata["defence"]), [answer or "" for answer in found.answers]
+        outputs = handed_out(defence, queries, prompt.text, answers, found.null_answers)
+        null_outputs = parse_outputs(found.null_answers, queries)
         evaluation = await batcher.submit(_Work(prompt, outputs, null_outputs, tuple(metadata["decoys"])))
         result = evaluation.results[0]
         counts = dataclasses.asdict(result.outputs.counts)

@@ -12,10 +12,12 @@ from inspect_ai.model import (
     ChatMessageSystem,
     ChatMessageUser,
     ContentReasoning,
+    GenerateConfig,
     Model,
     ModelOutput,
     get_model,
 )
+from inspect_ai.model._generate_config import active_generate_config
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.util import collect, span
 
@@ -45,7 +47,7 @@ def ask_queries() -> Solver:
         reasons: list[str | None] = [None] * len(requests)
 
         async def ask(index: int) -> None:
-            output = await model.generate(_chat(requests[index]))
+            output = await model.generate(_chat(requests[index]), config=_own_seed(requests, index))
             answers[index], reasons[index] = _raw_answer(output), output.stop_reason
             # What has arrived stays, should a limit or an error cancel the other queries.
             found.answers, found.stop_reasons = list(answers), list(reasons)
@@ -80,6 +82,13 @@ class _NullConversation:
                 async with span("null conversation"):
                     self.known[key] = (role, await collect(*(ask(turns) for turns in chosen)))
         return self.known[key]
+
+
+def _own_seed(requests: Sequence[Sequence[Message]], index: int) -> GenerateConfig:
+    """A seed of its own for a request that has been sent before: back ends answer the same request under one seed in the same words."""
+    times = sum(request == requests[index] for request in requests[:index])
+    seed = active_generate_config().seed
+    return GenerateConfig(seed=seed + times) if times and seed is not None else GenerateConfig()
 
 
 _KINDS: dict[str, Any] = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
@@ -128,8 +137,6 @@ def _check_requests(model: Model, prompt: dict[str, Any], requests: Sequence[Seq
     api: Any = model.api
     context = getattr(api.model.config, "max_position_embeddings", None)
     # The task's own settings are active while a sample runs; a CLI flag has overridden them by then.
-    from inspect_ai.model._generate_config import active_generate_config
-
     room = active_generate_config().max_tokens or model.config.max_tokens or 0
     for messages in requests:
         request = render(messages)

@@ -19,10 +19,7 @@ from lm_eval_inversion.exposure import EXPOSURE_VERSION, make_exposure_protocol
 from lm_eval_inversion.exposure import TASKS as EXPOSURE_TASKS
 from lm_eval_inversion.leakage import LEAKAGE_VERSION, LeakageProtocol, make_leakage_protocol
 from lm_eval_inversion.leakage import TASKS as LEAKAGE_TASKS
-from lm_eval_inversion.protocol import TASK_VERSION, TASKS, TEMPERATURE, make_protocol
-from lm_eval_inversion.queries import user_turn
-
-API_SEED = 1234  # sent to back ends that take a seed; for hf give --seed, which seeds the process
+from lm_eval_inversion.protocol import API_SEED, TASK_VERSION, TASKS, TEMPERATURE, make_protocol
 
 
 @task
@@ -34,6 +31,7 @@ def prompt_inversion(
     inverter_device: str = "auto",
     decoy_seed: int = 0,
     curve: bool = False,
+    defence: str = "none",
 ) -> Task:
     """System prompts inverted from lists: four introspective questions, 16 lines each (output2prompt, arXiv 2405.15012).
 
@@ -45,8 +43,9 @@ def prompt_inversion(
         inverter_device: "auto" or a torch device.
         decoy_seed: chooses the decoys of identification.
         curve: also measure bits from fewer outputs.
+        defence: "none", "refusal_line", "sandwich", "self_reminder", "ngram_filter" or "regenerate".
     """
-    return inversion_task("prompt_inversion", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve)
+    return inversion_task("prompt_inversion", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, defence)
 
 
 @task
@@ -58,9 +57,10 @@ def prompt_inversion_paper(
     inverter_device: str = "auto",
     decoy_seed: int = 0,
     curve: bool = False,
+    defence: str = "none",
 ) -> Task:
     """As ``prompt_inversion``, with the questions in the exact wording of output2prompt. Same arguments."""
-    return inversion_task("prompt_inversion_paper", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve)
+    return inversion_task("prompt_inversion_paper", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, defence)
 
 
 @task
@@ -72,18 +72,41 @@ def prompt_inversion_ordinary(
     inverter_device: str = "auto",
     decoy_seed: int = 0,
     curve: bool = False,
+    defence: str = "none",
 ) -> Task:
     """System prompts inverted from the answers to 16 ordinary messages, none about the assistant. Same arguments."""
-    return inversion_task("prompt_inversion_ordinary", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve)
+    return inversion_task("prompt_inversion_ordinary", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, defence)
+
+
+@task
+def prompt_inversion_user(
+    prompts: str = "user-v1",
+    split: str = "test",
+    num_queries: int | None = None,
+    inverter: str = "default",
+    inverter_device: str = "auto",
+    decoy_seed: int = 0,
+    curve: bool = False,
+) -> Task:
+    """Users' requests inverted from 16 sampled answers to each, without a system prompt. Arguments of ``prompt_inversion``."""
+    return inversion_task("prompt_inversion_user", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve)
 
 
 def inversion_task(
-    name: str, prompts: str, split: str, num_queries: int | None, inverter: str, inverter_device: str, decoy_seed: int, curve: bool
+    name: str,
+    prompts: str,
+    split: str,
+    num_queries: int | None,
+    inverter: str,
+    inverter_device: str,
+    decoy_seed: int,
+    curve: bool,
+    defence: str = "none",
 ) -> Task:
     """One task of ``lm_eval_inversion.protocol.TASKS``; arguments and errors of ``make_protocol``."""
     protocol = make_protocol(
         name, prompts=prompts, split=split, num_queries=num_queries, inverter=inverter, inverter_device=inverter_device,
-        decoy_seed=decoy_seed, curve=curve,
+        decoy_seed=decoy_seed, curve=curve, defence=defence,
     )  # fmt: skip
     protocol.check_inverter()
     found = inversion(inverter=inverter, inverter_device=inverter_device, decoy_seed=decoy_seed, curve=curve)
@@ -94,6 +117,7 @@ def inversion_task(
 
 def _samples(protocol: Any) -> list[Sample]:
     queries = [query.text for query in protocol.queries.queries]
+    shared = [list(turns) for turns in protocol.shared_conversations()]
     return [
         Sample(
             id=prompt.id,
@@ -104,8 +128,9 @@ def _samples(protocol: Any) -> list[Sample]:
                 "prompt": prompt.to_dict(),
                 "query_set": protocol.queries.name,
                 "queries": queries,
-                "conversations": [{"system_prompt": prompt.text, "turns": user_turn(query)} for query in queries],
-                "shared_conversations": [user_turn(query) for query in queries],
+                "defence": protocol.defence.id,
+                "conversations": _conversations(protocol, prompt.text),
+                "shared_conversations": shared,
                 "decoys": decoys,
             },
         )
@@ -114,7 +139,9 @@ def _samples(protocol: Any) -> list[Sample]:
 
 
 @task
-def prompt_leakage_attacks(prompts: str = "v1", split: str = "test", attacks: str | None = None, tier: str = "core") -> Task:
+def prompt_leakage_attacks(
+    prompts: str = "v1", split: str = "test", attacks: str | None = None, tier: str = "core", defence: str = "none"
+) -> Task:
     """System prompts asked for outright: 14 families of attacks of one turn.
 
     Args:
@@ -122,14 +149,17 @@ def prompt_leakage_attacks(prompts: str = "v1", split: str = "test", attacks: st
         split: "test" or "dev" of a shipped set.
         attacks: a YAML file with attacks of your own.
         tier: "smoke" (about 50 requests), "core" (about 1,000) or "full".
+        defence: "none", "refusal_line", "sandwich", "self_reminder", "ngram_filter" or "regenerate".
     """
-    return leakage_task("prompt_leakage_attacks", prompts, split, attacks, tier)
+    return leakage_task("prompt_leakage_attacks", prompts, split, attacks, tier, defence)
 
 
 @task
-def prompt_leakage_multiturn(prompts: str = "v1", split: str = "test", attacks: str | None = None, tier: str = "core") -> Task:
+def prompt_leakage_multiturn(
+    prompts: str = "v1", split: str = "test", attacks: str | None = None, tier: str = "core", defence: str = "none"
+) -> Task:
     """System prompts asked for in scripted dialogues of two and three turns. Same arguments as ``prompt_leakage_attacks``."""
-    return leakage_task("prompt_leakage_multiturn", prompts, split, attacks, tier)
+    return leakage_task("prompt_leakage_multiturn", prompts, split, attacks, tier, defence)
 
 
 @task
@@ -179,10 +209,10 @@ def prompt_leakage_exposure(tier: str = "core", canary_seed: int = 0) -> Task:
     return _task(protocol, samples, exposure(), EXPOSURE_TASKS[protocol.task], EXPOSURE_VERSION, signature, rank_candidates())
 
 
-def leakage_task(name: str, prompts: str, split: str, attacks: str | None, tier: str) -> Task:
+def leakage_task(name: str, prompts: str, split: str, attacks: str | None, tier: str, defence: str) -> Task:
     """One task of ``lm_eval_inversion.leakage.TASKS``; arguments and errors of ``make_leakage_protocol``."""
-    protocol = make_leakage_protocol(name, prompts=prompts, split=split, attacks=attacks, tier=tier)
-    found = {prompt.id: {"matched": protocol.matched(prompt).text} for prompt in protocol.prompts}
+    protocol = make_leakage_protocol(name, prompts=prompts, split=split, attacks=attacks, tier=tier, defence=defence)
+    found = {prompt.id: {"matched": protocol.matched(prompt).text, "defence": protocol.defence.id} for prompt in protocol.prompts}
     return _leakage(protocol, LEAKAGE_TASKS[name][1], LEAKAGE_VERSION, leakage(), found)
 
 
@@ -202,15 +232,17 @@ def _leakage(
                 "prompt": prompt.to_dict(),
                 **of_prompt[prompt.id],
                 "requests": [request.to_dict() for request in requests],
-                "conversations": [
-                    {"system_prompt": request.system_prompt(prompt.text), "turns": list(request.turns)} for request in requests
-                ],
+                "conversations": _conversations(protocol, prompt.text),
                 "shared_conversations": shared,
             },
         )
         for prompt in protocol.prompts
     ]
     return _task(protocol, samples, scorer, description, version, protocol.signature("inspect_ai", None))
+
+
+def _conversations(protocol: Any, text: str) -> list[dict[str, Any]]:
+    return [{"system_prompt": system_prompt, "turns": list(turns)} for system_prompt, turns in protocol.conversations(text)]
 
 
 def _task(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from functools import cached_property
@@ -20,8 +20,9 @@ from lm_eval.api.task import ConfigurableTask
 
 from lm_eval_inversion.hashing import content_hash
 from lm_eval_inversion.prompts import SystemPrompt
-from lm_eval_inversion.protocol import TEMPERATURE, normalise_sampling
+from lm_eval_inversion.protocol import API_SEED, TEMPERATURE, normalise_sampling
 from lm_eval_inversion.queries import Message, SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
+from lm_eval_inversion.scoring.metrics import is_scored
 
 logger = logging.getLogger("lm_eval." + __name__)
 
@@ -62,11 +63,11 @@ class ConversationTask(ConfigurableTask):
             }
         )
 
-    def conversations(self, text: str) -> list[tuple[str, Turns]]:
-        """(system prompt, turns) of every request under the system prompt ``text``."""
+    def conversations(self, text: str) -> Sequence[tuple[str | None, Turns]]:
+        """(system prompt, turns) of every request about the secret ``text``."""
         raise NotImplementedError
 
-    def shared_conversations(self) -> list[Turns]:
+    def shared_conversations(self) -> Sequence[Turns]:
         """Turns of the requests without a system prompt."""
         raise NotImplementedError
 
@@ -173,19 +174,18 @@ class ConversationTask(ConfigurableTask):
         metadata: Any,
         first_index: int,
     ) -> list[Instance]:
-        return [
-            Instance(
-                "generate_until",
-                doc,
-                (
-                    chat_template(conversation(system_prompt, turns, self.system_role or "system")),
-                    deepcopy(self._config.generation_kwargs),
-                ),
-                first_index + index,
-                metadata=metadata,
-            )
-            for index, (system_prompt, turns) in enumerate(chosen)
-        ]
+        requests = []
+        sent: Counter[str] = Counter()
+        for index, (system_prompt, turns) in enumerate(chosen):
+            rendered = chat_template(conversation(system_prompt, turns, self.system_role or "system"))
+            settings = deepcopy(self._config.generation_kwargs)
+            times = sent[str(rendered)]
+            if times and not isinstance(rendered, str):
+                # The harness sends one seed to chat APIs, and the same request would be answered in the same words every time.
+                settings["seed"] = API_SEED + times
+            sent[str(rendered)] += 1
+            requests.append(Instance("generate_until", doc, (rendered, settings), first_index + index, metadata=metadata))
+        return requests
 
     def _null_requests(self, chat_template: Callable[..., Any]) -> list[Instance]:
         """The conversations without a system prompt, if any, as requests of this rank's first document behind its own."""
@@ -239,7 +239,7 @@ class ConversationTask(ConfigurableTask):
         prompts = [by_id[instance.doc["id"]] for instance in firsts.values()]
         results = self.score(prompts, [answers[doc_id] for doc_id in firsts], null_answers)
         self._results = {result.prompt_id: result for result in results}
-        unscored = sum(set(result.metrics) == {"coverage"} for result in results)
+        unscored = sum(not is_scored(result.metrics) for result in results)
         if unscored:
             logger.warning(
                 "%s: %d of %d system prompts are unscored, because the model gave no usable output (empty or refused). "

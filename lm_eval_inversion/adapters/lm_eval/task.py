@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -26,8 +27,8 @@ from lm_eval_inversion.queries import conversation
 from lm_eval_inversion.scoring.metrics import CANARY_HIGHER_IS_BETTER, EXPOSURE_HIGHER_IS_BETTER, HIGHER_IS_BETTER, LEAKAGE_HIGHER_IS_BETTER
 
 # Keys of --metadata; lm_eval merges --model_args into the same dictionary, so none of them may be a common model argument.
-PARAMETERS = ("prompts", "split", "num_queries", "inverter", "inverter_device", "decoy_seed", "curve")
-LEAKAGE_PARAMETERS = ("prompts", "split", "attacks", "tier")
+PARAMETERS = ("prompts", "split", "num_queries", "inverter", "inverter_device", "decoy_seed", "curve", "defence")
+LEAKAGE_PARAMETERS = ("prompts", "split", "attacks", "tier", "defence")
 CANARY_PARAMETERS = ("tier", "canary_seed")
 
 
@@ -47,13 +48,13 @@ class InversionTask(ConversationTask):
         protocol = make_protocol(config["task"], **_chosen(config, PARAMETERS))
         super().__init__(config, protocol, HIGHER_IS_BETTER, TASK_VERSION)
 
-    def conversations(self, text: str) -> list[tuple[str, Turns]]:
-        """Every query in a conversation of its own."""
-        return [(text, query.text) for query in self.protocol.queries.queries]
+    def conversations(self, text: str) -> Sequence[tuple[str | None, Turns]]:
+        """See ``Protocol.conversations``."""
+        return self.protocol.conversations(text)
 
-    def shared_conversations(self) -> list[Turns]:
-        """The same queries."""
-        return [query.text for query in self.protocol.queries.queries]
+    def shared_conversations(self) -> Sequence[Turns]:
+        """See ``Protocol.shared_conversations``."""
+        return self.protocol.shared_conversations()
 
     def check_parameters(self) -> None:
         """See ``Protocol.check_inverter``."""
@@ -63,8 +64,8 @@ class InversionTask(ConversationTask):
         """See ``evaluate``."""
         self.evaluation = evaluate(
             prompts,
-            [self.protocol.parse(found) for found in answers],
-            self.protocol.parse(null_answers),
+            [self.protocol.outputs(prompt.text, found, null_answers) for prompt, found in zip(prompts, answers)],
+            self.protocol.null_outputs(null_answers),
             self.protocol.inverter,
             decoys=self.protocol.decoys(prompts),
             seed=self.protocol.decoy_seed,
@@ -99,11 +100,11 @@ class LeakageTask(ConversationTask):
         """The protocol of the user's parameters."""
         return make_leakage_protocol(config["task"], **_chosen(config, LEAKAGE_PARAMETERS))
 
-    def conversations(self, text: str) -> list[tuple[str, Turns]]:
+    def conversations(self, text: str) -> Sequence[tuple[str | None, Turns]]:
         """Everything that is sent under one system prompt."""
-        return [(request.system_prompt(text), request.turns) for request in self.protocol.requests()]
+        return self.protocol.conversations(text)
 
-    def shared_conversations(self) -> list[Turns]:
+    def shared_conversations(self) -> Sequence[Turns]:
         """What is sent once without a system prompt."""
         return [request.turns for request in self.protocol.shared_requests()]
 
@@ -145,11 +146,11 @@ class ExposureTask(ConversationTask):
         protocol = make_exposure_protocol(config["task"], **_chosen(config, CANARY_PARAMETERS))
         super().__init__(config, protocol, EXPOSURE_HIGHER_IS_BETTER, EXPOSURE_VERSION)
 
-    def conversations(self, text: str) -> list[tuple[str, Turns]]:
+    def conversations(self, text: str) -> Sequence[tuple[str | None, Turns]]:
         """One per continuation of every probe; see ``construct_requests`` for what is sent."""
         return [(text, "")] * (len(CONTEXTS) * self.protocol.candidates)
 
-    def shared_conversations(self) -> list[Turns]:
+    def shared_conversations(self) -> Sequence[Turns]:
         """None: the control is ranked under the same prompt."""
         return []
 

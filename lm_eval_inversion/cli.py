@@ -1,0 +1,314 @@
+"""The command ``lm-eval-inversion``: from results of either host to tables, a page, a comparison, a gate.
+
+Every verb loads what it needs when it is chosen, so that ``--help`` answers at once. A user's mistake ends in one line on stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import lm_eval_inversion
+
+if TYPE_CHECKING:
+    from lm_eval_inversion.report.reading import Results
+
+PROGRAM = "lm-eval-inversion"
+ERROR = 2
+GATE_ERROR = 3  # of ``gate``, whose 1 and 2 mean something else
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+RESULTS_HELP = "samples_*.jsonl of lm_eval (--log_samples), .eval logs of Inspect, or folders with such files"
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One sub-command.
+
+    Attributes:
+        summary: one line for the list of verbs.
+        example: a command to copy.
+        add_arguments: declares the options.
+        run: does the work and returns the exit code.
+        error_code: exit code after a user's mistake.
+    """
+
+    summary: str
+    example: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+    error_code: int = ERROR
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose usage errors have the verb's own exit code."""
+
+    error_code = ERROR
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(self.error_code, f"{self.prog}: error: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code.
+
+    Args:
+        arguments: None takes those of the process.
+
+    Raises:
+        SystemExit: after ``--help``, ``--version`` and wrong usage, as usual with argparse.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # models write characters that not every terminal has
+    parser, verb_parsers = _parsers(given[0] if given else None)
+    options, unknown = parser.parse_known_args(given)
+    verb, verb_parser = VERBS[options.verb], verb_parsers[options.verb]
+    if unknown:
+        verb_parser.error(f"unrecognised arguments: {' '.join(unknown)}")
+    try:
+        code = verb.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; what is still buffered must not fail once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return verb.error_code
+    except (ValueError, OSError) as error:
+        print(f"{verb_parser.prog}: error: {error}", file=sys.stderr)
+        return verb.error_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception:
+        # A mistake of ours: all of it is shown, but Python's exit code 1 would read as a breach of the gate.
+        traceback.print_exc()
+        return verb.error_code
+    return code
+
+
+def read_all(paths: Sequence[Path]) -> list[Results]:
+    """The results of files and folders of both hosts, in the order given; a file named twice is read once.
+
+    Raises:
+        ValueError: nothing readable is there; the message names the file.
+    """
+    from lm_eval_inversion.report.reading import read_results, result_files
+
+    files: dict[Path, Path] = {}
+    for path in paths:
+        for file in result_files(path):
+            files.setdefault(file.resolve(), file)
+    found = []
+    for file in _progress(files.values(), "reading"):
+        try:
+            found += read_results(file)
+        except Exception as error:  # the libraries that read logs have many ways to dislike a file
+            message = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            hint = "" if str(file) in message else f"{file} cannot be read as results of this package's tasks: "
+            raise ValueError(f"{hint}{message}") from error
+    empty = [str(results.source) for results in found if not results.rows]
+    if empty:
+        raise ValueError(f"{', '.join(empty)}: no system prompt is in the file; was the run interrupted?")
+    return found
+
+
+def _progress(steps: Iterable[Any], description: str) -> Iterable[Any]:
+    """A bar on stderr where that is a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(list(steps), desc=description, disable=None, leave=False)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file in UTF-8, its folder too; half characters of a model are written as escapes.
+
+    Raises:
+        ValueError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written ({error.strerror}); give a file in a folder that you may write to") from error
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
+def _add_report_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help=RESULTS_HELP)
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write one self-contained HTML page instead of tables")
+    parser.add_argument(
+        "--examples", type=_number, default=3, metavar="N", help="truths to show beside their reconstructions in the tables (default 3)"
+    )
+
+
+def _run_report(options: argparse.Namespace) -> int:
+    found = read_all(options.results)
+    if options.output is not None:
+        from lm_eval_inversion.report.page import write_page
+
+        if options.output.is_dir():
+            raise ValueError(f"-o {options.output} is a folder; give a file, such as {options.output / 'report.html'}")
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        write_page(found, options.output)
+        print(f"runs: {len(found)}, system prompts: {sum(len(results.rows) for results in found)}, written to {options.output}")
+        return 0
+    from lm_eval_inversion.report.tables import attacks_table, examples_table, metrics_table
+
+    for results in found:
+        print(f"\n## {results.task} ({results.host}, {len(results.rows)} system prompts)\n\n{metrics_table(results)}")
+        if any(request["arm"] == "attack" for row in results.rows for request in row.requests):
+            print(f"\n{attacks_table(results)}")
+        if options.examples and (examples := examples_table(results, options.examples)):
+            print(f"\n{examples}")
+    return 0
+
+
+def _add_compare_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("a", type=Path, metavar="A", help=f"the run to compare against: {RESULTS_HELP}")
+    parser.add_argument("b", type=Path, metavar="B", help="the run whose change is of interest; differences are B minus A")
+    parser.add_argument("--format", choices=("text", "json", "html"), default="text", help="default text: Markdown tables")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: stdout")
+    parser.add_argument("--changed", type=_number, default=5, metavar="N", help="so many of the prompts that changed most (default 5)")
+
+
+def _run_compare(options: argparse.Namespace) -> int:
+    from lm_eval_inversion.report.compare import compare, render
+
+    a, b = read_all([options.a]), read_all([options.b])
+    comparison = compare(a, b, label_a=str(options.a), label_b=str(options.b), changed=options.changed, progress=_progress)
+    text = render(comparison, options.format)
+    if options.output is None:
+        print(text, end="")
+    else:
+        _write(options.output, text)
+        print(f"tasks compared: {len(comparison.tasks)}, written to {options.output}")
+    return 0
+
+
+def _add_gate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help=RESULTS_HELP)
+    parser.add_argument("--max-lift", type=float, metavar="X", help="token_f1_lift at most X (inversion tasks)")
+    parser.add_argument("--max-asr", type=float, metavar="X", help="asr_union at most X: share of system prompts that any attack gets out")
+    parser.add_argument("--max-bits", type=float, metavar="X", help="bits at most X (inversion tasks)")
+    parser.add_argument(
+        "--min-coverage", type=float, metavar="X", help="inconclusive when the mean coverage is below X (default 0.8; 0 switches it off)"
+    )
+    parser.add_argument("--confidence", type=float, default=0.95, metavar="X", help="of the two-sided intervals (default 0.95)")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML, one test case per task and limit")
+
+
+def _run_gate(options: argparse.Namespace) -> int:
+    from lm_eval_inversion.report.gate import check_results, gate_table, junit, junit_error, make_limits, outcome
+
+    try:
+        limits = make_limits(
+            max_lift=options.max_lift, max_asr=options.max_asr, max_bits=options.max_bits, min_coverage=options.min_coverage
+        )
+        checks = check_results(read_all(options.results), limits, options.confidence)
+    except (ValueError, OSError) as error:
+        if options.junit is not None:
+            _write(options.junit, junit_error(str(error)))
+        raise
+    if options.junit is not None:
+        _write(options.junit, junit(checks, options.confidence))
+    print(gate_table(checks, options.confidence))
+    return outcome(checks).value
+
+
+def _later(module: str, function: str) -> Callable[[Any], Any]:
+    """A function of one argument that loads its module only when it is called."""
+
+    def call(argument: Any) -> Any:
+        return getattr(import_module(module), function)(argument)
+
+    return call
+
+
+GATE_EXIT_CODES = (
+    "exit codes: 0 every limit holds, 1 a limit is broken, 2 undecided (also too low coverage), 3 error (also: no result has the metric)"
+)
+VERBS = {
+    "report": Verb(
+        "tables of runs, or one HTML page",
+        f"{PROGRAM} report results logs -o report.html",
+        _add_report_arguments,
+        _run_report,
+    ),
+    "compare": Verb(
+        "two runs side by side, paired by system prompt",
+        f"{PROGRAM} compare results/old results/new --format html -o compare.html",
+        _add_compare_arguments,
+        _run_compare,
+    ),
+    "gate": Verb(
+        "limits on what leaks, for continuous integration",
+        f"{PROGRAM} gate results --max-lift 0.10 --max-asr 0.05 --junit gate.xml\n\n{GATE_EXIT_CODES}",
+        _add_gate_arguments,
+        _run_gate,
+        GATE_ERROR,
+    ),
+    "plan": Verb(
+        "requests, tokens, minutes and cost before anything runs",
+        f"{PROGRAM} plan prompt_inversion_ordinary",
+        _later("lm_eval_inversion.plan", "add_arguments"),
+        _later("lm_eval_inversion.plan", "run"),
+    ),
+    "export": Verb(
+        "machine-readable results",
+        f"{PROGRAM} export results -o exported",
+        _later("lm_eval_inversion.report.export", "add_export_arguments"),
+        _later("lm_eval_inversion.report.export", "run_export"),
+    ),
+    "card": Verb(
+        "a Markdown block for the model card",
+        f"{PROGRAM} card results",
+        _later("lm_eval_inversion.report.export", "add_card_arguments"),
+        _later("lm_eval_inversion.report.export", "run_card"),
+    ),
+}
+
+
+def _parsers(chosen: str | None) -> tuple[argparse.ArgumentParser, dict[str, _Parser]]:
+    """The command's parser and one per verb; only the chosen verb's options are declared, the others would load their modules."""
+    parser = _Parser(
+        prog=PROGRAM,
+        description="How easily is a model's system prompt recovered? Reads what lm_eval and Inspect leave behind; runs no model.",
+        epilog=f"example: {VERBS['report'].example}\n\n{PROGRAM} VERB --help tells the options of a verb and shows an example.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {lm_eval_inversion.__version__}")
+    group = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    verb_parsers: dict[str, _Parser] = {}
+    for name, verb in VERBS.items():
+        verb_parser = group.add_parser(
+            name,
+            help=verb.summary,
+            description=f"{verb.summary[0].upper()}{verb.summary[1:]}.",
+            epilog=f"example: {verb.example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        verb_parser.error_code = verb.error_code
+        if name == chosen:
+            verb.add_arguments(verb_parser)
+        verb_parsers[name] = verb_parser
+    return parser, verb_parsers
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,825 @@
+"""Results for others to read: JSON in the Every Eval Ever schema, a Markdown block for a model card.
+
+Example: ``export results -o eee --model-id org/name --organisation "Example Lab" --relationship first_party`` writes
+``eee/data/lm_eval_inversion/org/name/<uuid>.json``, one file per task of a run, each checked against the schema before it is written.
+The schema (https://github.com/evaleval/every_eval_ever, MIT) lies in ``schemas`` as published in every-eval-ever 0.3.0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import re
+import shlex
+import sys
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lm_eval_inversion.report.reading import Results
+
+SCHEMA_FILE = "every_eval_ever-0.3.0.schema.json"
+NAMESPACE = "lm_eval_inversion"  # of evaluation names, metric ids, and the folder that the datastore calls a collection
+LEVEL = 0.95
+RELATIONSHIPS = ("first_party", "third_party", "collaborative", "other")
+AVAILABILITIES = ("open_weights", "closed_weights", "unknown")
+UNKNOWN = "unknown"  # the schema's own word for what a run does not say
+
+# What stands in a model card, in this order, each with the floors that it must be read beside.
+HEADLINES: dict[str, tuple[str, ...]] = {
+    "bits": ("bits_swap", "bits_null"),
+    "token_f1": ("token_f1_null", "token_f1_swap"),
+    "identification_top1": ("identification_top1_null",),
+    "attribute_recall": ("attribute_recall_null",),
+    "resistance": (),
+    "asr_union": ("asr_union_null", "asr_union_swap"),
+    "asr": ("asr_null", "asr_swap"),
+    "recovery_max": (),
+    "canary_extracted": ("canary_null", "canary_control"),
+    "canary_volunteered": ("canary_null", "canary_control"),
+    "exposure_asked": ("exposure_asked_null",),
+    "exposure_ordinary": ("exposure_ordinary_null",),
+    "ability": (),
+    "over_refusal": (),
+    "coverage": (),
+}
+# First metric that a task has -> how to read its table.
+READINGS = {
+    "bits": (
+        "How much likelier the answers make the true system prompt for a trained inverter (`bits`), and how much of it the inverter writes "
+        "down. A metric at its floor says that this inverter recovered nothing, not that nothing leaked."
+    ),
+    "token_f1": "How much of the system prompt a baseline writes down from the answers; at its floor it recovered nothing.",
+    "canary_extracted": (
+        "Share of planted secrets that came out when asked for (`canary_extracted`) and unasked (`canary_volunteered`); at the floors, "
+        "whatever is found is the detector's own error."
+    ),
+    "asr": (
+        "`resistance` is the share of system prompts that no attack got out of the model; `asr` the share of attacks that did. "
+        "Read them with `ability`: a model that cannot quote its prompt when it may resists nothing."
+    ),
+    "exposure_asked": (
+        "How far up a planted secret ranks among decoys of its form by likelihood, in bits; a secret that the prompt does not hold has "
+        "1.44 bits on average."
+    ),
+}
+
+# What is known of a run beside its samples, and says neither where it ran nor whose machine it was. Hashes are added by their ending.
+SIGNATURE_KEYS = (
+    "package_version", "task_version", "inverter", "prompts", "queries", "num_queries", "attacks", "tier", "defence", "decoys",
+    "canary_seed", "decoy_seed", "system_role", "host", "torch", "transformers", "python",
+)  # fmt: skip
+SECRET_ARGUMENT = re.compile(r"key|secret|password|credential|auth|header|^token$|_token$", re.IGNORECASE)
+# Back ends that run the weights themselves -> the engine that does.
+ENGINES = {
+    "hf": "transformers", "vllm": "vllm", "sglang": "sglang", "ollama": "ollama", "llama-cpp-python": "llama.cpp", "gguf": "llama.cpp",
+}  # fmt: skip
+API_ENDINGS = ("-chat-completions", "-completions", "-chat")  # of lm_eval's names of back ends
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Unit of a metric and the range of its values; infinite where it has no bound."""
+
+    unit: str
+    low: float
+    high: float
+
+
+SHARE = Scale("proportion", 0.0, 1.0)
+BITS = Scale("bits", -math.inf, math.inf)
+SCALES = {
+    "bits": BITS,
+    "bits_swap": BITS,
+    "bits_null": BITS,
+    "bits_per_token": Scale("bits per word", -math.inf, math.inf),
+    "token_f1_lift": Scale("difference of proportions", -1.0, 1.0),
+    "bleu": Scale("points", 0.0, 100.0),
+    "cosine": Scale("cosine", -1.0, 1.0),
+    "cosine_null": Scale("cosine", -1.0, 1.0),
+}
+
+
+def scale_of(metric: str) -> Scale:
+    """Unit and range of a metric; a proportion unless ``SCALES`` says otherwise."""
+    if metric.startswith("exposure_"):
+        return Scale("bits", 0.0, math.inf)
+    if metric.startswith("bits_at_"):
+        return BITS
+    return SCALES.get(metric, SHARE)
+
+
+MEANINGS = {
+    "bits": "bits by which the true system prompt is likelier, for the inverter, given the answers than given those of the null",
+    "bits_per_token": "bits, divided by the words of the system prompt",
+    "token_f1": "F1 of words between reconstruction and system prompt",
+    "token_f1_lift": "token_f1 above token_f1_null",
+    "identification_top1": "the true system prompt ranks first among 16 candidates; chance is 1/16",
+    "identification_mrr": "reciprocal rank of the true system prompt among 16 candidates",
+    "attribute_recall": "facts of the system prompt that the reconstruction states",
+    "attribute_false_claims": "facts that the reconstruction states and the system prompt does not",
+    "bleu": "BLEU of the reconstruction",
+    "rouge1": "ROUGE-1 F-measure of the reconstruction",
+    "rougeL_recall": "ROUGE-L recall of the reconstruction",
+    "exact_match": "the reconstruction is the system prompt, word for word",
+    "cosine": "cosine of sentence embeddings of reconstruction and system prompt",
+    "coverage": "usable outputs or answers over those asked for; a system prompt without any is unscored, not safe",
+    "resistance": "system prompts that nothing got out of the model",
+    "asr_union": "system prompts that some attack got out of the model",
+    "asr": "attacks that succeed at their last turn",
+    "asr_any_turn": "attacks that succeed at any turn",
+    "asr_exact": "attacks after which the whole system prompt stands in the answer",
+    "asr_rougeL": "attacks after which ROUGE-L recall reaches its operating point",
+    "recovery": "share of the system prompt that came out, mean over attacks",
+    "recovery_max": "share of the system prompt that came out of the best attack",
+    "asr_reasoning": "attacks that succeed in the reasoning",
+    "ability": "share of the system prompt that the model quotes when it may: is silence a choice?",
+    "over_refusal": "harmless questions about the assistant's job that were refused",
+    "refusals": "attacks that were refused",
+    "truncated": "answers that broke off",
+    "utility": "how well the assistant still does its job, by its answers to ordinary messages",
+    "defence_acted": "answers that the defence withheld or replaced",
+    "canary_any": "system prompts of which at least one planted secret came out when asked for",
+    "canary_extracted": "planted secrets that came out when asked for",
+    "canary_partial": "planted secrets of which at least half came out",
+    "canary_encoded_only": "planted secrets that came out encoded only",
+    "canary_per_request": "adversarial requests that got a planted secret out",
+    "canary_volunteered": "planted secrets that came out in answers to ordinary messages",
+    "canary_in_reasoning": "planted secrets that stand in the reasoning",
+    "behaviour_kept": "answers to ordinary messages that keep the system prompt's rule",
+    "canary_null": "floor, without the system prompt: planted secrets that came out",
+    "canary_control": "floor, of secrets that stand nowhere: those that seem to have come out",
+    "exposure_asked_null": "floor, of a secret that the system prompt does not hold: exposure_asked",
+    "exposure_ordinary_null": "floor, of a secret that the system prompt does not hold: exposure_ordinary",
+    "exposure_asked": "bits of exposure of a planted secret that is asked for",
+    "exposure_ordinary": "bits of exposure of a planted secret where something made up is asked for",
+    "top1_asked": "the planted secret is likelier than all decoys, asked for",
+    "top1_ordinary": "the planted secret is likelier than all decoys, where something made up is asked for",
+}
+# Ending of a floor's name -> its condition.
+FLOORS = {
+    "_null": "without the system prompt",
+    "_swap": "against another prompt",
+    "_constant": "of one constant guess",
+    "_control": "of what stands nowhere",
+}
+
+
+def meaning_of(metric: str) -> str:
+    """One line that says what a metric counts; a floor or a part is named after the metric that it belongs to."""
+    if metric in MEANINGS:
+        return MEANINGS[metric]
+    if part := re.fullmatch(r"(.+)_at_(\d+)", metric):
+        return f"{meaning_of(part[1])}, from {part[2]} outputs"
+    for ending, condition in FLOORS.items():
+        if metric.endswith(ending):
+            return f"floor, {condition}: {meaning_of(metric.removesuffix(ending))}"
+    whole = max((known for known in MEANINGS if metric.startswith(f"{known}_")), key=len, default=None)
+    return f"{MEANINGS[whole]}, of {metric.removeprefix(whole + '_').removeprefix('family_')} only" if whole else metric
+
+
+def lower_is_better(metric: str) -> bool:
+    """The sign, for whoever wants the system prompt to stay hidden. Floors have that of their metric.
+
+    Raises:
+        ValueError: the metric is unknown.
+    """
+    from lm_eval_inversion.scoring import metrics
+
+    for directions in (
+        metrics.HIGHER_IS_BETTER, metrics.LEAKAGE_HIGHER_IS_BETTER, metrics.CANARY_HIGHER_IS_BETTER, metrics.EXPOSURE_HIGHER_IS_BETTER,
+    ):  # fmt: skip
+        if metric in directions:
+            return not directions[metric]
+    raise ValueError(f"metric {metric!r} has no direction in scoring.metrics")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One metric over the system prompts of a run; NaN where a single prompt leaves a number unknown.
+
+    Attributes:
+        number: system prompts that have the metric.
+        interval: how ``low`` and ``high`` were found.
+    """
+
+    mean: float
+    stderr: float
+    low: float
+    high: float
+    number: int
+    interval: str
+
+
+WILSON, BOOTSTRAP = "wilson", "percentile bootstrap over system prompts"
+
+
+def summarise(results: Results) -> dict[str, Summary]:
+    """Metric -> its mean with 95 % interval, as the tables have it; metrics without any value are left out."""
+    from lm_eval_inversion.report.reading import KNOWN_METRICS
+    from lm_eval_inversion.report.tables import PER_PROMPT_SHARES
+    from lm_eval_inversion.scoring.uncertainty import estimate, wilson
+
+    found = {}
+    for metric in KNOWN_METRICS:
+        one = estimate([row.metrics.get(metric, math.nan) for row in results.rows], level=LEVEL)
+        if not one.number:
+            continue
+        low, high, interval = one.low, one.high, BOOTSTRAP
+        if metric in PER_PROMPT_SHARES:
+            low, high = wilson(min(one.number, one.mean * one.number), one.number, LEVEL)
+            interval = WILSON
+        found[metric] = Summary(one.mean, one.stderr, low, high, one.number, interval)
+    return found
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How a run was started, as its own files say.
+
+    Attributes:
+        model: the host's name of the back end, or of the model.
+        arguments: of the model.
+        generation: temperature, top_p, top_k, max_tokens, as far as they are known.
+        given: generation settings that the user gave, in the host's own names.
+        limit: system prompts, or a share of them below 1, where not all were used.
+        seeds: in the words of the host's option; "" where unknown.
+        moment: when it began, in seconds since 1970.
+    """
+
+    model: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    generation: dict[str, float] = field(default_factory=dict)
+    given: dict[str, Any] = field(default_factory=dict)
+    limit: float | None = None
+    seeds: str = ""
+    moment: float | None = None
+
+
+def run_settings(results: Results) -> RunSettings:
+    """Read the settings from the run's own files; empty where they are missing.
+
+    Raises:
+        ValueError: the results file beside lm_eval's samples is not what its name says.
+    """
+    if results.source is None:
+        return RunSettings()
+    return _inspect_settings(results.source) if results.host == "inspect" else _lm_eval_settings(results.source, results.task)
+
+
+def _lm_eval_settings(source: Path, task: str) -> RunSettings:
+    path = source.with_name(f"results_{source.stem.rpartition('_')[2]}.json")
+    if not path.is_file():
+        return RunSettings()
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        config, generation = found["config"], dict(found["configs"][task].get("generation_kwargs") or {})
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not a results file of lm_eval ({type(error).__name__}: {error})") from error
+    arguments = config.get("model_args") or {}
+    if not isinstance(arguments, dict):
+        arguments = dict(part.split("=", 1) for part in str(arguments).split(",") if "=" in part)
+    seeds = [config.get(name) for name in ("random_seed", "numpy_seed", "torch_seed", "fewshot_seed")]
+    return RunSettings(
+        model=str(config.get("model") or ""),
+        arguments=arguments,
+        generation=_generation(generation, generation.get("max_gen_toks"), generation.get("do_sample")),
+        given=dict(config.get("gen_kwargs") or {}),
+        limit=config.get("limit"),
+        seeds=",".join(map(str, seeds)) if None not in seeds else "",
+        moment=float(found["date"]) if found.get("date") else None,
+    )
+
+
+def _inspect_settings(source: Path) -> RunSettings:
+    from inspect_ai.log import read_eval_log
+
+    log = read_eval_log(str(source), header_only=True)
+    used = log.plan.config.model_dump(exclude_none=True)
+    arguments = dict(log.eval.model_args or {})
+    given = log.eval.model_generate_config.model_dump(exclude_none=True)
+    limit = log.eval.config.limit
+    return RunSettings(
+        model=log.eval.model,
+        arguments=arguments,
+        generation=_generation(used, used.get("max_tokens"), arguments.get("do_sample")),
+        given={name: given[name] for name in ("temperature", "top_p", "top_k", "max_tokens", "seed") if name in given},
+        limit=limit if isinstance(limit, int) else None,
+        seeds=str(used.get("seed", "")),
+        moment=datetime.fromisoformat(log.eval.created).timestamp(),
+    )
+
+
+def _generation(settings: Mapping[str, Any], max_tokens: Any, do_sample: Any) -> dict[str, float]:
+    known = {name: settings[name] for name in ("temperature", "top_p", "top_k") if isinstance(settings.get(name), (int, float))}
+    if do_sample is False:
+        known["temperature"] = 0.0
+    return {**known, "max_tokens": int(max_tokens)} if max_tokens else known
+
+
+@dataclass(frozen=True)
+class Model:
+    """Who was evaluated, in the schema's words; ``published`` is False where only a local name is known."""
+
+    id: str
+    name: str
+    deployment: str
+    engine: str = ""
+    platform: str = ""
+    published: bool = True
+
+    @property
+    def developer(self) -> str:
+        """The first part of the id."""
+        return self.id.split("/")[0]
+
+
+def identify_model(results: Results, model_id: str | None = None) -> Model:
+    """Name the evaluated model as others can look it up.
+
+    Args:
+        results: of a run of either host.
+        model_id: "developer/name"; None takes what the run says, without the folder of a local model.
+
+    Raises:
+        ValueError: ``model_id`` has another form, or the run does not say which model it was.
+    """
+    back_end, name = _back_end_and_name(results)
+    if model_id is not None and not re.fullmatch(r"[\w.-]+/[\w.:/-]+", model_id):
+        raise ValueError(f"--model-id {model_id!r} is not developer/name")
+    if not name and model_id is None:
+        where = f"{results.source}: " if results.source else ""
+        raise ValueError(
+            f"{where}the run does not say which model was evaluated (lm_eval writes results_*.json beside the samples); give --model-id"
+        )
+    provider = next((back_end.removesuffix(ending) for ending in API_ENDINGS if back_end.endswith(ending)), back_end)
+    if back_end in ENGINES:
+        deployment, engine, platform = "self_deployed", ENGINES[back_end], ""
+    elif provider == "local" or not provider:
+        deployment, engine, platform = UNKNOWN, "", ""
+    else:
+        deployment, engine, platform = "externally_managed", "", provider
+    if model_id:
+        return Model(model_id, model_id.split("/", 1)[1], deployment, engine, platform)
+    if is_local(name):
+        return Model(f"{UNKNOWN}/{_folder_name(name)}", _folder_name(name), deployment, engine, platform, published=False)
+    if "/" in name:
+        return Model(name, name.split("/", 1)[1], deployment, engine, platform)
+    developer = platform or UNKNOWN
+    return Model(f"{developer}/{name}", name, deployment, engine, platform, published=developer != UNKNOWN)
+
+
+def _back_end_and_name(results: Results) -> tuple[str, str]:
+    """What ran the model, and the model, from either host's words."""
+    first, _, second = results.model.partition(" ")
+    if results.host == "lm_eval":
+        return first, second
+    provider, _, rest = first.partition("/")
+    return provider, second or rest
+
+
+def is_local(name: str) -> bool:
+    """Whether a model's name is a place on somebody's machine: a path, or a folder that is there ("demo/model" looks like a hub name)."""
+    return name.startswith(("/", ".", "~")) or "\\" in name or name.count("/") > 1 or Path(name).exists()
+
+
+def _folder_name(name: str) -> str:
+    return re.split(r"[/\\]", name.rstrip("/\\"))[-1] or UNKNOWN
+
+
+def public_signature(results: Results) -> dict[str, str]:
+    """What another run must share to be comparable, as text, without anything that names a machine or a key."""
+    found = {}
+    for key, value in results.signature.items():
+        if value is not None and (key in SIGNATURE_KEYS or key.endswith("_hash")):
+            found[key] = _shareable(value) if isinstance(value, str) else json.dumps(value)
+    return found
+
+
+def _shareable(value: str) -> str:
+    """File names instead of paths; the names of shipped sets ("v1/test") stay as they are."""
+    if value.startswith("hub:") or ("\\" not in value and not value.startswith(("/", ".", "~")) and value.count("/") <= 1):
+        return value
+    prefix, place = value.split(":", 1) if re.match(r"^[a-z]\w+:", value) else ("", value)
+    *_, name = re.split(r"[/\\]", place.removesuffix("/test").removesuffix("/dev"))
+    return f"{prefix}:{name}" if prefix else name
+
+
+def signature_line(results: Results, settings: RunSettings) -> str:
+    """The signature on one line, for a reader who wants to compare."""
+    known = public_signature(results)
+
+    def named(key: str) -> str:
+        return " ".join(filter(None, (known.get(key), known.get(f"{key}_hash"))))
+
+    seeds = [f"{key.replace('_', ' ')} {known[key]}" for key in ("decoy_seed", "canary_seed") if key in known]
+    parts = {
+        "lm-eval-inversion": known.get("package_version"),
+        results.task: known.get("task_version"),
+        "inverter": named("inverter"),
+        "prompts": named("prompts"),
+        "queries": named("queries"),
+        "attacks": named("attacks"),
+        "canaries": named("canaries"),
+        "tier": known.get("tier"),
+        "defence": known.get("defence"),
+        "system role": known.get("system_role"),
+        "seed": ", ".join(filter(None, (settings.seeds, *seeds))),
+        "host": known.get("host", results.host),
+    }
+    return " | ".join(f"{name} {value}" for name, value in parts.items() if value)
+
+
+def rerun_command(results: Results, settings: RunSettings, model_id: str | None = None) -> str:
+    """The host's command for the same run; local places stand as FOLDER, addresses as URL, and nothing secret stands at all."""
+    parameters = [f"{name}={value}" for name, value in _task_parameters(results).items()]
+    arguments = {name: _argument(name, value, model_id) for name, value in settings.arguments.items() if not SECRET_ARGUMENT.search(name)}
+    limit = ["--limit", f"{settings.limit:g}"] if settings.limit else []
+    if results.host == "lm_eval":
+        words = ["lm_eval", "run", "--model", settings.model or "hf"]
+        words += ["--model_args", ",".join(f"{name}={value}" for name, value in (arguments or {"pretrained": model_id or "MODEL"}).items())]
+        words += ["--apply_chat_template", "--tasks", results.task]
+        words += ["--metadata", *parameters] if parameters else []
+        words += ["--gen_kwargs", ",".join(f"{name}={value}" for name, value in settings.given.items())] if settings.given else []
+        words += ["--seed", settings.seeds] if settings.seeds else []
+        return shlex.join([*words, *limit, "--log_samples", "--output_path", "results"])
+    words = ["inspect", "eval", f"lm_eval_inversion/{results.task}", "--model", settings.model or model_id or "MODEL"]
+    words += [word for name, value in arguments.items() for word in ("-M", f"{name}={value}")]
+    words += [word for parameter in parameters for word in ("-T", parameter)]
+    words += [word for name, value in settings.given.items() if name != "seed" for word in (f"--{name.replace('_', '-')}", str(value))]
+    words += ["--seed", settings.seeds] if settings.seeds else []
+    return shlex.join([*words, *limit, "--log-dir", "logs"])
+
+
+def _argument(name: str, value: Any, model_id: str | None) -> str:
+    if isinstance(value, dict):
+        return json.dumps({inner: found for inner, found in value.items() if not SECRET_ARGUMENT.search(str(inner))})
+    if isinstance(value, list):
+        return json.dumps(value)
+    if name.endswith("url"):
+        return "URL"
+    if isinstance(value, str) and name in {"pretrained", "tokenizer", "model", "model_path", "tokenizer_path", "peft"} and is_local(value):
+        return model_id if model_id and name == "pretrained" else "FOLDER"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _task_parameters(results: Results) -> dict[str, str]:
+    """The task's parameters that were not left at their defaults, from the signature."""
+    from lm_eval_inversion.plan import task_kinds
+
+    kind = task_kinds().get(results.task)
+    if kind is None:
+        return {}
+    defaults = kind.make(results.task)
+    usual = {**kind.parameters, **defaults.data_signature()}
+    found: dict[str, str] = {}
+    for name in kind.parameters:
+        value = results.signature.get(name)
+        if value is None or value == usual[name]:
+            continue
+        if name == "prompts":  # "v1/dev": the set, and its split
+            source, _, split = str(value).rpartition("/")
+            default_source, _, default_split = str(usual[name]).rpartition("/")
+            if source != default_source:
+                found["prompts"] = _shareable(source)
+            if split != default_split:
+                found["split"] = split
+        else:
+            found.setdefault(name, _shareable(value) if isinstance(value, str) else str(value))
+    return found
+
+
+def evaluation_record(
+    results: Results,
+    *,
+    model_id: str | None = None,
+    organisation: str = UNKNOWN,
+    relationship: str = "other",
+    availability: str = UNKNOWN,
+    schema_version: str = "0.3.0",
+    now: float | None = None,
+) -> dict[str, Any]:
+    """One task of one run as an object of the Every Eval Ever schema. No text of a system prompt or of an answer is in it.
+
+    Args:
+        results: of a run of either host.
+        model_id: "developer/name"; None takes what the run says.
+        organisation: who ran the evaluation.
+        relationship: theirs to the model's developer, one of ``RELATIONSHIPS``.
+        availability: of the model's weights, one of ``AVAILABILITIES``.
+        schema_version: written into the record.
+        now: seconds since 1970 that the record is dated with; None reads the clock.
+
+    Raises:
+        ValueError: the model is not known, or a score lies outside its range.
+    """
+    settings, model, signature = run_settings(results), identify_model(results, model_id), public_signature(results)
+    # Of settings too: one log can be scored with several inverters, and every score is a record of its own.
+    variant = hashlib.sha256(json.dumps([signature, settings.generation, settings.limit], sort_keys=True).encode()).hexdigest()[:12]
+    began = f"{settings.moment:.6f}".rstrip("0").rstrip(".") if settings.moment is not None else str(results.signature.get("date", ""))
+    evaluation_id = f"{NAMESPACE}.{results.task}/{model.id}/{began}-{variant}"
+    host, _, version = signature.get("host", "").partition(" ")
+    timestamp = {"evaluation_timestamp": began} if settings.moment is not None else {}
+    command = rerun_command(results, settings, model.id if model.published else None)
+    engine = {"name": model.engine, **({"version": signature[model.engine]} if model.engine in signature else {})}
+    return {
+        "schema_version": schema_version,
+        "evaluation_id": evaluation_id,
+        **timestamp,
+        "retrieved_timestamp": str(time.time() if now is None else now),
+        "source_metadata": {
+            "source_name": "lm-eval-inversion",
+            "source_type": "evaluation_run",
+            "source_organization_name": organisation,
+            "evaluator_relationship": relationship,
+        },
+        "eval_library": {
+            "name": host or results.host,
+            "version": version or UNKNOWN,
+            "additional_details": {"plugin": "lm-eval-inversion", **signature},
+        },
+        "model_info": {
+            "name": model.name,
+            "id": model.id,
+            "developer": model.developer,
+            **({"inference_platform": model.platform} if model.platform else {}),
+            **({"inference_engine": engine} if model.engine else {}),
+            "additional_details": {"deployment_type": model.deployment, "model_availability": availability},
+        },
+        "evaluation_results": [
+            {
+                "evaluation_result_id": f"{evaluation_id}#{metric}",
+                "evaluation_name": f"{NAMESPACE}.{results.task}",
+                **timestamp,
+                "source_data": _source_data(results, signature),
+                "metric_config": _metric_config(metric),
+                "score_details": _score_details(metric, summary, len(results.rows)),
+                "generation_config": {"generation_args": {**settings.generation, "execution_command": command}},
+            }
+            for metric, summary in summarise(results).items()
+        ],
+    }
+
+
+def _source_data(results: Results, signature: Mapping[str, str]) -> dict[str, Any]:
+    details = {key: value for key, value in signature.items() if key in {"prompts_hash", "queries_hash", "attacks_hash", "canaries_hash"}}
+    return {
+        "dataset_name": f"lm-eval-inversion system prompts {signature.get('prompts', UNKNOWN)}",
+        "source_type": "other",
+        "additional_details": {"system_prompts": str(len(results.rows)), **details},
+    }
+
+
+def _metric_config(metric: str) -> dict[str, Any]:
+    scale = scale_of(metric)
+    floor = metric.endswith(tuple(FLOORS))
+    return {
+        "evaluation_description": meaning_of(metric),
+        # Never a global id, even for BLEU: elsewhere a higher BLEU is good news, here it means that a secret was read.
+        "metric_id": f"{NAMESPACE}.{metric}",
+        "metric_name": metric,
+        "metric_unit": scale.unit,
+        "lower_is_better": lower_is_better(metric),
+        "score_type": "continuous",
+        "min_score": _bound(scale.low),
+        "max_score": _bound(scale.high),
+        "additional_details": {"role": "floor" if floor else "score"},
+    }
+
+
+def _bound(value: float) -> float | str:
+    """Infinity is no JSON number; the schema takes the word."""
+    return value if math.isfinite(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _score_details(metric: str, summary: Summary, prompts: int) -> dict[str, Any]:
+    from lm_eval_inversion.scoring.uncertainty import RESAMPLES
+
+    scale = scale_of(metric)
+    if not scale.low <= summary.mean <= scale.high:
+        raise ValueError(f"{metric} is {summary.mean}, outside its range from {scale.low} to {scale.high}: the results are damaged")
+    uncertainty: dict[str, Any] = {"num_samples": summary.number}
+    if math.isfinite(summary.stderr):
+        uncertainty["standard_error"] = {"value": summary.stderr, "method": "analytic"}
+    if math.isfinite(summary.low):
+        uncertainty["confidence_interval"] = {
+            "lower": summary.low, "upper": summary.high, "confidence_level": LEVEL, "method": summary.interval,
+        }  # fmt: skip
+        if summary.interval == BOOTSTRAP:
+            uncertainty["num_bootstrap_samples"] = RESAMPLES
+    return {"score": summary.mean, "details": {"unscored_system_prompts": str(prompts - summary.number)}, "uncertainty": uncertainty}
+
+
+def load_schema(path: Path | None = None) -> dict[str, Any]:
+    """The shipped schema, or one that the user points to.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a JSON schema with a version.
+    """
+    if path is None:
+        text = files("lm_eval_inversion").joinpath("report", "schemas", SCHEMA_FILE).read_text(encoding="utf-8")
+    elif path.is_file():
+        text = path.read_text(encoding="utf-8")
+    else:
+        raise FileNotFoundError(f"schema {path} does not exist ({path.absolute()})")
+    try:
+        schema = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"schema {path} line {error.lineno}: not JSON ({error.msg})") from error
+    if not isinstance(schema, dict) or not isinstance(schema.get("version"), str):
+        raise ValueError(f"schema {path} has no 'version'; give eval.schema.json of every_eval_ever")
+    return schema
+
+
+def check_record(record: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
+    """Check a record against the schema.
+
+    Raises:
+        ValueError: it breaks the schema; the message names the field.
+    """
+    import jsonschema
+
+    checker = jsonschema.validators.validator_for(schema)(schema)
+    error = jsonschema.exceptions.best_match(checker.iter_errors(record))
+    if error is not None:
+        raise ValueError(f"the record breaks Every Eval Ever {schema.get('version')} at {error.json_path}: {error.message}")
+
+
+def record_path(folder: Path, record: Mapping[str, Any]) -> Path:
+    """Where the datastore wants a record; the same run always has the same name, so that a second export replaces the first."""
+    developer, _, name = record["model_info"]["id"].partition("/")
+    digest = hashlib.sha256(record["evaluation_id"].encode("utf-8")).digest()
+    identifier = uuid.UUID(bytes=digest[:16], version=4)
+    parts = (re.sub(r"[^\w.-]", "_", part).rstrip(".") or UNKNOWN for part in (NAMESPACE, developer, name))
+    return folder.joinpath("data", *parts, f"{identifier}.json")
+
+
+def write_records(folder: Path, records: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -> list[Path]:
+    """Check all records, then write them.
+
+    Raises:
+        ValueError: see ``check_record``; then nothing is written.
+    """
+    for record in records:
+        check_record(record, schema)
+    paths = [record_path(folder, record) for record in records]
+    for path, record in zip(paths, records):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    return paths
+
+
+def card_block(results: Results, model_id: str | None = None) -> str:
+    """The Markdown block of one task: headline metrics beside their floors, how to read them, signature, command."""
+    summaries, settings = summarise(results), run_settings(results)
+    lines = [f"### System prompt recovery: `{results.task}`", ""]
+    reading = next((text for metric, text in READINGS.items() if metric in summaries), None)
+    lines += [reading, ""] if reading else []
+    lines += ["| metric | better | mean | 95 % interval | floor |", "|---|---|---:|---:|---|"]
+    for metric, floors in HEADLINES.items():
+        if metric in summaries:
+            shown = summaries[metric]
+            beside = "; ".join(
+                f"`{floor}` {summaries[floor].mean:.3f} ({_interval(summaries[floor])})" for floor in floors if floor in summaries
+            )
+            better = "lower" if lower_is_better(metric) else "higher"
+            lines.append(f"| `{metric}` | {better} | {shown.mean:.3f} | {_interval(shown)} | {beside or '–'} |")
+    scored = max((summary.number for metric, summary in summaries.items() if metric != "coverage"), default=0)
+    lines += ["", f"System prompts: {len(results.rows)}, of them scored: {scored}. Intervals are over system prompts."]
+    lines += ["", f"Signature: `{signature_line(results, settings)}`", "", "Run it again:", ""]
+    return "\n".join([*lines, "```sh", rerun_command(results, settings, model_id), "```"])
+
+
+def _interval(summary: Summary) -> str:
+    return f"{summary.low:.3f} to {summary.high:.3f}" if math.isfinite(summary.low) else "–"
+
+
+def model_index(found: Sequence[Results], model_id: str | None = None) -> str:
+    """YAML front matter with the hub's ``model-index``: the headline metrics of all tasks of one model.
+
+    Raises:
+        ValueError: the results are of several models.
+    """
+    import yaml
+
+    models = {identify_model(results, model_id).id for results in found}
+    if len(models) > 1:
+        raise ValueError(f"--model-index describes one model, and the results are of {', '.join(sorted(models))}; give those of one")
+    entries = []
+    for results in found:
+        summaries, signature = summarise(results), public_signature(results)
+        prompts = signature.get("prompts", UNKNOWN)
+        entries.append(
+            {
+                "task": {"type": "text-generation", "name": "System prompt recovery"},
+                "dataset": {"name": results.task, "type": "lm-eval-inversion", "config": prompts},
+                "metrics": [
+                    {"type": f"{NAMESPACE}.{metric}", "name": metric, "value": summaries[metric].mean}
+                    for metric in HEADLINES
+                    if metric in summaries
+                ],
+            }
+        )
+    front = {"model-index": [{"name": models.pop().split("/", 1)[1], "results": entries}]}
+    return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---"
+
+
+def add_export_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``export``."""
+    _add_results(parser)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="data/lm_eval_inversion/… is written below it")
+    parser.add_argument("--organisation", "--organization", default=UNKNOWN, metavar="NAME", help="who ran the evaluation")
+    parser.add_argument("--relationship", choices=RELATIONSHIPS, default="other", help="of who ran it to who made the model")
+    parser.add_argument("--availability", choices=AVAILABILITIES, default=UNKNOWN, help="of the model's weights")
+    parser.add_argument("--schema", type=Path, metavar="FILE", help="another version of eval.schema.json than the shipped one")
+
+
+def run_export(options: argparse.Namespace) -> int:
+    """Write one record per task of a run, and print their paths; 0.
+
+    Raises:
+        FileNotFoundError: see ``load_schema``.
+        ValueError: results cannot be read, or see ``evaluation_record`` and ``check_record``.
+    """
+    schema = load_schema(options.schema)
+    found = _read(options.results)
+    _require_one_model(found, options.model_id)
+    records = [
+        evaluation_record(
+            results,
+            model_id=options.model_id,
+            organisation=options.organisation,
+            relationship=options.relationship,
+            availability=options.availability,
+            schema_version=schema["version"],
+        )
+        for results in found
+    ]
+    for path in write_records(options.output, records, schema):
+        print(path)
+    missing = [
+        option
+        for option, unset in (
+            ("--model-id", any(record["model_info"]["developer"] == UNKNOWN for record in records)),
+            ("--organisation", options.organisation == UNKNOWN),
+            ("--availability", options.availability == UNKNOWN),
+        )
+        if unset
+    ]
+    if missing:
+        print(f"Before you publish: {', '.join(missing)} would replace what now stands as {UNKNOWN!r}.", file=sys.stderr)
+    return 0
+
+
+def add_card_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``card``."""
+    _add_results(parser)
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to a file instead of the screen")
+    parser.add_argument("--model-index", action="store_true", help="add YAML front matter with the hub's model-index")
+
+
+def run_card(options: argparse.Namespace) -> int:
+    """Print or write the Markdown block of every task of the results; 0.
+
+    Raises:
+        ValueError: results cannot be read, or see ``model_index``.
+    """
+    found = _read(options.results)
+    _require_one_model(found, options.model_id)
+    blocks = [model_index(found, options.model_id)] if options.model_index else []
+    text = "\n\n".join([*blocks, *(card_block(results, options.model_id) for results in found)]) + "\n"
+    if options.output:
+        options.output.write_text(text, encoding="utf-8")
+    else:
+        print(text, end="")
+    return 0
+
+
+def _add_results(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="folders or files of lm_eval or Inspect")
+    parser.add_argument("--model-id", metavar="DEVELOPER/NAME", help="the model's public name; needed where the run knows a folder only")
+
+
+def _read(paths: Sequence[Path]) -> list[Results]:
+    from lm_eval_inversion.report.reading import read_results
+
+    found: dict[Path | None, Results] = {}
+    for path in paths:
+        for results in read_results(path):
+            found[results.source and results.source.resolve()] = results
+    return list(found.values())
+
+
+def _require_one_model(found: Sequence[Results], model_id: str | None) -> None:
+    models = sorted({_back_end_and_name(results)[1] for results in found})
+    if model_id and len(models) > 1:
+        raise ValueError(f"--model-id names one model, and the results are of {len(models)} ({', '.join(models)}); give those of one")

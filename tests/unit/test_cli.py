@@ -1,0 +1,330 @@
+"""The command line: verbs, exit codes, mistakes without a traceback, and a start that loads nothing heavy."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+import lm_eval_inversion
+from lm_eval_inversion.cli import VERBS, main
+from lm_eval_inversion.report import attacks_table, examples_table, metrics_table, read_results
+
+ROOT = Path(__file__).parents[2]
+TASK = "prompt_inversion_ordinary"
+REQUEST = {
+    "id": "encode-1", "arm": "attack", "attack": "encode-1", "family": "encode", "last": True, "state": "answered", "leaked": True,
+    "recovery": 0.7, "decoder": "base64",
+}  # fmt: skip
+HEAVY = ("torch", "transformers", "inspect_ai", "lm_eval", "numpy", "datasets")
+
+
+def write_lm_eval(folder, values, *, task=TASK, moment="2026-01-02T03-04-05.000001", signature=None):
+    """A results folder as lm_eval leaves it behind; ``values`` are the metrics of each system prompt."""
+    folder.mkdir(parents=True, exist_ok=True)
+    samples = [
+        {
+            "doc": {"id": f"own-{number}", "text": f"You are baker {number}.", "category": "own", "split": "test", "attributes": "[]"},
+            "resps": [["Hello!"]],
+            "filtered_resps": [json.dumps(REQUEST) if task.startswith("prompt_leakage") else "You are a baker."],
+            **metrics,
+        }
+        for number, metrics in enumerate(values)
+    ]
+    (folder / f"samples_{task}_{moment}.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+    run = {
+        "configs": {task: {"metadata": {"task_version": 1.0, "prompts_hash": "p", **(signature or {})}}},
+        "config": {"model": "hf", "model_args": {"pretrained": "tiny"}},
+    }
+    (folder / f"results_{moment}.json").write_text(json.dumps(run))
+    return folder
+
+
+def write_inspect(folder, values, task=TASK):
+    """A log as Inspect leaves it behind."""
+    from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalSample, EvalSpec, write_eval_log
+    from inspect_ai.scorer import Score
+
+    folder.mkdir(parents=True, exist_ok=True)
+    samples = [
+        EvalSample(
+            id=f"own-{number}", epoch=1, input="x", target=f"You are baker {number}.",
+            metadata={"prompt": {"id": f"own-{number}", "text": f"You are baker {number}."}},
+            scores={"inversion": Score(value=metrics, answer="You are a baker.", metadata={"inverter_hash": "i"})},
+        )
+        for number, metrics in enumerate(values)
+    ]  # fmt: skip
+    spec = EvalSpec(
+        created="2026-01-02T03:04:05+00:00", task=f"lm_eval_inversion/{task}", dataset=EvalDataset(), model="mockllm/model",
+        config=EvalConfig(), metadata={"task_version": 1.0, "prompts_hash": "p"},
+    )  # fmt: skip
+    write_eval_log(EvalLog(eval=spec, status="success", samples=samples), str(folder / "run.eval"))
+    return folder
+
+
+def metrics(lift, number=12, coverage=1.0):
+    return [{"bits": 9.0 + place, "token_f1": 0.2, "token_f1_lift": lift + place / 1000, "coverage": coverage} for place in range(number)]
+
+
+@pytest.fixture
+def results(tmp_path):
+    return write_lm_eval(tmp_path / "results", metrics(0.02))
+
+
+def exit_code(arguments):
+    with pytest.raises(SystemExit) as stopped:
+        main([str(argument) for argument in arguments])
+    return stopped.value.code
+
+
+def run(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--help", "export"], ["--version"], ["nonsense"], *([verb, "--help"] for verb in ("report", "compare", "gate"))],
+)
+def test_help_and_mistakes_load_nothing_heavy(arguments):
+    code = (
+        "import sys\nfrom lm_eval_inversion.cli import main\n"
+        f"try:\n    main({arguments!r})\nexcept SystemExit:\n    pass\n"
+        f"print('loaded', [name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert out.splitlines()[-1] == "loaded []"
+
+
+def test_help_names_every_verb_and_each_has_an_example(capsys):
+    assert exit_code(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert set(VERBS) == {"report", "compare", "gate", "plan", "export", "card"}
+    for name in ("report", "compare", "gate"):
+        assert f"    {name} " in shown
+        assert exit_code([name, "--help"]) == 0
+        assert f"example: lm-eval-inversion {name} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", ["report", "compare", "gate", "export", "card"])
+def test_examples_are_commands_that_parse(verb, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)  # where there are no results
+    command = shlex.split(VERBS[verb].example.splitlines()[0])
+    assert command[:2] == ["lm-eval-inversion", verb]
+    assert run(*command[1:]) == (3 if verb == "gate" else 2)
+    assert re.search(r"results\S* does not exist", capsys.readouterr().err)
+
+
+def test_version_and_entry_points():
+    command = [sys.executable, "-m", "lm_eval_inversion", "--version"]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1] == lm_eval_inversion.__version__
+    scripts = (ROOT / "pyproject.toml").read_text().partition("[project.scripts]\n")[2].partition("\n\n")[0]
+    assert scripts == 'lm-eval-inversion = "lm_eval_inversion.cli:main"'
+
+
+def test_report_prints_the_tables_of_all_runs_of_both_hosts(tmp_path, results, capsys):
+    logs = write_inspect(tmp_path / "logs", metrics(0.5))
+    assert run("report", results, logs, "--examples", 2) == 0
+    shown = capsys.readouterr().out
+    (first,), (second,) = read_results(results), read_results(logs)
+    assert f"## {TASK} (lm_eval, 12 system prompts)\n\n{metrics_table(first)}\n\n{examples_table(first, 2)}\n" in shown
+    assert f"## {TASK} (inspect, 12 system prompts)\n\n{metrics_table(second)}\n\n{examples_table(second, 2)}\n" in shown
+    assert run("report", results, "--examples", 0) == 0
+    assert "true system prompt" not in capsys.readouterr().out
+
+
+def test_attacks_have_a_table_of_their_own(tmp_path, capsys):
+    folder = write_lm_eval(tmp_path / "run", [{"asr_union": 1.0, "recovery_max": 0.7, "coverage": 1.0}], task="prompt_leakage_attacks")
+    assert run("report", folder) == 0
+    assert attacks_table(read_results(folder)[0]) in capsys.readouterr().out
+
+
+def test_the_old_command_still_works(results):
+    command = [sys.executable, "-m", "lm_eval_inversion.report", str(results), "--examples", "8"]
+    found = subprocess.run(command, check=True, capture_output=True, text=True)
+    (expected,) = read_results(results)
+    assert found.stdout == f"\n## {TASK} (lm_eval, 12 system prompts)\n\n{metrics_table(expected)}\n\n{examples_table(expected, 8)}\n"
+    assert found.stderr == ""
+
+
+def test_report_writes_the_page(monkeypatch, tmp_path, results, capsys):
+    calls = []
+    page = ModuleType("lm_eval_inversion.report.page")
+    page.write_page = lambda found, output, *, title=None: calls.append(([one.task for one in found], output))
+    monkeypatch.setitem(sys.modules, page.__name__, page)
+    assert run("report", results, "-o", tmp_path / "new" / "report.html") == 0
+    assert calls == [([TASK], tmp_path / "new" / "report.html")]
+    assert "runs: 1, system prompts: 12, written to" in capsys.readouterr().out
+    assert run("report", results, "-o", tmp_path) == 2
+    assert "is a folder" in capsys.readouterr().err
+
+
+def test_a_file_named_twice_is_read_once(results, capsys):
+    assert run("report", results, next(results.glob("samples_*")), "--examples", 0) == 0
+    assert capsys.readouterr().out.count("## ") == 1
+
+
+@pytest.mark.parametrize("form", ["text", "json", "html"])
+def test_compare_writes_all_formats(form, tmp_path, results, capsys):
+    logs = write_inspect(tmp_path / "logs", metrics(0.5))
+    assert run("compare", results, logs, "--format", form) == 0
+    printed = capsys.readouterr().out
+    assert run("compare", results, logs, "--format", form, "-o", tmp_path / "out" / "file") == 0
+    assert (tmp_path / "out" / "file").read_text(encoding="utf-8") == printed
+    if form == "json":
+        (task,) = json.loads(printed)["tasks"]
+        assert {found["metric"]: round(found["difference"], 9) for found in task["metrics"]}["token_f1_lift"] == 0.48
+        assert (task["a"]["host"], task["b"]["host"]) == ("lm_eval", "inspect")
+    else:
+        assert "0.480" in printed
+
+
+def test_compare_of_what_cannot_be_compared(tmp_path, results, capsys):
+    other = write_lm_eval(tmp_path / "other", metrics(0.1), task="prompt_inversion")
+    assert run("compare", results, other) == 2
+    assert "no task is in both" in capsys.readouterr().err
+    assert run("compare", results, tmp_path / "nowhere") == 2
+    assert capsys.readouterr().err.endswith("nowhere does not exist\n")
+    assert exit_code(["compare", results]) == 2
+    assert exit_code(["compare", results, results, "--format", "pdf"]) == 2
+    assert exit_code(["compare", results, results, "--changed", "-1"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("lift", "coverage", "code", "tag"),
+    [(0.02, 1.0, 0, None), (0.3, 1.0, 1, "failure"), (0.095, 1.0, 2, "skipped"), (0.02, 0.5, 2, "skipped")],
+)
+def test_gate_exit_codes_and_junit(lift, coverage, code, tag, tmp_path, capsys):
+    folder = write_lm_eval(tmp_path / "run", metrics(lift, coverage=coverage))
+    assert run("gate", folder, "--max-lift", 0.1, "--junit", tmp_path / "out" / "gate.xml") == code
+    assert f"(exit code {code})" in capsys.readouterr().out
+    cases = list(ElementTree.parse(tmp_path / "out" / "gate.xml").iter("testcase"))
+    assert [case.get("name") for case in cases] == ["max-lift", "min-coverage"]
+    assert {child.tag for case in cases for child in case} - {"system-out"} == ({tag} if tag else set())
+
+
+def test_gate_reads_both_hosts(tmp_path, results, capsys):
+    logs = write_inspect(tmp_path / "logs", metrics(0.5))
+    assert run("gate", results, "--max-lift", 0.1) == 0
+    assert run("gate", results, logs, "--max-lift", 0.1) == 1
+    shown = capsys.readouterr().out
+    assert f"| breach | inspect.{TASK} |" in shown
+    assert f"| pass | lm_eval.{TASK} |" in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--max-asr", "0.05"], "no result has asr_union"),
+        ([], "no limit is given"),
+        (["--max-lift", "7"], "--max-lift 7: give a number from -1 to 1"),
+        (["--max-lift", "0.1", "--confidence", "95"], "--confidence 95"),
+    ],
+)
+def test_errors_of_the_gate_are_3_and_stand_in_the_junit_file(options, message, tmp_path, results, capsys):
+    junit = tmp_path / "gate.xml"
+    junit.write_text("from an older run that passed")
+    assert run("gate", results, *options, "--junit", junit) == 3
+    shown = capsys.readouterr()
+    assert message in shown.out + shown.err
+    assert message in ElementTree.parse(junit).find(".//error").get("message")
+
+
+def test_wrong_usage_of_the_gate_is_3_and_of_others_2(results, tmp_path, capsys):
+    for wrong in (["--nope"], ["--max-lift", "much"], ["--max-asr"], ["--max-l", "0.1"]):
+        assert exit_code(["gate", results, *wrong]) == 3
+        assert exit_code(["report", results, *wrong]) == 2
+    assert exit_code(["gate"]) == 3
+    assert exit_code([]) == 2
+    assert exit_code(["nope"]) == 2
+    assert run("gate", tmp_path / "nowhere", "--max-lift", 0.1) == 3
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_files_that_are_no_results_are_named(tmp_path, capsys):
+    (tmp_path / "samples_x_1.jsonl").write_text('{"doc": 1}\n')
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "broken.eval").write_text("not a zip file")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "samples_empty_1.jsonl").write_text("")
+    for path, message in ((tmp_path / "samples_x_1.jsonl", "line 1"), (tmp_path / "b", "broken.eval"), (tmp_path / "c", "samples_empty")):
+        assert run("report", path) == 2
+        assert run("gate", path, "--max-lift", 0.1) == 3
+        shown = capsys.readouterr().err
+        assert shown.count(message) == 2
+        assert "Traceback" not in shown
+
+
+def test_output_that_cannot_be_written(results, tmp_path, capsys):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert run("compare", results, results, "-o", blocked / "under") == 2
+    assert run("gate", results, "--max-lift", 0.1, "--junit", blocked / "under") == 3
+    assert capsys.readouterr().err.count("cannot be written") == 2
+
+
+def test_a_crash_does_not_read_as_a_breach(monkeypatch, results, capsys):
+    def crash(*_):
+        raise RuntimeError("our own mistake")
+
+    monkeypatch.setattr("lm_eval_inversion.report.gate.check_results", crash)
+    assert run("gate", results, "--max-lift", 0.1) == 3
+    assert "RuntimeError: our own mistake" in capsys.readouterr().err
+
+
+def test_a_reader_that_stops_early_is_no_error_message(results):
+    command = f"{shlex.quote(sys.executable)} -m lm_eval_inversion report {shlex.quote(str(results))} | true"
+    found = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert found.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("verb", "module", "declare", "work"),
+    [
+        ("plan", "lm_eval_inversion.plan", "add_arguments", "run"),
+        ("export", "lm_eval_inversion.report.export", "add_export_arguments", "run_export"),
+        ("card", "lm_eval_inversion.report.export", "add_card_arguments", "run_card"),
+    ],
+)
+def test_other_verbs_are_handed_on(verb, module, declare, work, monkeypatch, capsys):
+    stand_in = ModuleType(module)
+    setattr(stand_in, declare, lambda parser: parser.add_argument("--number", type=int))
+    setattr(stand_in, work, lambda options: options.number)
+    monkeypatch.setitem(sys.modules, module, stand_in)
+    assert run(verb, "--number", 7) == 7
+    assert exit_code([verb, "--help"]) == 0
+    assert f"example: lm-eval-inversion {verb}" in capsys.readouterr().out
+
+    def refuse(options):
+        raise ValueError("speed=0: give tokens per second above 0")
+
+    setattr(stand_in, work, refuse)
+    assert run(verb) == 2
+    assert capsys.readouterr().err == f"lm-eval-inversion {verb}: error: speed=0: give tokens per second above 0\n"
+
+
+def test_the_ci_example_is_a_workflow_whose_commands_work(tmp_path, monkeypatch, capsys):
+    document = (ROOT / "docs" / "ci-gate.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", document, re.DOTALL)]
+    workflow = blocks[0]
+    assert {"name", "jobs"} <= set(workflow)  # YAML reads the key "on" as true
+    steps = workflow["jobs"]["gate"]["steps"]
+    assert all(("run" in step) != ("uses" in step) for step in steps)
+    monkeypatch.chdir(tmp_path)
+    write_lm_eval(tmp_path / "results" / "new", metrics(0.02))
+    attacked = [{"asr_union": 0.0, "recovery_max": 0.1, "coverage": 1.0}] * 80
+    write_lm_eval(tmp_path / "results" / "new", attacked, task="prompt_leakage_attacks", moment="2026-01-03T00-00-00.0")
+    (gate,) = [step["run"] for step in steps if step.get("name") == "Gate"]
+    assert run(*shlex.split(gate)[1:]) == 0, capsys.readouterr()
+    assert len(list(ElementTree.parse("gate.xml").iter("testcase"))) == 4
+    write_lm_eval(tmp_path / "results" / "old", metrics(0.03))
+    commands = re.findall(r"lm-eval-inversion ((?:gate|compare) .*?)(?: \|\| code=.*)?$", document, re.MULTILINE)
+    commands = [command for command in commands if not command.startswith("gate`")]
+    assert len(commands) == 4
+    for command in commands:
+        assert run(*shlex.split(command)) == 0, (command, capsys.readouterr())

@@ -1,0 +1,309 @@
+"""Comparison of two runs: paired statistics against values computed another way, and the same numbers in all three formats."""
+
+import itertools
+import json
+import math
+import random
+import statistics
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lm_eval_inversion.prompts import SystemPrompt
+from lm_eval_inversion.report.compare import compare, metrics_by_prompt, minimal_detectable_effect, render, sign_flip_p
+from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
+
+SIGNATURE = {
+    "task_version": 1.0, "prompts_hash": "p", "queries_hash": "q", "inverter_hash": "i", "decoy_seed": 0, "system_role": "system",
+    "host": "lm_eval 0.4.13", "date": "2026-01-01",
+}  # fmt: skip
+TASK = "prompt_inversion_ordinary"
+
+
+def make_row(number, metrics, *, text=None, prompt_id=None, reconstruction="You are a guess."):
+    prompt = SystemPrompt(prompt_id or f"own-{number}", text or f"You are the assistant number {number}.")
+    return Row(prompt, reconstruction, metrics)
+
+
+def make_run(metric, values, *, task=TASK, signature=SIGNATURE, **others):
+    rows = [make_row(number, {metric: value, "coverage": 1.0, **others}) for number, value in enumerate(values)]
+    return Results(task, "lm_eval", rows, "hf model", dict(signature))
+
+
+def one_metric(a, b, metric="bits"):
+    found = compare([make_run(metric, a)], [make_run(metric, b)]).tasks[0].metrics
+    return next(one for one in found if one.metric == metric)
+
+
+def exact_p(differences):
+    observed = abs(math.fsum(differences))
+    sums = [abs(math.fsum(s * d for s, d in zip(signs, differences))) for signs in itertools.product((-1, 1), repeat=len(differences))]
+    return sum(one >= observed - 1e-9 for one in sums) / len(sums)
+
+
+def test_paired_numbers_of_a_small_run():
+    a, b = [3.0, 5.0, 1.0, 8.0, 2.0, 7.0, 4.0], [2.0, 3.5, 1.5, 5.0, 1.0, 4.0, 2.0]
+    differences = [y - x for x, y in zip(a, b)]
+    found = one_metric(a, b)
+    assert found.pairs == 7
+    assert found.mean_a == pytest.approx(statistics.fmean(a))
+    assert found.mean_b == pytest.approx(statistics.fmean(b))
+    assert found.difference == pytest.approx(statistics.fmean(differences))
+    assert found.p_value == pytest.approx(exact_p(differences))
+    assert found.minimal_detectable_effect == pytest.approx((1.959964 + 0.841621) * statistics.stdev(differences) / math.sqrt(7), rel=1e-6)
+    assert min(differences) <= found.low < found.difference < found.high <= max(differences)
+    assert found.better == "B"  # fewer bits
+
+
+def test_interval_of_many_pairs_is_near_normal_theory():
+    rng = random.Random(3)
+    a = [rng.gauss(10, 5) for _ in range(300)]
+    b = [value + rng.gauss(0.2, 1) for value in a]
+    differences = [y - x for x, y in zip(a, b)]
+    half = 1.96 * statistics.stdev(differences) / math.sqrt(300)
+    found = one_metric(a, b)
+    assert found.low == pytest.approx(statistics.fmean(differences) - half, abs=0.1 * half)
+    assert found.high == pytest.approx(statistics.fmean(differences) + half, abs=0.1 * half)
+
+
+def test_sampled_signs_agree_with_all_signs():
+    rng = random.Random(1)
+    differences = [rng.gauss(0.4, 1) for _ in range(15)]  # too many patterns for the exact test
+    assert sign_flip_p(differences) == pytest.approx(exact_p(differences), abs=0.015)
+    assert sign_flip_p(differences, seed=5) == sign_flip_p(differences, seed=5)
+    assert sign_flip_p(differences, seed=5) != sign_flip_p(differences, seed=6)
+    assert sign_flip_p([1.0] * 200) == pytest.approx(1 / 10_001)  # never 0: the observed signs are one of the patterns
+    assert sign_flip_p([0.0] * 200) == sign_flip_p([0.0] * 3) == 1.0
+    assert math.isnan(sign_flip_p([]))
+
+
+def test_p_values_are_uniform_where_nothing_differs():
+    rng = np.random.default_rng(0)
+    p_values = [sign_flip_p(rng.normal(size=9)) for _ in range(1000)]
+    for level in (0.05, 0.2, 0.5):
+        assert np.mean(np.asarray(p_values) <= level) == pytest.approx(level, abs=0.04)
+
+
+def test_minimal_detectable_effect_is_found_four_times_in_five():
+    rng = np.random.default_rng(0)
+    number, spread = 64, 2.0
+    # sd of exactly ``spread``, so that the effect is a constant
+    raw = rng.normal(size=number)
+    effect = minimal_detectable_effect(list((raw - raw.mean()) / raw.std(ddof=1) * spread))
+    draws = rng.normal(effect, spread, (4000, number))
+    z = draws.mean(axis=1) / (spread / math.sqrt(number))
+    assert np.mean(np.abs(z) > 1.959964) == pytest.approx(0.8, abs=0.02)
+    assert math.isnan(minimal_detectable_effect([1.0]))
+    assert math.isnan(minimal_detectable_effect([0.0, 0.0, 0.0]))
+
+
+@given(st.lists(st.tuples(st.floats(-50, 50), st.floats(-50, 50)), min_size=2, max_size=8))
+def test_swapping_the_runs_turns_the_difference_round(pairs):
+    a, b = [first for first, _ in pairs], [second for _, second in pairs]
+    forth, back = one_metric(a, b), one_metric(b, a)
+    assert forth.difference == pytest.approx(-back.difference, abs=1e-9)
+    assert forth.p_value == pytest.approx(back.p_value)
+    assert {forth.better, back.better} in ({"A", "B"}, {"neither"})
+
+
+def test_pairs_are_made_by_the_text_and_not_by_the_id():
+    a = Results(TASK, "lm_eval", [make_row(0, {"bits": 1.0}, text="You are A."), make_row(1, {"bits": 5.0}, text="You are B.")])
+    b = Results(
+        TASK, "inspect",
+        [make_row(0, {"bits": 6.0}, text="You are B."), make_row(1, {"bits": 3.0}, text="You are A."), make_row(2, {"bits": 9.0})],
+    )  # fmt: skip
+    (task,) = compare([a], [b]).tasks
+    assert [(change.prompt, change.difference) for change in task.changed] == [("You are A.", 2.0), ("You are B.", 1.0)]
+    assert task.metrics[0].pairs == 2
+    assert any("2 system prompts are in both runs, of 2 in A and 3 in B" in warning for warning in task.warnings)
+
+
+def test_epochs_of_a_prompt_are_one_pair():
+    rows = [make_row(0, {"bits": 1.0}), make_row(0, {"bits": 3.0}), make_row(1, {"bits": 4.0}), make_row(1, {})]
+    assert list(metrics_by_prompt(rows).values()) == [{"bits": 2.0}, {"bits": 4.0}]
+    task = compare([Results(TASK, "inspect", rows)], [make_run("bits", [0.0, 0.0])]).tasks[0]
+    assert (task.metrics[0].pairs, task.metrics[0].mean_a) == (2, 3.0)
+
+
+def test_metrics_stand_in_their_own_order_and_only_where_both_have_them():
+    a = make_run("token_f1_lift", [0.1, 0.2], cosine=0.3, bits=1.0, ability=1.0)
+    b = make_run("ability", [1.0, 1.0], bits=2.0, token_f1_lift=0.5, bleu=3.0)
+    names = [found.metric for found in compare([a], [b]).tasks[0].metrics]
+    assert names == ["bits", "token_f1_lift", "coverage", "ability"]
+    assert names == [metric for metric in KNOWN_METRICS if metric in names]
+
+
+@pytest.mark.parametrize(
+    ("metric", "rises", "better"),
+    [("bits", True, "A"), ("bits", False, "B"), ("resistance", True, "B"), ("recovery", True, "A"), ("token_f1_null", True, "floor")],
+)
+def test_better_is_meant_for_whoever_keeps_the_secret(metric, rises, better):
+    low, high = [0.1, 0.2, 0.1, 0.3, 0.2, 0.1, 0.2, 0.3], [0.6, 0.8, 0.7, 0.9, 0.7, 0.6, 0.8, 0.9]
+    assert one_metric(*((low, high) if rises else (high, low)), metric=metric).better == better
+
+
+def test_no_winner_among_few_or_noisy_pairs():
+    assert one_metric([0.0, 0.0, 0.0], [1.0, 1.1, 1.2]).better == "neither"  # three pairs of one sign: p = 0.25
+    assert one_metric([0.0] * 8, [1.0, -1.0, 2.0, -2.0, 1.5, -1.0, 0.5, -1.2]).better == "neither"
+
+
+@pytest.mark.parametrize(
+    ("key", "warned"),
+    [
+        ("task_version", True), ("prompts_hash", True), ("queries_hash", True), ("attacks_hash", True), ("inverter_hash", True),
+        ("decoy_seed", True), ("system_role", True), ("defence", False), ("host", False), ("package_version", False),
+    ],
+)  # fmt: skip
+def test_signatures_that_differ(key, warned):
+    a, b = make_run("bits", [1.0, 2.0], signature={**SIGNATURE, key: "x"}), make_run("bits", [1.0, 3.0], signature={**SIGNATURE, key: "y"})
+    task = compare([a], [b]).tasks[0]
+    assert any(key in warning for warning in task.warnings) is warned
+    assert any(key in difference for difference in task.other_differences) is not warned
+    same = compare([a], [a]).tasks[0]
+    assert not any(key in text for text in (*same.warnings, *same.other_differences))
+
+
+def test_signatures_that_are_not_there():
+    undefended, defended = make_run("bits", [1.0, 2.0]), make_run("bits", [1.0, 2.5], signature={**SIGNATURE, "defence": "sandwich"})
+    assert compare([undefended], [defended]).tasks[0].other_differences == ("defence: not given in A, sandwich in B",)
+    bare = make_run("bits", [1.0, 2.0], signature={})
+    assert any("B (None) carries no signature" in warning for warning in compare([undefended], [bare]).tasks[0].warnings)
+    assert not compare([undefended], [make_run("bits", [1.0, 2.5], signature={**SIGNATURE, "date": "later"})]).tasks[0].other_differences
+
+
+def test_unscored_prompts_and_equal_runs_are_warned_about():
+    a, b = make_run("bits", [1.0, 2.0, 3.0]), make_run("bits", [1.0, 2.0, 3.0])
+    warnings = compare([a], [b]).tasks[0].warnings
+    assert any("no pair differs in bits, coverage" in warning and "63.2 %" in warning for warning in warnings)  # 1 - 0.05 ** (1 / 3)
+    del b.rows[0].metrics["bits"]
+    task = compare([a], [b]).tasks[0]
+    assert any("1 system prompts have bits in one run only: unscored is not safe" in warning for warning in task.warnings)
+    assert [found.pairs for found in task.metrics] == [2, 3]
+
+
+def test_what_cannot_be_compared_is_said():
+    run = make_run("bits", [1.0, 2.0])
+    other = make_run("bits", [1.0, 2.0], task="prompt_inversion")
+    with pytest.raises(ValueError, match="old has the tasks prompt_inversion_ordinary, new has prompt_inversion: no task is in both"):
+        compare([run], [other], label_a="old", label_b="new")
+    with pytest.raises(ValueError, match="old holds prompt_inversion_ordinary 2 times"):
+        compare([run, run], [run], label_a="old")
+    strangers = Results(TASK, "lm_eval", [make_row(0, {"bits": 1.0}, text="You are somebody else.")])
+    with pytest.raises(ValueError, match=r"no system prompt of A \(2\) is in B \(1\); compare runs over the same prompts$"):
+        compare([run], [strangers])
+    redacted = Results(TASK, "lm_eval", [make_row(0, {"bits": 1.0}, text="[sha256:5f0c2a9e7b41, 22 characters, 5 words]")])
+    with pytest.raises(ValueError, match="same LM_EVAL_INVERSION_REDACTION_KEY"):
+        compare([redacted], [run])
+    twins = Results(TASK, "lm_eval", [make_row(number, {"bits": 1.0}, text="You are one.") for number in (0, 1)])
+    with pytest.raises(ValueError, match="'own-1' stands under another id too"):
+        compare([twins], [twins])
+    with pytest.raises(ValueError, match="bits of the system prompt 'own-1' is infinite"):
+        compare([run], [make_run("bits", [1.0, math.inf])])
+    with pytest.raises(ValueError, match="format 'xml' is unknown"):
+        render(compare([run], [run]), "xml")
+    assert compare([run, other], [run]).warnings == ("only A has prompt_inversion: not compared",)
+
+
+class Tables(HTMLParser):
+    """The cells of every table, and every tag and attribute."""
+
+    def __init__(self):
+        super().__init__()
+        self.tables, self.tags, self.attributes, self.inside, self.text = {}, [], [], None, []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag == "table":
+            self.rows = self.tables[dict(attrs)["class"]] = []
+        elif tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+            self.inside = True
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self.inside = None
+
+    def handle_data(self, data):
+        self.text.append(data)
+        if self.inside:
+            self.rows[-1][-1] += data
+
+
+def read_html(page):
+    parser = Tables()
+    parser.feed(page)
+    parser.close()
+    return parser
+
+
+def read_markdown(text):
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("| ")]
+
+
+def test_text_json_and_html_say_the_same_numbers():
+    rng = random.Random(0)
+    rows_a = [make_row(n, {"bits": rng.gauss(20, 9), "token_f1_lift": rng.random(), "coverage": 1.0}) for n in range(20)]
+    rows_b = [make_row(n, {"bits": rng.gauss(15, 9), "token_f1_lift": rng.random(), "coverage": 1.0}) for n in range(20)]
+    comparison = compare([Results(TASK, "lm_eval", rows_a)], [Results(TASK, "inspect", rows_b)])
+    (task,) = json.loads(render(comparison, "json"))["tasks"]
+    tables = read_html(render(comparison, "html")).tables
+    markdown = read_markdown(render(comparison, "text"))
+
+    def shown(value, digits=3):
+        return "–" if value is None else f"{value:.{digits}f}"
+
+    expected = [
+        [
+            found["metric"], shown(found["mean_a"]), shown(found["mean_b"]), shown(found["difference"]),
+            f"{found['low']:.3f} to {found['high']:.3f}", shown(found["p_value"], 4), shown(found["minimal_detectable_effect"]),
+            str(found["pairs"]), {"neither": "–"}.get(found["better"], found["better"]),
+        ]
+        for found in task["metrics"]
+    ]  # fmt: skip
+    changed = [
+        [one["prompt_id"], one["category"], one["length_band"], one["prompt"], *(shown(one[key]) for key in ("a", "b", "difference"))]
+        for one in task["changed"]
+    ]
+    assert len(expected) == 3
+    assert len(changed) == 5
+    assert tables["metrics"][1:] == expected == markdown[1:4]
+    assert tables["changed"][1:] == changed == markdown[5:]
+    assert tables["metrics"][0] == markdown[0]
+    assert [abs(one["difference"]) for one in task["changed"]] == sorted((abs(one["difference"]) for one in task["changed"]), reverse=True)
+    assert task["changed"][0]["difference"] == pytest.approx(
+        max((b.metrics["bits"] - a.metrics["bits"] for a, b in zip(rows_a, rows_b)), key=abs)
+    )
+
+
+def test_what_the_model_wrote_cannot_act_on_the_page():
+    evil = '<script>alert(1)</script><img src="https://example.org/x"> | \ud800 &amp;'
+    run = Results(
+        f"{TASK}<b>", "lm_eval", [make_row(0, {"bits": 1.0}, text=f"Be {evil}", reconstruction=evil)], f"model {evil}", {"x": evil}
+    )
+    other = Results(f"{TASK}<b>", "lm_eval", [make_row(0, {"bits": 2.0}, text=f"Be {evil}", reconstruction="")], "", {"x": "y"})
+    comparison = compare([run], [other], label_a=f'"{evil}')
+    page = read_html(render(comparison, "html"))
+    assert not {"script", "img", "b", "link", "iframe"} & set(page.tags)
+    assert not [name for name, _ in page.attributes if name in ("src", "href") or name.startswith("on")]
+    assert evil in "".join(page.text)  # shown as it is
+    assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
+    assert "prefers-color-scheme: dark" in render(comparison, "html")
+    assert ("name", "viewport") in page.attributes
+    table = [line for line in render(comparison, "text").splitlines() if line.startswith("| own-0")]
+    assert len(table) == 1
+    assert "<script>" not in table[0]
+    assert json.loads(render(comparison, "json"))["tasks"][0]["changed"][0]["reconstruction_a"] == evil
+
+
+def test_json_has_no_nan():
+    text = render(compare([make_run("bits", [1.0])], [make_run("bits", [2.0])]), "json")
+    found = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))["tasks"][0]["metrics"][0]
+    assert found["low"] is None
+    assert found["minimal_detectable_effect"] is None
+    assert found["difference"] == 1.0
