@@ -229,6 +229,32 @@ def _run_gate(options: argparse.Namespace) -> int:
     return outcome(checks).value
 
 
+def _add_defences_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help=RESULTS_HELP)
+
+
+def _run_defences(options: argparse.Namespace) -> int:
+    from lm_eval_inversion.report.defences import defences_table
+
+    print(defences_table(read_all(options.results)))
+    return 0
+
+
+def _add_redact_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("logs", type=Path, nargs="+", metavar="LOG", help=".eval logs of Inspect; they are overwritten")
+
+
+def _run_redact(options: argparse.Namespace) -> int:
+    from lm_eval_inversion.adapters.inspect.redacting import redact_log
+
+    for log in options.logs:
+        if not log.is_file():
+            raise FileNotFoundError(f"{log} does not exist")
+        redact_log(log)
+        print(f"redacted: {log}")
+    return 0
+
+
 def _later(module: str, function: str) -> Callable[[Any], Any]:
     """A function of one argument that loads its module only when it is called."""
 
@@ -260,6 +286,18 @@ VERBS = {
         _add_gate_arguments,
         _run_gate,
         GATE_ERROR,
+    ),
+    "defences": Verb(
+        "what each defence keeps back, and what it costs",
+        f"{PROGRAM} defences results/none results/sandwich results/ngram_filter",
+        _add_defences_arguments,
+        _run_defences,
+    ),
+    "redact": Verb(
+        "replace the texts in Inspect logs by keyed hashes",
+        f"{PROGRAM} redact logs/private.eval",
+        _add_redact_arguments,
+        _run_redact,
     ),
     "plan": Verb(
         "requests, tokens, minutes and cost before anything runs",

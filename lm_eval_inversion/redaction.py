@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Any
 
 from lm_eval_inversion.hashing import SHORT_HASH_DIGITS
-from lm_eval_inversion.prompts.schema import SystemPrompt
+from lm_eval_inversion.prompts.schema import REDACTED, SystemPrompt
 from lm_eval_inversion.queries.defences import plain_words, word_runs
 
 KEY_VARIABLE = "LM_EVAL_INVERSION_REDACTION_KEY"
@@ -37,7 +37,6 @@ SECRET_KEYS = frozenset({
 })  # fmt: skip
 EMPTIED_KEYS = frozenset({"attributes"})  # lists of objects with a schema of their own, which would not take markers
 
-_MARKER = re.compile(rf"\[sha256:[0-9a-f]{{{SHORT_HASH_DIGITS}}}, (\d+) characters, (\d+) words\]")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|[nrtbf])")  # of JSON text inside a text
 
 
@@ -76,14 +75,14 @@ def redact_text(text: str, salt: bytes) -> str:
         ValueError: the salt is empty.
     """
     digest = keyed_hash(text, salt)
-    if not text or _MARKER.fullmatch(text):
+    if not text or REDACTED.fullmatch(text):
         return text
     return f"[sha256:{digest}, {len(text)} characters, {len(text.split())} words]"
 
 
 def redacted_length(marker: str) -> tuple[int, int] | None:
     """Characters and words of the text that a marker stands for; None where the text is no marker."""
-    found = _MARKER.fullmatch(marker)
+    found = REDACTED.fullmatch(marker)
     return (int(found[1]), int(found[2])) if found else None
 
 
@@ -117,7 +116,7 @@ def redact_mapping(value: Any, keys: Collection[str], salt: bytes, secrets: Iter
 def surviving_runs(value: Any, secrets: Iterable[str], words: int = RUN_WORDS) -> list[str]:
     """Runs of ``words`` consecutive words of a secret that still stand in a text or key of a record: an empty list, if all is well."""
     wanted = {run for secret in secrets for run in word_runs(plain_words(secret), words)}
-    texts = [text for text in _texts(value) if not _MARKER.fullmatch(text)]
+    texts = [text for text in _texts(value) if not REDACTED.fullmatch(text)]
     return sorted({" ".join(run) for text in texts for run in wanted & word_runs(plain_words(text), words)})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ SLOTS = (
     "name", "role", "organisation", "domain", "audience", "tone", "language", "format", "limit", "refusal", "rule", "fact", "tool",
 )  # fmt: skip
 SPLITS = ("test", "dev")
+REDACTED = re.compile(r"\[sha256:[0-9a-f]{12}, (\d+) characters, (\d+) words\]")  # what ``redaction`` puts in place of a text
 SHORT_MAX_WORDS, MEDIUM_MAX_WORDS, LONG_MAX_WORDS = 20, 70, 200
 
 
@@ -42,8 +44,9 @@ class SystemPrompt:
 
     @property
     def words(self) -> int:
-        """Words, split at white space."""
-        return len(self.text.split())
+        """Words, split at white space; of a redacted prompt those of the text that its marker stands for."""
+        found = REDACTED.fullmatch(self.text)
+        return int(found[2]) if found else len(self.text.split())
 
     @property
     def length_band(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ class Results:
         model: the evaluated model, in the words that the host was given.
         signature: what another run must share to be comparable (``Protocol.signature``), and ``date``.
         source: the file with the samples.
+        null_answers: what the model said without a system prompt, raw.
     """
 
     task: str
@@ -63,6 +64,7 @@ class Results:
     model: str = ""
     signature: dict[str, Any] = field(default_factory=dict)
     source: Path | None = None
+    null_answers: tuple[str, ...] = ()
 
 
 def read_results(path: Path) -> list[Results]:
@@ -100,24 +102,34 @@ def _known(metrics: dict[str, Any]) -> dict[str, float]:
 
 def _read_lm_eval(path: Path) -> Results:
     rows = []
+    answers: list[list[str]] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
-            rows.append(_lm_eval_row(json.loads(line), path.name))
+            sample = json.loads(line)
+            rows.append(_lm_eval_row(sample, path.name))
+            answers.append([_answer(response) for response in sample["resps"]])
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise ValueError(
                 f"{path} line {number} is not a sample of an inversion or leakage task ({type(error).__name__}: {error})"
             ) from error
     task, _, moment = path.stem.removeprefix("samples_").rpartition("_")
-    run = path.with_name(f"results_{moment}.json")
-    if not run.is_file():
-        return Results(task, "lm_eval", rows, source=path)
+    model, signature = _lm_eval_run(path.with_name(f"results_{moment}.json"), task)
+    # The conversations without a system prompt ride on the first document, behind its own.
+    own = len(rows[0].requests) or signature.get("num_queries") or min(map(len, answers)) if rows else 0
+    rows = [replace(row, answers=tuple(found[:own])) for row, found in zip(rows, answers)]
+    null_answers = tuple(answers[0][own:]) if answers else ()
+    return Results(task, "lm_eval", rows, model, {**signature, "date": moment}, path, null_answers)
+
+
+def _lm_eval_run(path: Path, task: str) -> tuple[str, dict[str, Any]]:
+    """Model and signature of a run; both empty where its results file is not beside the samples."""
+    if not path.is_file():
+        return "", {}
     try:
-        found = json.loads(run.read_text(encoding="utf-8"))
-        metadata = found["configs"][task]["metadata"]
-        model = f"{found['config']['model']} {_model_name(found['config']['model_args'])}".strip()
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return f"{found['config']['model']} {_model_name(found['config']['model_args'])}".strip(), dict(found["configs"][task]["metadata"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{run} is not a results file of lm_eval ({type(error).__name__}: {error})") from error
-    return Results(task, "lm_eval", rows, model, {**metadata, "date": moment}, path)
+        raise ValueError(f"{path} is not a results file of lm_eval ({type(error).__name__}: {error})") from error
 
 
 def _lm_eval_row(sample: dict[str, Any], name: str) -> Row:
@@ -125,15 +137,19 @@ def _lm_eval_row(sample: dict[str, Any], name: str) -> Row:
     prompt = prompt_from_row({**doc, "attributes": json.loads(doc.get("attributes") or "[]")}, default_id=str(doc["id"]))
     if name.startswith("samples_prompt_leakage_exposure"):  # log-likelihoods, no answers
         return Row(prompt, "", _known(sample))
-    answers = [str(response[0] or "") for response in sample["resps"]]
     requests: tuple[dict[str, Any], ...] = ()
     shown = sample["filtered_resps"][0]
     if name.startswith("samples_prompt_leakage"):
         found = [json.loads(text) for text in sample["filtered_resps"]]
         requests = tuple(row for row in found if row["arm"] != "null")
         worst = worst_request(requests)
-        shown = f"{requests[worst]['id']}: {answers[worst]}"
-    return Row(prompt, shown, _known(sample), requests, tuple(answers[: len(requests) or len(answers)]))
+        shown = f"{requests[worst]['id']}: {_answer(sample['resps'][worst])}"
+    return Row(prompt, shown, _known(sample), requests)
+
+
+def _answer(response: Any) -> str:
+    """The text among the responses to one request; "" for a log-likelihood."""
+    return response[0] or "" if isinstance(response[0], str) else ""
 
 
 def _model_name(model_args: Any) -> str:
@@ -148,6 +164,7 @@ def _read_inspect(path: Path) -> Results:
     log = read_eval_log(str(path))
     rows = []
     signature = dict(log.eval.metadata or {})
+    null_answers: tuple[str, ...] = ()
     for sample in log.samples or []:
         score = next(iter((sample.scores or {}).values()), None)
         if score is None or not isinstance(score.value, dict):
@@ -155,8 +172,9 @@ def _read_inspect(path: Path) -> Results:
         known = score.metadata or {}
         signature |= {key: known[key] for key in ("inverter", "inverter_hash", "system_role") if key in known}
         answers = tuple(str(answer or "") for answer in sample.store.get("Answers:answers", ()))
+        null_answers = null_answers or tuple(str(answer or "") for answer in sample.store.get("Answers:null_answers", ()))
         prompt = prompt_from_row(sample.metadata["prompt"], default_id=str(sample.id))
         rows.append(Row(prompt, score.answer or "", _known(dict(score.value)), tuple(known.get("requests") or ()), answers))
     arguments = log.eval.model_args.get("model_path", "")
     model = f"{log.eval.model} {arguments}".strip()
-    return Results(log.eval.task.rpartition("/")[2], "inspect", rows, model, {**signature, "date": log.eval.created}, path)
+    return Results(log.eval.task.rpartition("/")[2], "inspect", rows, model, {**signature, "date": log.eval.created}, path, null_answers)

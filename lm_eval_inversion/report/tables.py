@@ -57,7 +57,7 @@ def attacks_table(results: Results) -> str:
 
 def examples_table(results: Results, number: int, characters: int = 300) -> str:
     """Truths beside reconstructions of ``number`` prompts, evenly spread over the run, cut to ``characters``; "" where none are made."""
-    if not any(row.reconstruction or row.answers for row in results.rows):
+    if not any(row.reconstruction or any(row.answers) for row in results.rows):
         return ""
     step = max(1, len(results.rows) // max(1, number))
     leakage = any(row.requests for row in results.rows)

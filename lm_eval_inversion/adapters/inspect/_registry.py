@@ -1,6 +1,7 @@
 """What Inspect finds through the package's entry point."""
 
 from lm_eval_inversion.adapters.inspect.likelihoods import exposure, rank_candidates
+from lm_eval_inversion.adapters.inspect.redacting import Redaction
 from lm_eval_inversion.adapters.inspect.scorers import canaries, inversion, leakage
 from lm_eval_inversion.adapters.inspect.solvers import ask_queries
 from lm_eval_inversion.adapters.inspect.tasks import (
@@ -15,6 +16,7 @@ from lm_eval_inversion.adapters.inspect.tasks import (
 )
 
 __all__ = [
+    "Redaction",
     "ask_queries",
     "canaries",
     "exposure",

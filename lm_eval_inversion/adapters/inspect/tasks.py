@@ -19,7 +19,7 @@ from lm_eval_inversion.exposure import EXPOSURE_VERSION, make_exposure_protocol
 from lm_eval_inversion.exposure import TASKS as EXPOSURE_TASKS
 from lm_eval_inversion.leakage import LEAKAGE_VERSION, LeakageProtocol, make_leakage_protocol
 from lm_eval_inversion.leakage import TASKS as LEAKAGE_TASKS
-from lm_eval_inversion.protocol import API_SEED, TASK_VERSION, TASKS, TEMPERATURE, make_protocol
+from lm_eval_inversion.protocol import API_SEED, TASK_VERSION, TASKS, TEMPERATURE, flag, make_protocol
 
 
 @task
@@ -32,6 +32,7 @@ def prompt_inversion(
     decoy_seed: int = 0,
     curve: bool = False,
     defence: str = "none",
+    redact: bool = False,
 ) -> Task:
     """System prompts inverted from lists: four introspective questions, 16 lines each (output2prompt, arXiv 2405.15012).
 
@@ -44,8 +45,9 @@ def prompt_inversion(
         decoy_seed: chooses the decoys of identification.
         curve: also measure bits from fewer outputs.
         defence: "none", "refusal_line", "sandwich", "self_reminder", "ngram_filter" or "regenerate".
+        redact: write hashes and scores only into the log, for private prompts.
     """
-    return inversion_task("prompt_inversion", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, defence)
+    return inversion_task("prompt_inversion", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, defence, redact)
 
 
 @task
@@ -58,9 +60,12 @@ def prompt_inversion_paper(
     decoy_seed: int = 0,
     curve: bool = False,
     defence: str = "none",
+    redact: bool = False,
 ) -> Task:
     """As ``prompt_inversion``, with the questions in the exact wording of output2prompt. Same arguments."""
-    return inversion_task("prompt_inversion_paper", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, defence)
+    return inversion_task(
+        "prompt_inversion_paper", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, defence, redact
+    )
 
 
 @task
@@ -73,9 +78,12 @@ def prompt_inversion_ordinary(
     decoy_seed: int = 0,
     curve: bool = False,
     defence: str = "none",
+    redact: bool = False,
 ) -> Task:
     """System prompts inverted from the answers to 16 ordinary messages, none about the assistant. Same arguments."""
-    return inversion_task("prompt_inversion_ordinary", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, defence)
+    return inversion_task(
+        "prompt_inversion_ordinary", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, defence, redact
+    )
 
 
 @task
@@ -87,9 +95,12 @@ def prompt_inversion_user(
     inverter_device: str = "auto",
     decoy_seed: int = 0,
     curve: bool = False,
+    redact: bool = False,
 ) -> Task:
     """Users' requests inverted from 16 sampled answers to each, without a system prompt. Arguments of ``prompt_inversion``."""
-    return inversion_task("prompt_inversion_user", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve)
+    return inversion_task(
+        "prompt_inversion_user", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, "none", redact
+    )
 
 
 def inversion_task(
@@ -101,7 +112,8 @@ def inversion_task(
     inverter_device: str,
     decoy_seed: int,
     curve: bool,
-    defence: str = "none",
+    defence: str,
+    redact: bool,
 ) -> Task:
     """One task of ``lm_eval_inversion.protocol.TASKS``; arguments and errors of ``make_protocol``."""
     protocol = make_protocol(
@@ -110,9 +122,8 @@ def inversion_task(
     )  # fmt: skip
     protocol.check_inverter()
     found = inversion(inverter=inverter, inverter_device=inverter_device, decoy_seed=decoy_seed, curve=curve)
-    return _task(
-        protocol, _samples(protocol), found, TASKS[name].description, TASK_VERSION, protocol.signature("inspect_ai", None, None)
-    )
+    signature = {**protocol.signature("inspect_ai", None, None), "redact": flag("redact", redact)}
+    return _task(protocol, _samples(protocol), found, TASKS[name].description, TASK_VERSION, signature)
 
 
 def _samples(protocol: Any) -> list[Sample]:
@@ -140,7 +151,12 @@ def _samples(protocol: Any) -> list[Sample]:
 
 @task
 def prompt_leakage_attacks(
-    prompts: str = "v1", split: str = "test", attacks: str | None = None, tier: str = "core", defence: str = "none"
+    prompts: str = "v1",
+    split: str = "test",
+    attacks: str | None = None,
+    tier: str = "core",
+    defence: str = "none",
+    redact: bool = False,
 ) -> Task:
     """System prompts asked for outright: 14 families of attacks of one turn.
 
@@ -150,16 +166,22 @@ def prompt_leakage_attacks(
         attacks: a YAML file with attacks of your own.
         tier: "smoke" (about 50 requests), "core" (about 1,000) or "full".
         defence: "none", "refusal_line", "sandwich", "self_reminder", "ngram_filter" or "regenerate".
+        redact: write hashes and scores only into the log, for private prompts.
     """
-    return leakage_task("prompt_leakage_attacks", prompts, split, attacks, tier, defence)
+    return leakage_task("prompt_leakage_attacks", prompts, split, attacks, tier, defence, redact)
 
 
 @task
 def prompt_leakage_multiturn(
-    prompts: str = "v1", split: str = "test", attacks: str | None = None, tier: str = "core", defence: str = "none"
+    prompts: str = "v1",
+    split: str = "test",
+    attacks: str | None = None,
+    tier: str = "core",
+    defence: str = "none",
+    redact: bool = False,
 ) -> Task:
     """System prompts asked for in scripted dialogues of two and three turns. Same arguments as ``prompt_leakage_attacks``."""
-    return leakage_task("prompt_leakage_multiturn", prompts, split, attacks, tier, defence)
+    return leakage_task("prompt_leakage_multiturn", prompts, split, attacks, tier, defence, redact)
 
 
 @task
@@ -209,15 +231,20 @@ def prompt_leakage_exposure(tier: str = "core", canary_seed: int = 0) -> Task:
     return _task(protocol, samples, exposure(), EXPOSURE_TASKS[protocol.task], EXPOSURE_VERSION, signature, rank_candidates())
 
 
-def leakage_task(name: str, prompts: str, split: str, attacks: str | None, tier: str, defence: str) -> Task:
+def leakage_task(name: str, prompts: str, split: str, attacks: str | None, tier: str, defence: str, redact: bool) -> Task:
     """One task of ``lm_eval_inversion.leakage.TASKS``; arguments and errors of ``make_leakage_protocol``."""
     protocol = make_leakage_protocol(name, prompts=prompts, split=split, attacks=attacks, tier=tier, defence=defence)
     found = {prompt.id: {"matched": protocol.matched(prompt).text, "defence": protocol.defence.id} for prompt in protocol.prompts}
-    return _leakage(protocol, LEAKAGE_TASKS[name][1], LEAKAGE_VERSION, leakage(), found)
+    return _leakage(protocol, LEAKAGE_TASKS[name][1], LEAKAGE_VERSION, leakage(), found, flag("redact", redact))
 
 
 def _leakage(
-    protocol: LeakageProtocol | CanaryProtocol, description: str, version: float, scorer: Scorer, of_prompt: dict[str, dict[str, Any]]
+    protocol: LeakageProtocol | CanaryProtocol,
+    description: str,
+    version: float,
+    scorer: Scorer,
+    of_prompt: dict[str, dict[str, Any]],
+    redact: bool = False,
 ) -> Task:
     """A task whose samples hold the requests and, in ``of_prompt`` by its id, what the scorer needs of each system prompt."""
     requests = protocol.requests()
@@ -238,7 +265,7 @@ def _leakage(
         )
         for prompt in protocol.prompts
     ]
-    return _task(protocol, samples, scorer, description, version, protocol.signature("inspect_ai", None))
+    return _task(protocol, samples, scorer, description, version, {**protocol.signature("inspect_ai", None), "redact": redact})
 
 
 def _conversations(protocol: Any, text: str) -> list[dict[str, Any]]:

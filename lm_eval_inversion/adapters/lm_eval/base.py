@@ -20,8 +20,9 @@ from lm_eval.api.task import ConfigurableTask
 
 from lm_eval_inversion.hashing import content_hash
 from lm_eval_inversion.prompts import SystemPrompt
-from lm_eval_inversion.protocol import API_SEED, TEMPERATURE, normalise_sampling
+from lm_eval_inversion.protocol import API_SEED, TEMPERATURE, flag, normalise_sampling
 from lm_eval_inversion.queries import Message, SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
+from lm_eval_inversion.redaction import keyed_hash, redact_mapping, redact_prompt, redact_text, run_salt
 from lm_eval_inversion.scoring.metrics import is_scored
 
 logger = logging.getLogger("lm_eval." + __name__)
@@ -45,6 +46,9 @@ class ConversationTask(ConfigurableTask):
         self.protocol = protocol
         self.system_role: SystemRole | None = None
         self._results: dict[str, Any] = {}
+        self._texts = {prompt.id: prompt.text for prompt in protocol.prompts}
+        # Of this process and this run; None where nothing is redacted.
+        self._salt = run_salt() if flag("redact", (config.get("metadata") or {}).get("redact", False)) else None
         super().__init__(
             config={
                 # `until: []`, because the harness otherwise stops at the first blank line.
@@ -91,15 +95,20 @@ class ConversationTask(ConfigurableTask):
         import datasets
 
         # Attributes as JSON text: a column of nested lists would get its type from the first row.
-        rows = [{**prompt.to_dict(), "attributes": json.dumps(prompt.to_dict()["attributes"])} for prompt in self.protocol.prompts]
+        shown = [prompt if self._salt is None else redact_prompt(prompt, self._salt) for prompt in self.protocol.prompts]
+        rows = [{**prompt.to_dict(), "attributes": json.dumps(prompt.to_dict()["attributes"])} for prompt in shown]
         self.dataset = datasets.DatasetDict({"test": datasets.Dataset.from_list(rows)})
 
     def doc_to_text(self, doc: dict[str, Any], doc_to_text: Any = None) -> str:
         """Nothing: requests are conversations, see ``construct_requests``."""
         return ""
 
+    def text_of(self, doc: dict[str, Any]) -> str:
+        """The true system prompt, also where the document holds a marker for it."""
+        return self._texts[doc["id"]]
+
     def doc_to_target(self, doc: dict[str, Any], doc_to_target: Any = None) -> str:
-        """The true system prompt."""
+        """The true system prompt, or its marker."""
         return str(doc["text"])
 
     def fewshot_context(self, doc: dict[str, Any], *arguments: Any, **keywords: Any) -> str:
@@ -164,7 +173,7 @@ class ConversationTask(ConfigurableTask):
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **keywords: Any) -> list[Instance]:
         """One request per conversation, ``idx`` counting them."""
-        return self._requests(doc, self.conversations(str(doc["text"])), keywords["chat_template"], keywords["metadata"], first_index=0)
+        return self._requests(doc, self.conversations(self.text_of(doc)), keywords["chat_template"], keywords["metadata"], first_index=0)
 
     def _requests(
         self,
@@ -207,7 +216,7 @@ class ConversationTask(ConfigurableTask):
         for instance in self._instances:
             request = getattr(instance.args[0], "prompt", instance.args[0])  # chat APIs wrap their JSON
             if not self._is_null(instance):
-                require_prompt_in_request(instance.doc["text"], request)
+                require_prompt_in_request(self.text_of(instance.doc), request)
             # Chat APIs have no tokenizer here and refuse long requests themselves.
             if encode is None or not isinstance(max_length, int) or not isinstance(instance.args[0], str):
                 continue
@@ -222,7 +231,8 @@ class ConversationTask(ConfigurableTask):
         """Score all documents of this rank at once; what was found becomes the filtered responses."""
         if "bypass" in self._metric_fn_list:  # --predict_only
             for instance in self._instances:
-                instance.filtered_resps[FILTER] = instance.resps[0]
+                instance.filtered_resps[FILTER] = self._shown(str(instance.resps[0]))
+            self._redact_instances()
             return
         answers: dict[int, list[str]] = defaultdict(list)
         null_answers: list[str] = []
@@ -249,7 +259,22 @@ class ConversationTask(ConfigurableTask):
         own = self._own_requests
         for instance in self._instances:
             shared = self._is_null(instance)
-            instance.filtered_resps[FILTER] = self.response(instance.doc["id"], instance.idx - own * shared, shared)
+            instance.filtered_resps[FILTER] = self._shown(self.response(instance.doc["id"], instance.idx - own * shared, shared))
+        self._redact_instances()
+
+    def _shown(self, found: Any) -> str:
+        """What the sample log shows for one request, as text, because the harness saves every response as text."""
+        if self._salt is not None:
+            found = redact_text(found, self._salt) if isinstance(found, str) else redact_mapping(found, {"span"}, self._salt)
+        return found if isinstance(found, str) else json.dumps(found)
+
+    def _redact_instances(self) -> None:
+        """Before the harness logs requests and responses, and hashes them without a key: markers instead of texts."""
+        if self._salt is None:
+            return
+        for instance in self._instances:
+            instance.arguments = (redact_text(str(instance.arguments[0]), self._salt), *instance.arguments[1:])
+            instance.resps = [redact_text(str(response or ""), self._salt) for response in instance.resps]
 
     def process_results(self, doc: dict[str, Any], results: list[Any]) -> dict[str, float]:
         """The metrics of one system prompt; an unscored one has ``coverage`` only, so that means skip it."""
@@ -260,7 +285,10 @@ class ConversationTask(ConfigurableTask):
     def dump_config(self) -> dict[str, Any]:
         """The configuration as logged, with the signature of the run."""
         config: dict[str, Any] = super().dump_config()
-        return {**config, "metadata": {**(config.get("metadata") or {}), **self.run_signature()}}
+        signature = self.run_signature()
+        if self._salt is not None:  # the plain hash of a short prompt can be guessed
+            signature = {**signature, "prompts_hash": keyed_hash(signature["prompts_hash"], self._salt), "redact": True}
+        return {**config, "metadata": {**(config.get("metadata") or {}), **signature}}
 
 
 def progress_bar(steps: Iterable[Any], description: str) -> Iterable[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -115,9 +114,9 @@ class LeakageTask(ConversationTask):
             for prompt, found in progress_bar(list(zip(prompts, answers)), "looking for leaks")
         ]
 
-    def response(self, prompt_id: str, index: int, shared: bool) -> str:
-        """What was found in the answer, as JSON: the harness saves every response as text."""
-        return json.dumps({"arm": "null"} if shared else self._results[prompt_id].rows[index])
+    def response(self, prompt_id: str, index: int, shared: bool) -> dict[str, Any]:
+        """What was found in the answer."""
+        return {"arm": "null"} if shared else dict(self._results[prompt_id].rows[index])
 
     def run_signature(self) -> dict[str, Any]:
         """See the protocol's ``signature``."""
@@ -161,8 +160,8 @@ class ExposureTask(ConversationTask):
             ValueError: the model is behind a chat API, which has no log-likelihoods.
         """
         requests = []
-        for probe in self.protocol.probes(SystemPrompt(doc["id"], doc["text"])):
-            rendered = keywords["chat_template"](conversation(doc["text"], probe.turns, self.system_role or "system"))
+        for probe in self.protocol.probes(SystemPrompt(doc["id"], self.text_of(doc))):
+            rendered = keywords["chat_template"](conversation(self.text_of(doc), probe.turns, self.system_role or "system"))
             if not isinstance(rendered, str):  # chat APIs take messages, not text
                 raise ValueError(NEEDS_LOG_LIKELIHOODS.format(model="this model"))
             requests += [(rendered + probe.beginning, continuation) for continuation in probe.continuations]

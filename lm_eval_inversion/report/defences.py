@@ -1,0 +1,71 @@
+"""Defences side by side: what comes out behind each, and what the assistant still does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from lm_eval_inversion.protocol import TASKS
+from lm_eval_inversion.queries import load_query_set, user_turn
+from lm_eval_inversion.queries.defences import defend_answers, load_defence
+from lm_eval_inversion.report.reading import Results, Row
+from lm_eval_inversion.scoring.uncertainty import Estimate, estimate
+from lm_eval_inversion.scoring.utility import answer_similarity
+
+COLUMNS = ("bits", "token_f1_lift", "asr", "asr_union", "over_refusal", "utility", "defence_acted")
+SIMILARITY = "similarity"
+
+
+def defences_table(runs: Sequence[Results]) -> str:
+    """One row a run: means over system prompts with 95 % intervals. ``similarity`` is that of its answers to those without a defence.
+
+    Raises:
+        ValueError: two runs of one task and model have the same defence, so that a row would be ambiguous.
+    """
+    lines = [f"| task | model | defence | {' | '.join(COLUMNS)} | {SIMILARITY} |", "|---|---|---|" + "---:|" * (len(COLUMNS) + 1)]
+    known: dict[tuple[str, str, str, str], Results] = {}
+    for run in runs:
+        key = (run.task, run.host, run.model, _defence(run))
+        if key in known:
+            raise ValueError(
+                f"{run.source} and {known[key].source} are both {run.task} of {run.model or 'one model'} with defence={key[-1]}; give one"
+            )
+        known[key] = run
+    for (task, host, model, defence), run in known.items():
+        undefended = known.get((task, host, model, "none"))
+        cells = [_cell(estimate([row.metrics.get(metric, math.nan) for row in run.rows])) for metric in COLUMNS]
+        cells.append(_cell(estimate(similarities(run, undefended))) if undefended else "–")
+        lines.append(f"| {task} | {model.replace('|', '/')} | {defence} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def similarities(run: Results, undefended: Results) -> list[float]:
+    """Per system prompt of an inversion task, how similar the answers handed out are to those of the undefended run; NaN elsewhere.
+
+    Leakage tasks are left out: an attack should be answered otherwise behind a defence.
+    """
+    if run.task not in TASKS:
+        return []
+    others = {row.truth: row for row in undefended.rows}
+    found = [
+        answer_similarity(_handed_out(run, row), others[row.truth].answers[: len(_handed_out(run, row))])
+        for row in run.rows
+        if row.truth in others
+    ]
+    return [math.nan if value is None else value for value in found]
+
+
+def _handed_out(run: Results, row: Row) -> list[str]:
+    queries = load_query_set(TASKS[run.task].query_set).queries
+    turns = [tuple(user_turn(query.text)) for query in queries][: len(row.answers)]
+    answers = row.answers[: len(turns)]
+    given, _ = defend_answers(load_defence(_defence(run)), row.truth, turns, answers, run.null_answers[: len(turns)])
+    return [text or "" for text in given]
+
+
+def _defence(run: Results) -> str:
+    return str(run.signature.get("defence") or "none")
+
+
+def _cell(found: Estimate) -> str:
+    return f"{found.mean:.3f} ({found.low:.3f} to {found.high:.3f})" if found.number else "–"

@@ -1,0 +1,35 @@
+"""The table of defences."""
+
+import pytest
+
+from lm_eval_inversion.prompts import SystemPrompt
+from lm_eval_inversion.report.defences import defences_table, similarities
+from lm_eval_inversion.report.reading import Results, Row
+
+PROMPT = SystemPrompt("a", "You are Mira the baker of rye bread in Ghent")
+TASK = "prompt_inversion_ordinary"
+
+
+def run(defence, answers, bits, null_answers=()):
+    row = Row(PROMPT, "guess", {"bits": bits, "coverage": 1.0}, (), tuple(answers))
+    return Results(TASK, "lm_eval", [row], "hf m", {"defence": defence}, None, tuple(null_answers))
+
+
+def test_similarity_reads_what_is_handed_out():
+    leak = f"Well: {PROMPT.text}"
+    plain = run("none", ["Good day.", leak], 30.0)
+    assert similarities(plain, plain) == [1.0]
+    assert similarities(run("ngram_filter", ["Good day.", leak], 3.0), plain)[0] == pytest.approx(0.5, abs=0.1)
+    assert similarities(run("regenerate", ["Good day.", leak], 3.0, ["Hello.", "Nice weather today."]), plain) == [0.5]
+
+
+def test_one_row_a_defence():
+    table = defences_table([run("none", ["Good day."], 30.0), run("sandwich", ["Good evening."], 12.5)])
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    assert [row[2] for row in rows] == ["none", "sandwich"]
+    assert rows[0][3].startswith("30.000")
+    assert rows[0][-1].startswith("1.000")
+    assert rows[1][3].startswith("12.500")
+    assert 0.3 < float(rows[1][-1].split()[0]) < 0.7
+    with pytest.raises(ValueError, match="give one"):
+        defences_table([run("none", [], 1.0), run("none", [], 2.0)])
