@@ -1,25 +1,56 @@
 """Does the inverter carry over to a strong model? Scores it on answers written by hand in that manner.
 
-    python benchmarks/strong_answers.py [--inverter default] [--examples 5]
+    python benchmarks/strong_answers.py [--inverter default] [--examples 17]
 
-The prompts, their answers and one null conversation lie in ``benchmarks/data/strong_dev.jsonl``; none was trained on. Decoys
-come from benchmark v1. Printed: the table of scores with 95 % intervals, for the list answers and for the ordinary ones.
+The 17 prompts, their answers and one null conversation lie in ``benchmarks/data/strong_dev.jsonl`` and ``strong_dev_2.jsonl``; none was
+trained on. Decoys come from benchmark v1. Printed, for the list answers and for the ordinary ones: token F1 lift, bits, identification
+among 16, and the share of reconstructions that name the assistant's role, each with its 95 % interval; then all other scores, and
+truths beside reconstructions.
+
+A role is named where one of the words of ``ROLE_WORDS`` stands in the reconstruction. Its floors are the same words looked for in the
+reconstruction of the null, and in the reconstructions of the other prompts.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lm_eval_inversion import evaluate, load_inverter
+from lm_eval_inversion.evaluation import Evaluation
 from lm_eval_inversion.outputs import Outputs, parse_outputs
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.queries import QuerySet, load_query_set
 from lm_eval_inversion.report import examples_table, metrics_table
 from lm_eval_inversion.report.reading import Results, Row
-from lm_eval_inversion.training.collect import read_pairs
+from lm_eval_inversion.scoring.attributes import mentions
+from lm_eval_inversion.scoring.uncertainty import wilson
+from lm_eval_inversion.training.rows import read_pairs
 
-DATA = Path(__file__).parent / "data" / "strong_dev.jsonl"
+DATA = tuple(Path(__file__).parent / "data" / name for name in ("strong_dev.jsonl", "strong_dev_2.jsonl"))
+HEADLINES = {"token_f1_lift": "token F1 lift", "bits": "bits", "identification_top1": "identification top-1 of 16"}
+# The "role" of a row -> words that name it.
+ROLE_WORDS = {
+    "laundry care assistant": ("laundry", "laundries", "washing", "dry cleaner", "dry cleaning", "stain", "stains", "fabric care"),
+    "medieval market trader": ("spice", "spices", "merchant", "trader", "market stall", "medieval", "pedlar", "peddler"),
+    "SQL helper": ("sql", "postgresql", "postgres", "database", "databases"),
+    "grief companion": ("grief", "grieving", "mourning", "bereaved", "bereavement", "pet loss", "lost a pet", "lost their pet"),
+    "astronomy guide": ("astronomy", "astronomer", "stargazing", "night sky", "stars", "constellations", "planetarium"),
+    "negotiation coach": ("negotiation", "negotiations", "negotiator", "negotiating", "negotiate"),
+    "crossword setter": ("crossword", "crosswords", "cryptic"),
+    "night nurse line for new parents": ("midwife", "midwives", "baby", "babies", "newborn", "newborns", "infant", "infants"),
+    "spoiler-free film adviser": ("film", "films", "movie", "movies", "cinema"),
+    "telegraph clerk": ("telegraph", "telegraphist", "telegram", "telegrams"),
+    "incident assistant for Kubernetes": ("kubernetes", "incident", "incidents", "cluster", "clusters", "on-call"),
+    "Georgian grandmother cook": ("georgian", "grandmother", "grandma", "khachapuri", "cooking", "cook"),
+    "funeral home enquiries": ("funeral", "funerals", "undertaker", "undertakers", "burial", "burials"),
+    "game narrator": ("narrator", "text adventure", "adventure game", "game master", "dungeon master", "role-playing game"),
+    "farm advice by SMS": ("farm", "farmer", "farmers", "farming", "smallholders", "crops", "agricultural"),
+    "statistics tutor": ("statistics", "statistician"),
+    "exotic vet reception": ("vet", "vets", "veterinary", "veterinarian", "exotic pet", "exotic pets", "animal clinic", "reptiles"),
+}
 
 
 def outputs_of(answers: list[list[str]], queries: QuerySet) -> Outputs:
@@ -29,29 +60,68 @@ def outputs_of(answers: list[list[str]], queries: QuerySet) -> Outputs:
     return parse_outputs([answered[query.id] for query in kept], QuerySet(queries.name, queries.kind, kept))
 
 
+def names_role(text: str | None, role: str) -> bool:
+    """Whether a reconstruction names a role of ``ROLE_WORDS``."""
+    return any(mentions(text or "", word) for word in ROLE_WORDS[role])
+
+
+def headlines(found: Evaluation, roles: Sequence[str]) -> str:
+    """The scores that the inverter is judged by, as a Markdown table."""
+    lines = ["| | mean | 95 % interval | floor |", "|---|---:|---:|---|"]
+    summary = found.summary()
+    floors = {
+        "token_f1_lift": "0",
+        "bits": f"0 (control: {summary['bits_null'].mean:.1f})" if "bits_null" in summary else "0",
+        "identification_top1": "1/16",
+    }
+    for metric, words in HEADLINES.items():
+        if metric in summary:
+            value = summary[metric]
+            lines.append(f"| {words} | {value.mean:.3f} | {value.low:.3f} to {value.high:.3f} | {floors[metric]} |")
+    texts = [result.reconstruction for result in found.results]
+    named = sum(names_role(text, role) for text, role in zip(texts, roles))
+    low, high = wilson(named, len(roles))
+    null = sum(names_role(found.null_reconstruction, role) for role in roles)
+    others = [names_role(text, role) for i, text in enumerate(texts) for j, role in enumerate(roles) if i != j]
+    lines.append(
+        f"| role named ({named} of {len(roles)}) | {named / len(roles):.3f} | {low:.3f} to {high:.3f} "
+        f"| null {null / len(roles):.3f}, other prompts {sum(others) / len(others):.3f} |"
+    )
+    return "\n".join(lines)
+
+
+def read_rows(paths: Sequence[Path] = DATA) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The rows with a system prompt, and the one without.
+
+    Raises:
+        ValueError: there is not exactly one null conversation, or a role has no words.
+    """
+    rows = [row for path in paths for row in read_pairs(path)]
+    prompted = [row for row in rows if row["prompt"] is not None]
+    nulls = [row for row in rows if row["prompt"] is None]
+    if len(nulls) != 1:
+        raise ValueError(f"{', '.join(map(str, paths))}: {len(nulls)} rows without a system prompt; exactly one is needed")
+    if unknown := sorted({row["role"] for row in prompted} - set(ROLE_WORDS)):
+        raise ValueError(f"ROLE_WORDS has no words for {', '.join(unknown)}")
+    return prompted, nulls[0]
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--inverter", default="default")
-    parser.add_argument("--examples", type=int, default=9)
+    parser.add_argument("--examples", type=int, default=17)
     options = parser.parse_args()
-    rows = read_pairs(DATA)
-    prompted = [row for row in rows if row["prompt"] is not None]
-    (null,) = [row for row in rows if row["prompt"] is None]
-    prompts = [SystemPrompt(f"strong-{number:02}", "strong", row["prompt"]) for number, row in enumerate(prompted, 1)]
+    prompted, null = read_rows()
+    prompts = [SystemPrompt(id=f"strong-{number:02}", text=row["prompt"], category="strong") for number, row in enumerate(prompted, 1)]
     inverter = load_inverter(options.inverter)
     for name in ("intro4x16", "ordinary16"):
         queries = load_query_set(name)
-        found = evaluate(
-            prompts, [outputs_of(row["answers"], queries) for row in prompted], outputs_of(null["answers"], queries), inverter
-        )
-        table = [
-            Row(result.prompt_id, prompt.text, result.reconstruction or "", result.metrics)
-            for prompt, result in zip(prompts, found.results)
-        ]
+        found = evaluate(prompts, [outputs_of(row["answers"], queries) for row in prompted], outputs_of(null["answers"], queries), inverter)
+        table = [Row(prompt, result.reconstruction or "", result.metrics) for prompt, result in zip(prompts, found.results)]
         results = Results(name, "by hand", table)
-        print(f"\n## {name}, {len(table)} system prompts, inverter {inverter.hash}\n\n{metrics_table(results)}\n")
-        print(f"reconstruction of the null: {found.null_reconstruction}\n")
+        print(f"\n## {name}, {len(table)} system prompts, inverter {inverter.hash}\n\n{headlines(found, [r['role'] for r in prompted])}\n")
+        print(f"{metrics_table(results)}\n\nreconstruction of the null: {found.null_reconstruction}\n")
         print(examples_table(results, options.examples))
 
 

@@ -1,114 +1,106 @@
 """Collect training pairs: run a chat model under many system prompts and keep what it answers.
 
-Command::
+Commands, for a local model and for any OpenAI-compatible endpoint (vLLM, llama.cpp, a vendor)::
 
     python -m lm_eval_inversion.training.collect --model FOLDER_OR_HUB_NAME --output pairs.jsonl --prompts 3000
+    python -m lm_eval_inversion.training.collect --endpoint http://localhost:8000/v1 --model NAME --output pairs.jsonl \\
+        --source corpus.jsonl --shard 2/8 --connections 32
 
-One JSON object a line::
-
-    {"prompt": "Act as a lighthouse keeper.", "answers": [["weekend", "Ah, the weekend! ..."]], "model": "...", "temperature": 0.7}
-
-``prompt`` is null for conversations without a system prompt. Rows are appended batch by batch; started again with the
-same arguments, the command goes on where it stopped, and every batch has its own seed, so that an interrupted run writes
-the same rows as an undisturbed one.
+What is asked is planned in ``training.asking``, what is written is described in ``training.rows``. Rows are appended in the order of
+the plan; started again with the same arguments, the command goes on where it stopped. Every conversation (of an endpoint) and every
+batch (of a local model) has its own seed, so that an interrupted run writes the same rows as an undisturbed one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import lzma
+import os
 import random
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lm_eval_inversion.prompts import load_prompts
-from lm_eval_inversion.queries import Query, conversation, detect_system_role, load_query_set, require_prompt_in_request
-from lm_eval_inversion.training.grammar import generate_prompt, handwritten_prompts, load_banks
+from lm_eval_inversion.queries import detect_system_role, require_prompt_in_request
+from lm_eval_inversion.training.asking import (
+    DEFENCE_SHARE,
+    LIST_TOKENS,
+    MESSAGE_TOKENS,
+    QUERY_SHARES,
+    TEMPERATURES,
+    Place,
+    Settings,
+    plan,
+    with_nulls,
+)
+from lm_eval_inversion.training.endpoint import Endpoint, EndpointError, collect_from_endpoint
+from lm_eval_inversion.training.rows import as_line, read_pairs, resume, row_of
 
-# Of the eight queries under each prompt; list questions get one place, because small models answer them badly.
-QUERY_SHARES = (("ordinary16", 5), ("training", 2), ("intro4x16", 1))
-NULL_EVERY = 40  # one conversation batch in 40 runs without a system prompt: the inverter must know that condition
+__all__ = ["collect", "read_pairs", "training_prompts"]
+
+Progress = Callable[[int, int], None]
 
 
-def training_prompts(number: int, seed: int, source: str | None = None) -> list[str | None]:
-    """System prompts to collect under, with None (no system prompt) at every ``NULL_EVERY``-th place.
+def training_prompts(number: int, seed: int, source: str | None = None, split: str | None = None) -> list[str]:
+    """System prompts to collect under, in random order, at most ``number``.
 
-    Those of the file ``source``; without one the hand-written prompts that ship here, then generated ones. Random order.
+    Args:
+        number: how many.
+        seed: of the order, and of the grammar.
+        source: a file of system prompts, or a shipped set; None takes the hand-written prompts that ship here, then generated ones.
+        split: of a shipped set.
     """
-    rng = random.Random(seed)
-    prompts = [prompt.text for prompt in load_prompts(source, split=None)] if source else handwritten_prompts()
-    rng.shuffle(prompts)
-    banks, seen, index = load_banks(), set(prompts), 0
-    while len(prompts) < number and source is None:
-        prompt = generate_prompt(banks, seed, index)
-        index += 1
-        if prompt not in seen:
-            seen.add(prompt)
-            prompts.append(prompt)
-    return [None if place % NULL_EVERY == NULL_EVERY - 1 else prompt for place, prompt in enumerate(prompts[:number])]
+    if source is None:
+        from lm_eval_inversion.training.corpus import build_corpus
 
-
-def queries_for(place: int, seed: int) -> list[Query]:
-    """The queries asked under the prompt at ``place``."""
-    rng = random.Random(f"queries/{seed}/{place}")
-    return [query for name, share in QUERY_SHARES for query in rng.sample(load_query_set(name).queries, share)]
-
-
-def read_pairs(path: Path) -> list[dict[str, Any]]:
-    """Rows written so far (of a ``.jsonl`` file, or a finished ``.jsonl.xz``); a last line cut off by a kill is dropped.
-
-    Raises:
-        ValueError: a line before the last is not JSON.
-    """
-    if not path.exists():
-        return []
-    rows: list[dict[str, Any]] = []
-    data = path.read_bytes()
-    lines = (lzma.decompress(data) if path.suffix == ".xz" else data).decode("utf-8").split("\n")
-    for number, line in enumerate(lines, 1):
-        if not line:
-            continue
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number == len(lines):
-                break
-            raise ValueError(f"{path} line {number} is not JSON ({error}); remove the line and start again") from error
-    return rows
+        prompts = [entry.text for entry in build_corpus(number, seed).entries]
+    else:
+        prompts = [prompt.text for prompt in load_prompts(source, split=split)]
+    random.Random(seed).shuffle(prompts)
+    return prompts[:number]
 
 
 def collect(
     model_name: str,
+    places: Sequence[Place],
     output: Path,
     *,
-    number: int,
     seed: int = 0,
     batch_prompts: int = 20,
-    max_new_tokens: int = 32,
-    temperature: float = 0.7,
     device: str = "auto",
     revision: str | None = None,
-    source: str | None = None,
+    progress: Progress = lambda answers, tokens: None,
 ) -> None:
-    """Sample answers under (at most) ``number`` system prompts and append them to ``output``. Arguments as on the command line."""
+    """Let a local model answer what is planned, and append the rows to ``output``.
+
+    Args:
+        model_name: folder or hub name.
+        places: the plan; those that ``output`` holds already are not asked again.
+        output: JSONL file.
+        seed: of the draws of each batch.
+        batch_prompts: places sampled together; another number draws other answers.
+        device: "auto" takes a GPU where there is one.
+        revision: of a hub model.
+        progress: called with (answers, tokens) of each batch, also of what was found in the file (0 tokens).
+
+    Raises:
+        ValueError: the file was written with other arguments, or the chat template does not let a system prompt through.
+    """
+    done = resume(output, places, step=batch_prompts)
+    progress(sum(len(place.asked) for place in places[:done]), 0)
+    if done == len(places):
+        return
     import torch
-    from tqdm import tqdm
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from lm_eval_inversion.training.generation import sample_answers
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    prompts = training_prompts(number, seed, source)
-    number = len(prompts)
-    done = len(read_pairs(output))
-    if done % batch_prompts and done < number:
-        done -= done % batch_prompts
-    rows = read_pairs(output)[:done]
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-
     tokenizer = AutoTokenizer.from_pretrained(model_name, revision=revision)
     model = AutoModelForCausalLM.from_pretrained(model_name, revision=revision, dtype=torch.bfloat16).to(device).eval()
     stop_ids = {tokenizer.eos_token_id, model.config.eos_token_id} - {None}
@@ -117,55 +109,174 @@ def collect(
         return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
     system_role = detect_system_role(render)
-    with output.open("a", encoding="utf-8") as stream, tqdm(total=number, initial=done, unit="prompt") as progress:
-        for start in range(done, number, batch_prompts):
-            places = range(start, min(start + batch_prompts, number))
-            asked = [queries_for(place, seed) for place in places]
-            conversations = []
-            for place, queries in zip(places, asked):
-                requests = [render(conversation(prompts[place], query.text, system_role)) for query in queries]
-                if (prompt := prompts[place]) is not None:
-                    require_prompt_in_request(prompt, requests[0])
-                conversations.append(tokenizer(requests, add_special_tokens=False)["input_ids"])
-            generator = torch.Generator(device).manual_seed(seed * 1_000_003 + start)
-            answers = sample_answers(
-                model, conversations, max_new_tokens=max_new_tokens, temperature=temperature, stop_ids=stop_ids,
-                generator=generator,
-            )  # fmt: skip
-            for place, queries, ids in zip(places, asked, answers):
-                texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
-                row = {
-                    "prompt": prompts[place],
-                    "answers": [[query.id, text] for query, text in zip(queries, texts)],
-                    "model": Path(model_name).name,
-                    "temperature": temperature,
-                }
-                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+    with output.open("a", encoding="utf-8") as stream:
+        for start in range(done, len(places), batch_prompts):
+            batch = places[start : start + batch_prompts]
+            answers: list[list[str | None]] = [[None] * len(place.asked) for place in batch]
+            tokens = 0
+            # Lists are long and messages short: apart, neither waits for the other.
+            for kind in ("message", "list"):
+                chosen = [[index for index, asked in enumerate(place.asked) if asked.kind == kind] for place in batch]
+                if not chosen[0]:
+                    continue
+                requests = [
+                    [render(place.messages(place.asked[index], system_role)) for index in indices] for place, indices in zip(batch, chosen)
+                ]
+                for place, texts in zip(batch, requests):
+                    if place.system_prompt is not None:
+                        require_prompt_in_request(place.system_prompt, texts[0])
+                draws = random.Random(f"batch/{seed}/{batch[0].number}/{kind}").getrandbits(62)
+                sampled = sample_answers(
+                    model, [tokenizer(texts, add_special_tokens=False)["input_ids"] for texts in requests],
+                    max_tokens=[[place.asked[index].max_tokens for index in indices] for place, indices in zip(batch, chosen)],
+                    temperatures=[[place.asked[index].temperature for index in indices] for place, indices in zip(batch, chosen)],
+                    stop_ids=stop_ids, generator=torch.Generator(device).manual_seed(draws),
+                )  # fmt: skip
+                for row, indices, ids in zip(answers, chosen, sampled):
+                    tokens += sum(map(len, ids))
+                    for index, text in zip(indices, tokenizer.batch_decode(ids, skip_special_tokens=True)):
+                        row[index] = text
+            stream.writelines(as_line(row_of(place, Path(model_name).name, row)) for place, row in zip(batch, answers))
             stream.flush()
-            progress.update(len(places))
+            progress(sum(map(len, answers)), tokens)
+
+
+@contextmanager
+def progress_bar(total: int) -> Iterator[Progress]:
+    """A bar that counts answers and shows answers and tokens per second; what an earlier run did counts for neither rate."""
+    from tqdm import tqdm
+
+    began, produced = time.monotonic(), 0
+    with tqdm(total=total, unit="answer", smoothing=0.05) as bar:
+
+        def advance(answers: int, tokens: int) -> None:
+            nonlocal produced
+            if tokens == 0 and produced == 0:
+                bar.initial += answers  # found in the file
+            produced += tokens
+            bar.update(answers)
+            if produced:
+                bar.set_postfix_str(f"{produced / max(1e-9, time.monotonic() - began):,.0f} tokens/s")
+
+        yield advance
+
+
+def read_shard(text: str) -> tuple[int, int]:
+    """``2/8`` as (2, 8).
+
+    Raises:
+        argparse.ArgumentTypeError: it is no shard.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no shard; give WHICH/OF, as in 2/8")
+    return int(match[1]), int(match[2])
+
+
+def read_share(text: str) -> tuple[str, int]:
+    """``ordinary16=5`` as ("ordinary16", 5).
+
+    Raises:
+        argparse.ArgumentTypeError: it is no share.
+    """
+    name, _, number = text.partition("=")
+    if not number.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r}: give QUERY_SET=NUMBER, as in ordinary16=5")
+    return name, int(number)
+
+
+def read_body(text: str) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    try:
+        body = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"not JSON ({error})") from error
+    if not isinstance(body, dict):
+        raise argparse.ArgumentTypeError("give a JSON object, as in '{\"top_p\": 0.95}'")
+    return body
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lm_eval_inversion.training.collect", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--model", required=True, help="folder or hub name of any transformers chat model, or the endpoint's name for it")
+    parser.add_argument("--output", required=True, type=Path, help="JSONL file, appended to")
+    what = parser.add_argument_group("what is asked")
+    what.add_argument("--prompts", type=int, default=3000, help="how many system prompts at most, of all shards together (default 3000)")
+    what.add_argument("--source", help="file of system prompts, as of training.corpus (default: hand-written ones, then the grammar's)")
+    what.add_argument("--split", choices=("dev", "test"), help="with --source v1: that split, to evaluate on; it never enters training")
+    what.add_argument("--seed", type=int, default=0)
+    what.add_argument("--shard", type=read_shard, default=(1, 1), metavar="WHICH/OF", help="only every so-manieth place, as in 2/8")
+    what.add_argument(
+        "--shares", type=read_share, nargs="+", default=list(QUERY_SHARES.items()), metavar="SET=NUMBER",
+        help="queries per system prompt (default " + " ".join(f"{name}={share}" for name, share in QUERY_SHARES.items()) + ")",
+    )  # fmt: skip
+    what.add_argument(
+        "--temperature", type=float, nargs="+", default=list(TEMPERATURES), metavar="T",
+        help="of all conversations, or the two ends of the range from which each one's is drawn (default 0 1)",
+    )  # fmt: skip
+    what.add_argument("--message-tokens", type=int, nargs="+", default=list(MESSAGE_TOKENS), help="longest answers, one drawn for each")
+    what.add_argument("--list-tokens", type=int, nargs="+", default=list(LIST_TOKENS), help="the same for list questions")
+    what.add_argument("--defence-share", type=float, default=DEFENCE_SHARE, help="of the system prompts, share with a defence line behind")
+    local = parser.add_argument_group("local models")
+    local.add_argument("--revision", help="pinned revision of a hub model")
+    local.add_argument("--batch-prompts", type=int, default=20, help="system prompts per batch")
+    local.add_argument("--device", default="auto")
+    remote = parser.add_argument_group("endpoints")
+    remote.add_argument("--endpoint", metavar="URL", help="OpenAI-compatible, up to the version: http://localhost:8000/v1")
+    remote.add_argument("--api-key-env", metavar="NAME", help="environment variable that holds the key")
+    remote.add_argument("--connections", type=int, default=8, help="requests at a time (default 8)")
+    remote.add_argument("--tries", type=int, default=8, help="requests per conversation before its answer is recorded as missing")
+    remote.add_argument("--timeout", type=float, default=120.0, help="seconds")
+    remote.add_argument("--first-wait", type=float, default=1.0, help="seconds before the second try; doubles with each further one")
+    remote.add_argument("--system-role", choices=("system", "user"), default="system", help="user: for models without a system role")
+    remote.add_argument("--length-field", choices=("max_tokens", "max_completion_tokens"), default="max_tokens")
+    remote.add_argument("--body", type=read_body, default={}, metavar="JSON", help="more fields of each request; null takes one away")
+    return parser
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m lm_eval_inversion.training.collect", description=__doc__.split("\n")[0])
-    parser.add_argument("--model", required=True, help="folder or hub name of any transformers chat model")
-    parser.add_argument("--revision", help="pinned revision of a hub model")
-    parser.add_argument("--output", required=True, type=Path, help="JSONL file, appended to")
-    parser.add_argument("--prompts", type=int, default=3000, help="how many system prompts (default 3000)")
-    parser.add_argument("--source", help=".txt, .jsonl or .csv file of system prompts (default: the training prompts that ship here)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch-prompts", type=int, default=20, help="system prompts per batch, eight queries each")
-    parser.add_argument("--max-new-tokens", type=int, default=32)
-    parser.add_argument("--temperature", type=float, default=0.7)
-    parser.add_argument("--device", default="auto")
+    parser = _parser()
     given = parser.parse_args(arguments)
-    if given.prompts < 1:
-        parser.error(f"--prompts {given.prompts}: give at least 1")
-    collect(
-        given.model, given.output, number=given.prompts, seed=given.seed, batch_prompts=given.batch_prompts,
-        max_new_tokens=given.max_new_tokens, temperature=given.temperature, device=given.device, revision=given.revision,
-        source=given.source,
+    for name in ("prompts", "batch_prompts", "connections", "tries"):
+        if getattr(given, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} {getattr(given, name)}: give at least 1")
+    if len(given.temperature) > 2:
+        parser.error("--temperature: give one number, or two ends of a range")
+    settings = Settings(
+        dict(given.shares), (given.temperature[0], given.temperature[-1]), tuple(given.message_tokens), tuple(given.list_tokens),
+        given.defence_share,
     )  # fmt: skip
+    key = os.environ.get(given.api_key_env) if given.api_key_env else None
+    if given.api_key_env and not key:
+        parser.error(f"--api-key-env {given.api_key_env}: this environment variable is not set")
+    try:
+        prompts = training_prompts(given.prompts, given.seed, given.source, given.split)
+        places = plan(with_nulls(prompts), settings, given.seed, given.shard)
+        with progress_bar(sum(len(place.asked) for place in places)) as progress:
+            if not given.endpoint:
+                collect(
+                    given.model, places, given.output, seed=given.seed, batch_prompts=given.batch_prompts, device=given.device,
+                    revision=given.revision, progress=progress,
+                )  # fmt: skip
+                return
+            endpoint = Endpoint(
+                given.endpoint, given.model, api_key=key, tries=given.tries, timeout=given.timeout, first_wait=given.first_wait,
+                length_field=given.length_field, body=given.body, connections=given.connections,
+            )  # fmt: skip
+            try:
+                endpoint.check()
+                missing = collect_from_endpoint(endpoint, places, given.output, system_role=given.system_role, progress=progress)
+            finally:
+                endpoint.close()
+        if missing:
+            print(f"{missing} answers are missing; {given.output} says for each why")
+    except (EndpointError, FileNotFoundError, ValueError) as error:
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
 
 
 if __name__ == "__main__":

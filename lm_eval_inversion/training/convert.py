@@ -4,9 +4,10 @@ Command::
 
     python -m lm_eval_inversion.training.convert results logs/run.eval --output pairs.jsonl
 
-So anybody can collect from a model of their own with the host that already runs it: a run of an inversion task with
-``prompts=FILE`` (``--predict_only`` in lm_eval, ``--no-score`` in Inspect) is all that is needed. One row per system prompt, in
-the format of ``training.collect``; the null conversation is a row with ``"prompt": null``.
+So anybody can collect from a model of their own with the host that already runs it. A run of an inversion task with ``prompts=FILE``
+(``--predict_only`` in lm_eval, ``--no-score`` in Inspect) gives one row per system prompt, in the format of ``training.rows``; the null
+conversation is a row with ``"prompt": null``. A run of any other task that lets the model write gives one row for each system prompt
+that it was run under: that of ``--system_instruction`` in lm_eval, the system message of each sample in Inspect.
 """
 
 from __future__ import annotations
@@ -22,17 +23,19 @@ from lm_eval_inversion.queries import load_query_set
 from lm_eval_inversion.queries.conversations import prompt_in_request
 from lm_eval_inversion.report.reading import result_files
 
+LEAKAGE_TASKS = "prompt_leakage"  # begin so; answers to attacks quote the prompt, no user's conversation does
+
 
 def pairs_from_file(path: Path) -> list[dict[str, Any]]:
     """The rows of one ``samples_*.jsonl`` or ``.eval`` file.
 
     Raises:
-        ValueError: the file is not of an inversion task, or not readable; the message names it.
+        ValueError: the file holds nothing to train on, or is not readable; the message names it.
     """
     try:
         return list(_from_inspect(path) if path.suffix == ".eval" else _from_lm_eval(path))
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise ValueError(f"{path} holds no answers of an inversion task ({type(error).__name__}: {error})") from error
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError(f"{path} holds no answers to train on ({type(error).__name__}: {error})") from error
 
 
 def _row(prompt: str | None, query_ids: list[str], answers: list[str | None], model: str, temperature: float | None) -> dict[str, Any]:
@@ -42,9 +45,14 @@ def _row(prompt: str | None, query_ids: list[str], answers: list[str | None], mo
 
 def _from_lm_eval(path: Path) -> Iterator[dict[str, Any]]:
     task = path.stem.removeprefix("samples_").rpartition("_")[0]
+    if task.startswith(LEAKAGE_TASKS):
+        raise ValueError("answers to attacks are no training data")
+    samples = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    if task not in TASKS:
+        yield _any_lm_eval_task(path, task, samples)
+        return
     query_ids = [query.id for query in load_query_set(TASKS[task].query_set).queries]
-    for line in path.read_text(encoding="utf-8").splitlines():
-        sample = json.loads(line)
+    for sample in samples:
         answers = [found[0] for found in sample["resps"]]
         settings = [tuple(argument.values()) for argument in sample["arguments"].values()]
         prompt = sample["doc"]["text"]
@@ -56,21 +64,51 @@ def _from_lm_eval(path: Path) -> Iterator[dict[str, Any]]:
             yield _row(None, query_ids, answers[own:], path.parent.name, temperature)
 
 
+def _any_lm_eval_task(path: Path, task: str, samples: list[dict[str, Any]]) -> dict[str, Any]:
+    run = path.with_name(f"results_{path.stem.rpartition('_')[2]}.json")
+    if not run.is_file():
+        raise ValueError(f"{run.name} is missing beside it; it says what the system prompt was")
+    answers = [sample["resps"][0][0] for sample in samples]
+    if not all(isinstance(answer, str) for answer in answers):
+        raise ValueError("the task compares likelihoods, the model wrote nothing")
+    settings = list(samples[0]["arguments"].values())[0] if samples else {}
+    temperature = next((value.get("temperature") for value in settings.values() if isinstance(value, dict)), None)
+    prompt = json.loads(run.read_text(encoding="utf-8")).get("system_instruction") or None
+    return _row(prompt, [f"{task}/{sample['doc_id']}" for sample in samples], answers, path.parent.name, temperature)
+
+
 def _from_inspect(path: Path) -> Iterator[dict[str, Any]]:
     from inspect_ai.log import read_eval_log
 
     from lm_eval_inversion.adapters.inspect.store import Answers
 
     log = read_eval_log(str(path))
+    task = log.eval.task.rpartition("/")[2]
+    temperature = log.plan.config.temperature
+    if task.startswith(LEAKAGE_TASKS):
+        raise ValueError("answers to attacks are no training data")
+    if task not in TASKS:
+        yield from _any_inspect_task(log, task, temperature)
+        return
     null_known = False
     for sample in log.samples or []:
         found = sample.store_as(Answers)
         query_ids = [query.id for query in load_query_set(sample.metadata["query_set"]).queries]
-        temperature = log.plan.config.temperature
         yield _row(sample.metadata["prompt"]["text"], query_ids, list(found.answers), log.eval.model, temperature)
         if found.null_answers and not null_known:
             null_known = True
             yield _row(None, query_ids, list(found.null_answers), log.eval.model, temperature)
+
+
+def _any_inspect_task(log: Any, task: str, temperature: float | None) -> Iterator[dict[str, Any]]:
+    answers: dict[str | None, list[tuple[str, str | None]]] = {}
+    for sample in log.samples or []:
+        prompt = "\n\n".join(message.text for message in sample.messages if message.role == "system").strip() or None
+        answers.setdefault(prompt, []).append((f"{task}/{sample.id}/{sample.epoch}", sample.output.completion))
+    if not any(answer for found in answers.values() for _, answer in found):
+        raise ValueError("no sample has an answer")
+    for prompt, found in answers.items():
+        yield _row(prompt, [query for query, _ in found], [answer for _, answer in found], log.eval.model, temperature)
 
 
 def main(arguments: list[str] | None = None) -> None:

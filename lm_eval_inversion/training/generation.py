@@ -41,8 +41,8 @@ def sample_answers(
     model: Any,
     conversations: Sequence[Sequence[Sequence[int]]],
     *,
-    max_new_tokens: int,
-    temperature: float,
+    max_tokens: Sequence[Sequence[int]],
+    temperatures: Sequence[Sequence[float]],
     stop_ids: set[int],
     generator: torch.Generator,
 ) -> list[list[list[int]]]:
@@ -50,8 +50,10 @@ def sample_answers(
 
     Args:
         conversations: token ids; conversations[p][q] is query q under system prompt p. Every p has the same number of q.
-        temperature: 0 is greedy; otherwise top-50 sampling, as transformers samples by default.
+        max_tokens: longest answers, in the same nesting. Rows that have ended are dropped from the batch as soon as half of it has.
+        temperatures: in the same nesting. 0 is greedy; otherwise top-50 sampling, as transformers samples by default.
         stop_ids: tokens that end an answer (not returned).
+        generator: of the draws; the same one gives the same answers to the same batch.
 
     Returns:
         Token ids of the answers, in the same nesting.
@@ -62,6 +64,9 @@ def sample_answers(
     prefix_ids, prefix_mask = _pad([rows[0][:cut] for rows, cut in zip(conversations, cuts)], 0, left=True)
     suffixes = [row[cut:] for rows, cut in zip(conversations, cuts) for row in rows]
     suffix_ids, suffix_mask = _pad(suffixes, 0, left=False)
+    heat = torch.tensor([value for row in temperatures for value in row], device=device)
+    room = torch.tensor([value for row in max_tokens for value in row], device=device)
+    stops = torch.tensor(sorted(stop_ids), dtype=torch.long, device=device)
 
     prefix_ids, prefix_mask = prefix_ids.to(device), prefix_mask.to(device)
     cache = DynamicCache(config=model.config)
@@ -82,18 +87,23 @@ def sample_answers(
     logits = head(hidden[torch.arange(len(lengths), device=device), lengths - 1])
     next_position = start + lengths
 
-    answers: list[list[int]] = [[] for _ in suffixes]
-    alive = torch.ones(len(suffixes), dtype=torch.bool)
-    for step in range(max_new_tokens):
-        token = _choose(logits, temperature, generator)
-        for index, value in enumerate(token.tolist()):
-            if alive[index]:
-                if value in stop_ids:
-                    alive[index] = False
-                else:
-                    answers[index].append(value)
-        if step + 1 == max_new_tokens or not bool(alive.any()):
+    rows = torch.arange(len(suffixes), device=device)  # which conversation each row of the batch is
+    alive = torch.ones(len(suffixes), dtype=torch.bool, device=device)
+    steps: list[tuple[torch.Tensor, torch.Tensor]] = []  # (conversations, tokens) that each step added
+    for step in range(int(room.max())):
+        token = _choose(logits, heat, generator)
+        alive = alive & ~torch.isin(token, stops)
+        steps.append((rows[alive], token[alive]))
+        alive = alive & (step + 1 < room)
+        living = int(alive.sum())
+        if not living:
             break
+        if 2 * living <= len(alive):
+            kept = alive.nonzero().squeeze(1)
+            cache.batch_select_indices(kept)
+            rows, token, heat, room, mask, next_position, alive = (
+                values[kept] for values in (rows, token, heat, room, mask, next_position, alive)
+            )
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
         hidden = model.base_model(
             input_ids=token[:, None], attention_mask=mask, position_ids=next_position[:, None], past_key_values=cache,
@@ -101,13 +111,18 @@ def sample_answers(
         ).last_hidden_state  # fmt: skip
         logits = head(hidden[:, -1])
         next_position = next_position + 1
+    answers: list[list[int]] = [[] for _ in suffixes]
+    for which, tokens in steps:
+        for index, value in zip(which.tolist(), tokens.tolist()):
+            answers[index].append(value)
     return [answers[index : index + per_prompt] for index in range(0, len(answers), per_prompt)]
 
 
-def _choose(logits: torch.Tensor, temperature: float, generator: torch.Generator) -> torch.Tensor:
-    if temperature == 0:
-        return logits.argmax(-1)
+def _choose(logits: torch.Tensor, temperatures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """The next token of every row: (rows, vocabulary) and (rows,) -> (rows,)."""
     values, candidates = logits.topk(min(TOP_K, logits.shape[-1]), dim=-1)
-    probabilities = torch.softmax(values.float() / temperature, -1)
+    heat = temperatures.clamp(min=1e-3)[:, None]
+    probabilities = torch.softmax(values.float() / heat, -1)
     picked = torch.multinomial(probabilities, 1, generator=generator)
+    picked = torch.where(temperatures[:, None] == 0, values.argmax(-1, keepdim=True), picked)
     return candidates.gather(1, picked).squeeze(1)

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lm_eval_inversion.hashing import content_hash
-from lm_eval_inversion.outputs import split_list, strip_thinking
-from lm_eval_inversion.prompts import load_prompts
-from lm_eval_inversion.queries import load_query_set
-from lm_eval_inversion.training.collect import QUERY_SHARES, read_pairs
-from lm_eval_inversion.training.overlap import overlapping
+from lm_eval_inversion.outputs import MAX_OUTPUTS, split_list, strip_thinking
+from lm_eval_inversion.queries import load_query_set, query_set_names
+from lm_eval_inversion.training.overlap import benchmark_splits, overlapping
+from lm_eval_inversion.training.rows import read_pairs
 
 NO_OUTPUTS_SHARE, NULL_OUTPUTS_SHARE = 0.08, 0.08
 HELD_OUT_EVERY, HELD_OUT_MOST = 50, 64  # one prompt in 50 is never trained on; at most 64 of them are evaluated
@@ -32,9 +31,37 @@ def load_pairs(paths: Sequence[Path]) -> list[Pair]:
     Raises:
         ValueError: a file is missing or holds no pairs.
     """
-    list_queries = {
-        query.id for name, _ in QUERY_SHARES if load_query_set(name).kind == "list" for query in load_query_set(name).queries
-    }
+    pairs = _read(paths)
+    bad = overlapping(
+        dict.fromkeys(pair.prompt for pair in pairs if pair.prompt), [text for texts in benchmark_splits().values() for text in texts]
+    )
+    return [pair for pair in pairs if pair.prompt not in bad]
+
+
+def load_dev_pairs(paths: Sequence[Path], training: Sequence[Pair]) -> list[Pair]:
+    """Read pairs that are evaluated on while training: of the dev split, or of prompts that are no benchmark's.
+
+    Raises:
+        ValueError: a file holds no pairs, a prompt is of a test split, or one is trained on.
+    """
+    pairs = [pair for pair in _read(paths) if pair.prompt is not None and pair.outputs]
+    if not pairs:
+        raise ValueError(f"{', '.join(map(str, paths))}: no system prompt with answers to evaluate on")
+    prompts = list(dict.fromkeys(pair.prompt or "" for pair in pairs))
+    tests = {text for name, texts in benchmark_splits().items() if name.endswith("/test") for text in texts}
+    if seen := next((prompt for prompt in prompts if prompt in tests), None):
+        raise ValueError(f"--dev-pairs: {seen[:60]!r} is of a test split, which training must not look at; give answers under dev prompts")
+    if trained := overlapping(prompts, dict.fromkeys(pair.prompt for pair in training if pair.prompt)):
+        raise ValueError(
+            f"--dev-pairs: {len(trained)} of {len(prompts)} prompts share a run of words with a training prompt, "
+            f"such as {min(trained)[:60]!r}; take them out of one of the two"
+        )
+    return pairs
+
+
+def _read(paths: Sequence[Path]) -> list[Pair]:
+    sets = [load_query_set(name) for name in query_set_names()]
+    list_queries = {query.id for queries in sets if queries.kind == "list" for query in queries.queries}
     pairs = []
     for path in paths:
         rows = read_pairs(path)
@@ -46,8 +73,7 @@ def load_pairs(paths: Sequence[Path]) -> list[Pair]:
                 text = strip_thinking(answer)
                 outputs += split_list(text)[0] if query in list_queries else [text]
             pairs.append(Pair(row["prompt"], tuple(dict.fromkeys(text for text in outputs if text))))
-    bad = overlapping([pair.prompt for pair in pairs if pair.prompt], [prompt.text for prompt in load_prompts("v1", split=None)])
-    return [pair for pair in pairs if pair.prompt not in bad]
+    return pairs
 
 
 def held_out_pairs(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
@@ -63,8 +89,14 @@ def held_out_pairs(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
     return [pair for pair in pairs if not held_out(pair)], chosen[:HELD_OUT_MOST]
 
 
-def examples(pairs: Sequence[Pair], seed: int, rank: int, world: int) -> Iterator[tuple[list[str], str, float]]:
-    """Endless (outputs, prompt, epoch) in an order that depends on ``seed`` only; each rank takes its share."""
+def examples(
+    pairs: Sequence[Pair], seed: int, rank: int, world: int, max_outputs: int = MAX_OUTPUTS
+) -> Iterator[tuple[list[str], str, float]]:
+    """Endless (outputs, prompt, epoch) in an order that depends on ``seed`` only; each rank takes its share.
+
+    From 0 to ``max_outputs`` outputs, a random subset in random order: none at all, those of a model without a system prompt, or the
+    prompt's own, of which half of the time as many as there are.
+    """
     null_outputs = [line for pair in pairs if pair.prompt is None for line in pair.outputs]
     prompted = [pair for pair in pairs if pair.prompt is not None]
     count = 0
@@ -76,11 +108,12 @@ def examples(pairs: Sequence[Pair], seed: int, rank: int, world: int) -> Iterato
             if draw < NO_OUTPUTS_SHARE:
                 outputs: list[str] = []
             elif draw < NO_OUTPUTS_SHARE + NULL_OUTPUTS_SHARE and null_outputs:
-                outputs = rng.sample(null_outputs, min(len(null_outputs), rng.randint(1, 16)))
+                outputs = rng.sample(null_outputs, min(len(null_outputs), rng.randint(1, max_outputs)))
             else:
                 # Mostly all of them: more outputs are what the evaluation gives.
-                keep = len(pair.outputs) if rng.random() < 0.5 else rng.randint(1, max(1, len(pair.outputs)))
-                outputs = rng.sample(pair.outputs, min(keep, len(pair.outputs)))
+                most = min(len(pair.outputs), max_outputs)
+                keep = most if rng.random() < 0.5 else rng.randint(1, max(1, most))
+                outputs = rng.sample(pair.outputs, min(keep, most))
             if count % world == rank:
                 yield outputs, pair.prompt or "", count / len(prompted)
             count += 1

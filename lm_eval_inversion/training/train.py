@@ -7,6 +7,13 @@ Command (one process, or several with ``accelerate launch -m``)::
 Every example is a system prompt and a random subset of its outputs in random order; some examples have no outputs and some
 have the outputs of a model without a system prompt, so that one checkpoint also knows how likely a prompt is when nothing
 betrays it. The loss is on the prompt only. ``OUTPUT/last`` is written as it goes; started again, the command goes on there.
+
+``OUTPUT/log.jsonl`` holds the loss of every step and, every ``--eval-every`` steps, nats and bits on held-out training prompts and, with
+``--dev-pairs``, on the dev split (columns that start with ``dev_``)::
+
+    python -m lm_eval_inversion.training.collect --source v1 --split dev --prompts 50 --model FOLDER --output dev.jsonl
+    python -m lm_eval_inversion.training.train ... --dev-pairs dev.jsonl
+    python -m lm_eval_inversion.training.plot runs/v1/log.jsonl -o training.svg
 """
 
 from __future__ import annotations
@@ -16,6 +23,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +36,7 @@ from lm_eval_inversion.inverter.prefix_model import encode_blocks, prompt_loss
 from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
 from lm_eval_inversion.training.calibration import calibration_examples, round_weights
-from lm_eval_inversion.training.pairs import Pair, examples, held_out_pairs, load_pairs
+from lm_eval_inversion.training.pairs import HELD_OUT_EVERY, Pair, examples, held_out_pairs, load_dev_pairs, load_pairs
 
 STATE_EVERY_SECONDS = 600.0
 SETTINGS_FILE, PACKED_BASE_FILE, ADAPTER_FILE = "settings.json", "packed_base.safetensors", "adapter.safetensors"
@@ -93,9 +101,7 @@ def evaluate_pairs(loss: PromptLoss, tokenizer: BlockTokenizer, pairs: Sequence[
     def nats(outputs: Sequence[Sequence[str]]) -> torch.Tensor:
         parts = []
         for start in range(0, len(pairs), batch):
-            prompts = [
-                tokenizer.prompt(pair.prompt or "", loss.layout.max_prompt_tokens) for pair in pairs[start : start + batch]
-            ]
+            prompts = [tokenizer.prompt(pair.prompt or "", loss.layout.max_prompt_tokens) for pair in pairs[start : start + batch]]
             with autocast():
                 parts.append(loss([tokenizer.blocks(lines) for lines in outputs[start : start + batch]], prompts))
         return torch.cat(parts)
@@ -112,7 +118,31 @@ def evaluate_pairs(loss: PromptLoss, tokenizer: BlockTokenizer, pairs: Sequence[
     }
 
 
-def train(options: argparse.Namespace) -> None:
+@dataclass(frozen=True)
+class Data:
+    """What a run reads: pairs to train on, pairs of the same files to evaluate on, and those of the dev split, if any."""
+
+    training: list[Pair]
+    held_out: list[Pair]
+    dev: list[Pair]
+
+
+def read_data(options: argparse.Namespace) -> Data:
+    """Read what the options name.
+
+    Raises:
+        ValueError: a file is missing, empty or damaged, there is nothing to hold out, or ``--dev-pairs`` holds what is trained on.
+    """
+    training, held_out = held_out_pairs(load_pairs(options.pairs))
+    if not held_out or not any(pair.prompt for pair in training):
+        raise ValueError(
+            f"--pairs: {len(training)} pairs to train on and {len(held_out)} held out; about one system prompt in {HELD_OUT_EVERY} is held "
+            "out, so collect under more prompts"
+        )
+    return Data(training, held_out, load_dev_pairs(options.dev_pairs, training) if options.dev_pairs else [])
+
+
+def train(options: argparse.Namespace, data: Data) -> None:
     """Run the training; options as on the command line."""
     from accelerate import Accelerator
     from safetensors.torch import save_file
@@ -130,8 +160,8 @@ def train(options: argparse.Namespace) -> None:
         model.resize_token_embeddings(options.vocabulary, mean_resizing=False)
     tokenizer_file.write_text(tokenizer_text, encoding="utf-8")
     tokenizer = BlockTokenizer(tokenizer_file, layout)
-    training, held_out = held_out_pairs(load_pairs(options.pairs))
-    accelerator.print(f"{len(training)} training pairs, {len(held_out)} held out")
+    training = data.training
+    accelerator.print(f"{len(training)} training pairs, {len(data.held_out)} held out, {len(data.dev)} of the dev split")
     if options.round_base:
         with accelerator.main_process_first():  # it rounds, the others take what it wrote
             round_base(model.to(accelerator.device), output / PACKED_BASE_FILE, training, tokenizer)
@@ -148,7 +178,7 @@ def train(options: argparse.Namespace) -> None:
     optimizer = torch.optim.AdamW(parameters.values(), lr=options.lr, betas=(0.9, 0.98), weight_decay=0.01)
     progress = load_state(output / "last", parameters, optimizer) or {"step": 0, "seconds": 0.0}
     loss, optimizer = accelerator.prepare(loss, optimizer)
-    stream = examples(training, options.seed, accelerator.process_index, accelerator.num_processes)
+    stream = examples(training, options.seed, accelerator.process_index, accelerator.num_processes, layout.max_outputs)
     for _ in range(progress["step"] * options.batch):
         next(stream)
     log = (output / "log.jsonl").open("a", encoding="utf-8")
@@ -168,7 +198,10 @@ def train(options: argparse.Namespace) -> None:
     def evaluate_now() -> None:
         bare = accelerator.unwrap_model(loss)
         bare.eval()
-        row = {"step": progress["step"], **evaluate_pairs(bare, tokenizer, held_out, options.batch, accelerator.autocast)}
+        row = {"step": progress["step"], **evaluate_pairs(bare, tokenizer, data.held_out, options.batch, accelerator.autocast)}
+        if data.dev:
+            found = evaluate_pairs(bare, tokenizer, data.dev, options.batch, accelerator.autocast)
+            row |= {f"dev_{name}": value for name, value in found.items()}
         bare.train()
         log_row(row)
         accelerator.print(json.dumps(row))
@@ -300,6 +333,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m lm_eval_inversion.training.train", description=__doc__.split("\n")[0])
     parser.add_argument("--base", required=True, help="folder or hub name of a decoder-only LM, a finished run, or a checkpoint")
     parser.add_argument("--pairs", required=True, type=Path, nargs="+", help="JSONL files of training.collect")
+    parser.add_argument(
+        "--dev-pairs", "--dev", type=Path, nargs="+", default=[], help="answers under dev prompts: evaluated, never trained on"
+    )
     parser.add_argument("--output", required=True, type=Path, help="run folder; resumes when it holds a run")
     parser.add_argument("--minutes", type=float, default=60.0, help="wall-clock budget; 0 for none")
     parser.add_argument("--steps", type=int, default=0, help="step budget; 0 for none")
@@ -312,7 +348,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--round-base", action="store_true", help="round the base as packing will and train the adapter on top: packing then costs nothing"
     )
-    parser.add_argument("--max-output-tokens", type=int, default=32)
+    parser.add_argument(
+        "--max-output-tokens", type=int, default=32, help="tokens read of each output (a run or checkpoint as --base keeps its own)"
+    )
     parser.add_argument("--eval-every", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto")
@@ -322,7 +360,11 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("give --minutes or --steps: without a budget the training would never end")
     if options.round_base and not options.lora_rank:
         parser.error("--round-base freezes the base; give the rank of the adapter that is trained on top, as in --lora-rank 16")
-    train(options)
+    try:
+        data = read_data(options)
+    except ValueError as error:
+        parser.error(str(error))
+    train(options, data)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from lm_eval_inversion.training.pairs import load_pairs
 
 from .conftest import run_inspect
 
-PROMPTS = ["You are a baker.\n\nNever say \"rye\".", "Be a sailor.", "Act as a judge."]
+PROMPTS = ['You are a baker.\n\nNever say "rye".', "Be a sailor.", "Act as a judge."]
 
 
 @pytest.fixture
@@ -52,10 +52,75 @@ def test_inspect_logs(chat_model, own_prompts, tmp_path):
     check([json.loads(line) for line in output.read_text().splitlines()], "hf/local")
 
 
-@pytest.mark.parametrize(("name", "text"), [("samples_hellaswag_1.jsonl", '{"doc": {}}\n'), ("samples_prompt_inversion_1.jsonl", "[]\n")])
-def test_other_files_are_refused(name, text, tmp_path, capsys):
+def test_any_lm_eval_task_under_a_system_instruction(chat_model, tmp_path):
+    (tmp_path / "questions.jsonl").write_text("".join(json.dumps({"question": f"How far is {city}?"}) + "\n" for city in ("Ghent", "Hue")))
+    (tmp_path / "distances.yaml").write_text(
+        f"task: distances\ndataset_path: json\ndataset_kwargs:\n  data_files:\n    test: {tmp_path / 'questions.jsonl'}\n"
+        'test_split: test\noutput_type: generate_until\ndoc_to_text: "{{question}}"\ndoc_to_target: ""\n'
+        "generation_kwargs:\n  until: []\n  max_gen_toks: 8\n  temperature: 0\nmetric_list:\n  - metric: exact_match\n"
+    )
+    command = [
+        sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--model_args", f"pretrained={chat_model},dtype=float32",
+        "--tasks", "distances", "--include_path", str(tmp_path), "--apply_chat_template", "--device", "cpu", "--predict_only",
+        "--log_samples", "--output_path", str(tmp_path / "results"), "--system_instruction", "You are a pilot.",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    convert.main([str(tmp_path / "results"), "--output", str(tmp_path / "pairs.jsonl")])
+    (row,) = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
+    assert row["prompt"] == "You are a pilot."
+    assert {query for query, _ in row["answers"]} <= {"distances/0", "distances/1"}
+    samples = next((tmp_path / "results").rglob("samples_*.jsonl")).read_text().splitlines()
+    assert [answer for _, answer in row["answers"]] == [text for line in samples if (text := json.loads(line)["resps"][0][0])]
+    assert row["answers"]
+
+
+def test_any_inspect_task_gives_a_row_for_each_system_message(chat_model, tmp_path):
+    from inspect_ai import Task
+    from inspect_ai import eval as inspect_eval
+    from inspect_ai.dataset import Sample
+    from inspect_ai.model import ChatMessageSystem, ChatMessageUser
+    from inspect_ai.solver import generate
+
+    def sample(prompt, question):
+        system = [ChatMessageSystem(content=prompt)] if prompt else []
+        return Sample(input=[*system, ChatMessageUser(content=question)])
+
+    asked = [("You are a pilot.", "Hi!"), (None, "Hi!"), ("Act as a judge.", "Hi!"), ("You are a pilot.", "Bye!")]
+    task = Task(name="small_talk", dataset=[sample(*pair) for pair in asked], solver=generate())
+    (log,) = inspect_eval(
+        task, model="hf/local", log_dir=str(tmp_path), display="none", max_tokens=12,
+        model_args={"model_path": str(chat_model), "tokenizer_path": str(chat_model), "device": "cpu", "do_sample": False},
+    )  # fmt: skip
+    convert.main([log.location.removeprefix("file://"), "--output", str(tmp_path / "pairs.jsonl")])
+    rows = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
+    one, two, three, four = (sample.output.completion for sample in log.samples)
+    assert {row["prompt"]: [answer for _, answer in row["answers"]] for row in rows} == {
+        "You are a pilot.": [one, four], None: [two], "Act as a judge.": [three],
+    }  # fmt: skip
+    assert [query for query, _ in rows[0]["answers"]] == ["small_talk/1/1", "small_talk/4/1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("samples_hellaswag_1.jsonl", '{"doc": {}}\n', "results_1.json is missing beside it"),
+        ("samples_prompt_inversion_1.jsonl", "[]\n", "TypeError"),
+        ("samples_prompt_leakage_attacks_1.jsonl", "{}\n", "answers to attacks are no training data"),
+    ],
+)
+def test_other_files_are_refused(name, text, reason, tmp_path, capsys):
     (tmp_path / name).write_text(text)
     with pytest.raises(SystemExit):
         convert.main([str(tmp_path), "--output", str(tmp_path / "pairs.jsonl")])
-    assert f"{name} holds no answers of an inversion task" in capsys.readouterr().err
+    assert f"{name} holds no answers to train on" in (message := capsys.readouterr().err)
+    assert reason in message
     assert not (tmp_path / "pairs.jsonl").exists()
+
+
+def test_a_task_of_likelihoods_is_refused(tmp_path, capsys):
+    (tmp_path / "samples_hellaswag_1.jsonl").write_text('{"doc_id": 0, "resps": [[[-1.5, false]]], "arguments": {}}\n')
+    (tmp_path / "results_1.json").write_text('{"system_instruction": "You are a pilot."}')
+    with pytest.raises(SystemExit):
+        convert.main([str(tmp_path), "--output", str(tmp_path / "pairs.jsonl")])
+    assert "the model wrote nothing" in capsys.readouterr().err

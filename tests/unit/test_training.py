@@ -1,18 +1,21 @@
 import json
 import random
+import re
 
 import pytest
 
 from lm_eval_inversion import load_inverter, load_prompts
 from lm_eval_inversion.inverter.baselines import training_prompts
-from lm_eval_inversion.training import collect, pack, train
+from lm_eval_inversion.training import collect, pack, plot, train
+from lm_eval_inversion.training.asking import Settings, plan, with_nulls
 from lm_eval_inversion.training.grammar import generate_prompt, load_banks
-from lm_eval_inversion.training.overlap import overlapping
-from lm_eval_inversion.training.pairs import load_pairs
+from lm_eval_inversion.training.overlap import benchmark_splits, overlapping
+from lm_eval_inversion.training.pairs import Pair, examples, load_dev_pairs, load_pairs
 
 
 def test_no_training_prompt_of_the_shipped_checkpoint_overlaps_the_benchmark():
-    benchmark = [prompt.text for prompt in load_prompts("v1", split=None)]
+    benchmark = [text for texts in benchmark_splits().values() for text in texts]
+    assert {prompt.text for prompt in load_prompts("v1", split=None)} <= set(benchmark)
     trained_on = training_prompts()
     assert len(trained_on) > 2000
     assert overlapping(trained_on, benchmark) == set()
@@ -26,22 +29,120 @@ def test_the_grammar_is_a_pure_function_and_varied():
     assert prompts == [generate_prompt(banks, 3, index) for index in range(300)]
     assert len(set(prompts)) >= 298
     assert len({prompt.split()[0] for prompt in prompts}) >= 20
-    assert all(2 <= len(prompt.split()) <= 160 for prompt in prompts)
-    assert "{" not in "".join(prompts)
+    assert all(3 <= len(prompt.split()) <= 250 for prompt in prompts)
+    assert not re.search(r"\{\w+\}", "".join(prompts))  # every slot is filled
+
+
+PLAN = {"message_tokens": (4, 9), "list_tokens": (12,)}
 
 
 def test_an_interrupted_collection_goes_on_and_writes_the_same(chat_model, tmp_path):
-    settings = {"number": 6, "seed": 5, "batch_prompts": 2, "max_new_tokens": 6, "device": "cpu"}
-    collect.collect(str(chat_model), tmp_path / "whole.jsonl", **settings)
+    places = plan(with_nulls([f"Be pilot {number}." for number in range(5)] + ["Be a judge."]), Settings(**PLAN), seed=5)
+    settings = {"seed": 5, "batch_prompts": 2, "device": "cpu"}
+    counted = []
+    collect.collect(str(chat_model), places, tmp_path / "whole.jsonl", **settings, progress=lambda *counts: counted.append(counts))
     whole = (tmp_path / "whole.jsonl").read_text()
     rows = [json.loads(line) for line in whole.splitlines()]
-    assert len(rows) == 6
+    assert [row["prompt"] for row in rows] == [place.prompt for place in places]
     assert all(len(row["answers"]) == 8 for row in rows)
+    assert sum(answers for answers, _ in counted) == 8 * len(places)
+    assert 0 < sum(tokens for _, tokens in counted) <= sum(asked.max_tokens for place in places for asked in place.asked)
     # Killed in the middle of the third row:
     cut = whole.splitlines()
     (tmp_path / "part.jsonl").write_text("\n".join([*cut[:2], cut[2][:20]]))
-    collect.collect(str(chat_model), tmp_path / "part.jsonl", **settings)
+    collect.collect(str(chat_model), places, tmp_path / "part.jsonl", **settings)
     assert (tmp_path / "part.jsonl").read_text() == whole
+    # Finished: nothing is asked, not even the model is loaded.
+    collect.collect("nowhere", places, tmp_path / "part.jsonl", **settings)
+    with pytest.raises(ValueError, match="choose another --output"):
+        collect.collect("nowhere", places[::-1], tmp_path / "part.jsonl", **settings)
+
+
+def test_the_collector_by_command(chat_model, tmp_path):
+    common = ["--model", str(chat_model), "--device", "cpu", "--prompts", "5", "--shares", "training=1", "--message-tokens", "3"]
+    for shard in ("1/2", "2/2"):
+        collect.main([*common, "--shard", shard, "--output", str(tmp_path / f"{shard[0]}.jsonl")])
+    collect.main([*common, "--output", str(tmp_path / "whole.jsonl")])
+    one, two, whole = (
+        ([(row["place"], row["prompt"]) for row in collect.read_pairs(tmp_path / f"{name}.jsonl")] for name in "12w" if 0)
+        if 0
+        else ([(row["place"], row["prompt"]) for row in collect.read_pairs(tmp_path / f"{name}.jsonl")] for name in ("1", "2", "whole"))
+    )
+    assert sorted(one + two) == whole
+    collect.main([*common, "--source", "v1", "--split", "dev", "--output", str(tmp_path / "dev.jsonl")])
+    dev = {prompt.text for prompt in load_prompts("v1", split="dev")}
+    found = [row["prompt"] for row in collect.read_pairs(tmp_path / "dev.jsonl") if row["prompt"]]
+    assert len(found) == 5
+    assert set(found) <= dev
+    assert all(pair.prompt is None for pair in load_pairs([tmp_path / "dev.jsonl"]))  # the benchmark never enters training
+
+
+def one_by_one(model, ids, room, stops):
+    """Greedy decoding without a cache and without a batch."""
+    import torch
+
+    found = []
+    for _ in range(room):
+        token = int(model(torch.tensor([[*ids, *found]])).logits[0, -1].argmax())
+        if token in stops:
+            break
+        found.append(token)
+    return found
+
+
+def test_greedy_answers_are_those_of_plain_decoding_whatever_shares_the_batch(chat_model):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from lm_eval_inversion.training.generation import sample_answers
+
+    model = AutoModelForCausalLM.from_pretrained(chat_model, dtype=torch.float32).eval()
+    rng = random.Random(0)
+    shared = [[rng.randint(5, 250) for _ in range(length)] for length in (9, 4, 0)]
+    conversations = [[[*start, *(rng.randint(5, 250) for _ in range(length))] for length in (3, 7, 5)] for start in shared]
+    room = [[1, 20, 6], [20, 2, 3], [4, 5, 20]]
+    # Tokens that some rows meet early are made to end them.
+    free = one_by_one(model, conversations[0][1], 20, set())
+    stops = {free[8]}
+    expected = [[one_by_one(model, ids, limit, stops) for ids, limit in zip(rows, limits)] for rows, limits in zip(conversations, room)]
+    found = sample_answers(
+        model, conversations, max_tokens=room, temperatures=[[0.0] * 3] * 3, stop_ids=stops, generator=torch.Generator().manual_seed(0)
+    )
+    assert found == expected
+    # Some sampled, some not: those that are not stay the same.
+    mixed = sample_answers(
+        model, conversations, max_tokens=room, temperatures=[[0.0, 1.5, 0.0]] * 3, stop_ids=stops,
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    assert [rows[::2] for rows in mixed] == [rows[::2] for rows in expected]
+    assert [rows[1] for rows in mixed] != [rows[1] for rows in expected]
+
+
+def test_examples_have_from_none_to_all_outputs_the_format_reads():
+    many = tuple(f"output {number}" for number in range(100))
+    pairs = [Pair("Be a judge.", many), Pair("Be a baker.", many[:10]), Pair(None, tuple(f"null {number}" for number in range(90)))]
+    stream = examples(pairs, 0, 0, 1)
+    drawn = [next(stream) for _ in range(6000)]
+    numbers = [len(outputs) for outputs, prompt, _ in drawn if prompt == "Be a judge."]
+    assert set(numbers) == set(range(65))
+    assert 0.05 < numbers.count(0) / len(numbers) < 0.11
+    own = [outputs for outputs, prompt, _ in drawn if prompt == "Be a judge." and outputs and outputs[0].startswith("output")]
+    assert sum(len(outputs) == 64 for outputs in own) > 0.45 * len(own)
+    assert sum(outputs != sorted(outputs, key=many.index) for outputs in own) > 0.9 * len(own)  # random order
+    assert set().union(*own) == set(many)  # also of a prompt with more outputs than are read, all are seen
+    nulls = [outputs for outputs, _, _ in drawn if outputs and outputs[0].startswith("null")]
+    assert 0.05 < len(nulls) / len(drawn) < 0.11
+    assert {1, 64} <= {len(outputs) for outputs in nulls} <= set(range(1, 65))
+    assert all(len(set(outputs)) == len(outputs) for outputs, _, _ in drawn)
+    few = examples(pairs, 0, 0, 1, max_outputs=3)
+    assert max(len(next(few)[0]) for _ in range(500)) == 3
+
+
+def test_ranks_share_one_order():
+    pairs = [Pair(f"Be number {number}.", ("a", "b", "c")) for number in range(7)]
+    whole, ranks = examples(pairs, 4, 0, 1), [examples(pairs, 4, rank, 3) for rank in range(3)]
+    expected = [next(whole) for _ in range(30)]
+    assert [next(ranks[place % 3]) for place in range(30)] == expected
 
 
 def test_a_damaged_pairs_file_is_named(tmp_path):
@@ -102,6 +203,111 @@ def test_training_learns_resumes_and_packs(chat_model, tmp_path, capsys):
     with pytest.raises(SystemExit):
         pack.main(["--run", str(tmp_path), "--pairs", str(pairs), "--output", str(tmp_path / "x")])
     assert "the training has not finished" in capsys.readouterr().err
+
+
+def dev_file(path, prompts):
+    answers = [["hello", "I am at your service."], ["describe", "1: I judge.\n2: I weigh."]]
+    path.write_text("".join(json.dumps({"prompt": prompt, "answers": answers}) + "\n" for prompt in [*prompts, None]))
+    return path
+
+
+def test_dev_pairs_are_evaluated_and_logged(chat_model, tmp_path):
+    pairs = write_pairs(tmp_path / "pairs.jsonl")
+    dev = dev_file(tmp_path / "dev.jsonl", [prompt.text for prompt in load_prompts("v1", split="dev")[:3]])
+    train.main([
+        "--base", str(chat_model), "--pairs", str(pairs), "--dev-pairs", str(dev), "--output", str(tmp_path / "run"), "--minutes", "0",
+        "--steps", "3", "--batch", "4", "--eval-every", "2", "--no-bf16", "--device", "cpu",
+    ])  # fmt: skip
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    evaluated = [row for row in log if "nats" in row]
+    assert [row["step"] for row in evaluated] == [2, 3]
+    for row in evaluated:
+        assert row["dev_nats"] > 0
+        bits = (row["dev_nats_no_outputs"] - row["dev_nats"]) / 0.6931471805599453
+        assert row["dev_bits_above_no_outputs"] == pytest.approx(bits, abs=1e-3)
+        assert row["dev_nats"] != row["nats"]
+
+
+def test_dev_pairs_that_would_spoil_the_evaluation_are_refused(tmp_path, capsys):
+    training = [Pair("You are a nurse who writes down each and every temperature.", ("a",))]
+    test = load_prompts("v1", split="test")[0].text
+    own = "Nurse school. You are a nurse who writes down each and every temperature."
+    for prompts, message in (([test], "of a test split"), ([own], "1 of 1 prompts share a run of words"), ([], "no system prompt")):
+        path = dev_file(tmp_path / "dev.jsonl", prompts)
+        with pytest.raises(ValueError, match=message):
+            load_dev_pairs([path], training)
+    found = load_dev_pairs([dev_file(tmp_path / "dev.jsonl", ["Be a judge."])], training)
+    assert found == [Pair("Be a judge.", ("I am at your service.", "I judge.", "I weigh."))]
+    pairs = write_pairs(tmp_path / "pairs.jsonl")
+    for extra in (["--dev-pairs", str(dev_file(tmp_path / "dev.jsonl", [test]))], ["--dev", str(tmp_path / "nowhere.jsonl")]):
+        with pytest.raises(SystemExit):
+            train.main(["--base", "x", "--pairs", str(pairs), "--output", str(tmp_path / "run"), *extra])
+        assert "Traceback" not in (error := capsys.readouterr().err)
+        assert "of a test split" in error or "nowhere.jsonl holds no pairs" in error
+
+
+def test_too_few_prompts_to_hold_one_out(tmp_path, capsys):
+    pairs = write_pairs(tmp_path / "pairs.jsonl", number=2)
+    with pytest.raises(SystemExit):
+        train.main(["--base", "x", "--pairs", str(pairs), "--output", str(tmp_path / "run")])
+    assert "collect under more prompts" in capsys.readouterr().err
+
+
+def write_log(path, steps, repeated=0):
+    path.parent.mkdir()
+    rows = [{"step": step, "loss": 5.0 / step} for step in range(1, repeated + 1)]  # of a run that was killed
+    for step in range(1, steps + 1):
+        rows.append({"step": step, "loss": 4.0 / step})
+        if step % 5 == 0:
+            rows.append({"step": step, "nats": 50.0 - step, "nats_no_outputs": 60.0, "nats_swapped": 55.0, "dev_nats": 70.0 - step})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_a_log_is_read_as_one_curve(tmp_path):
+    one, two = write_log(tmp_path / "a" / "log.jsonl", 10, repeated=4), write_log(tmp_path / "b" / "log.jsonl", 5)
+    log = plot.read_log([one, two])
+    assert log.loss == [(step, 4.0 / step) for step in range(1, 11)] + [(10 + step, 4.0 / step) for step in range(1, 6)]
+    assert log.curves["nats"] == [(5, 45.0), (10, 40.0), (15, 45.0)]
+    assert log.curves["dev_nats"] == [(5, 65.0), (10, 60.0), (15, 65.0)]
+    assert set(log.curves) == {"nats", "nats_no_outputs", "nats_swapped", "dev_nats"}
+    assert log.stage_ends == [10, 15]
+    assert plot.smoothed([1.0, 3.0, 5.0, 7.0], 2) == [1.0, 2.0, 4.0, 6.0]
+
+
+def test_the_plot_is_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    log = write_log(tmp_path / "a" / "log.jsonl", 20)
+    for name in ("one.svg", "two.svg"):
+        plot.main([str(log), "-o", str(tmp_path / "plots" / name)])
+    text = (tmp_path / "plots" / "one.svg").read_text()
+    assert text == (tmp_path / "plots" / "two.svg").read_text()
+    figure = plot.draw(plot.read_log([log]))
+    assert [line.get_label() for line in figure.axes[1].lines] == [
+        plot.CURVES[name] for name in ("nats", "nats_no_outputs", "nats_swapped", "dev_nats")
+    ]
+    assert len({(line.get_color(), line.get_linestyle()) for line in figure.axes[1].lines}) == 4
+    assert list(figure.axes[1].lines[0].get_ydata()) == [45.0, 40.0, 35.0, 30.0]
+
+
+def test_mistakes_of_the_plot_are_named(tmp_path, capsys, monkeypatch):
+    import sys
+
+    (tmp_path / "bad.jsonl").write_text('{"step": 1}\nnonsense\n')
+    (tmp_path / "empty.jsonl").write_text("")
+    good = write_log(tmp_path / "a" / "log.jsonl", 5)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    for name, output, message in (
+        ("nowhere.jsonl", "x.svg", "nowhere.jsonl does not exist"),
+        ("bad.jsonl", "x.svg", r"bad.jsonl line 2 is no row of training.train"),
+        ("empty.jsonl", "x.svg", "holds no steps"),
+        ("bad.jsonl", "x.txt", "must end in .svg"),
+        (str(good), "x.svg", "the plot needs matplotlib"),
+    ):
+        with pytest.raises(SystemExit):
+            plot.main([str(tmp_path / name), "-o", str(tmp_path / output)])
+        assert re.search(message, capsys.readouterr().err)
 
 
 def test_training_needs_a_budget(capsys, tmp_path):

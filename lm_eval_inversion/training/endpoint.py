@@ -1,0 +1,277 @@
+"""Answers from any OpenAI-compatible endpoint: patient with servers that are busy, slow or broken.
+
+A request that fails for a passing reason (429, 5xx, a time-out, half a body, a body that is no JSON) is sent again after a wait that
+doubles each time, or that the server asks for (``Retry-After``). After the last try the answer is recorded as missing: an empty answer is
+something that a model said, a missing one is not.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+from lm_eval_inversion.queries.conversations import Message, SystemRole
+from lm_eval_inversion.training.asking import Asked, Place
+from lm_eval_inversion.training.rows import as_line, resume, row_of
+
+LONGEST_BACKOFF, LONGEST_RETRY_AFTER = 60.0, 600.0  # seconds
+PASSING_STATUSES = {408, 409, 425, 429}  # and every 5xx
+HOPELESS_STATUSES = {401, 403, 404, 405}  # the next request will fare no better
+LOOK_AHEAD = 4  # places asked ahead of the one that is written next, per connection
+MOST_PLACES_WITHOUT_ANSWER = 3  # in a row; then the endpoint is taken to be down
+
+
+class EndpointError(ValueError):
+    """The endpoint cannot be used; the message names the mend."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back for one conversation.
+
+    Attributes:
+        text: the answer, "" when the model said nothing; None when no answer arrived.
+        tokens: its length as the server counts, 0 where it does not say.
+        reason: why there is no answer.
+    """
+
+    text: str | None
+    tokens: int = 0
+    reason: str = ""
+
+
+class Endpoint:
+    """Chat completions of one model behind one URL; safe to use from several threads.
+
+    Args:
+        url: up to and with the version, as in ``http://localhost:8000/v1``, or with ``/chat/completions``.
+        model: its name there.
+        api_key: sent as a bearer token; None sends none.
+        tries: requests per conversation before its answer counts as missing.
+        timeout: seconds without a byte after which a request has failed.
+        first_wait: seconds before the second try; doubles with each further one.
+        length_field: how this server calls the longest answer ("max_tokens", or "max_completion_tokens").
+        body: fields that are added to every request; a value of None takes a field away.
+        connections: requests at a time.
+        sleep: how to wait; None waits until the time is over or ``close`` is called.
+
+    Raises:
+        EndpointError: the URL is none.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        api_key: str | None = None,
+        tries: int = 8,
+        timeout: float = 120.0,
+        first_wait: float = 1.0,
+        length_field: str = "max_tokens",
+        body: Mapping[str, Any] | None = None,
+        connections: int = 8,
+        sleep: Callable[[float], None] | None = None,
+    ) -> None:
+        import httpx
+
+        if not url.startswith(("http://", "https://")):
+            raise EndpointError(f"--endpoint {url!r} is no URL; give one such as http://localhost:8000/v1")
+        self.url = url.rstrip("/")
+        if not self.url.endswith("/chat/completions"):
+            self.url += "/chat/completions"
+        self._closed = threading.Event()
+        self.model, self.tries, self.first_wait = model, tries, first_wait
+        self.sleep: Callable[[float], Any] = sleep or self._closed.wait
+        self.length_field, self.body, self.connections = length_field, dict(body or {}), connections
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._client = httpx.Client(timeout=timeout, limits=limits, headers=headers)
+        self._resume_at = 0.0  # a busy server is left alone by all threads
+        self._lock = threading.Lock()
+
+    def check(self) -> None:
+        """Find out at once whether anybody listens.
+
+        Raises:
+            EndpointError: nobody does.
+        """
+        import httpx
+
+        try:
+            self._client.get(self.url)
+        except httpx.ConnectError as error:
+            raise EndpointError(f"{self.url} cannot be reached ({error}); start the server, or correct --endpoint") from error
+        except httpx.HTTPError:
+            pass  # somebody listens; requests have their own patience
+
+    def request(self, messages: Sequence[Message], asked: Asked) -> dict[str, Any]:
+        """The JSON that is sent."""
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": list(messages),
+            "temperature": asked.temperature,
+            self.length_field: asked.max_tokens,
+            "seed": asked.seed,
+            **self.body,
+        }
+        return {key: value for key, value in body.items() if value is not None}
+
+    def ask(self, messages: Sequence[Message], asked: Asked) -> Reply:
+        """The answer to one conversation, after as many tries as it takes and as are allowed.
+
+        Raises:
+            EndpointError: the server refuses in a way that will not pass.
+        """
+        import httpx
+
+        body = self.request(messages, asked)
+        reason = ""
+        for attempt in range(self.tries):
+            if (wait := self._resume_at - time.monotonic()) > 0:
+                self.sleep(wait)
+            if self._closed.is_set():
+                break
+            demanded = 0.0
+            try:
+                response = self._client.post(self.url, json=body)
+                status = response.status_code
+                if status in HOPELESS_STATUSES or 300 <= status < 400:
+                    raise EndpointError(
+                        f"{self.url} answers {status} ({_shown(response.text)}); check --endpoint, --model and the key in --api-key-env"
+                    )
+                if status == 200:
+                    return _reply(response.json())
+                reason = f"HTTP {status}: {_shown(response.text)}"
+                if status < 500 and status not in PASSING_STATUSES:
+                    return Reply(None, reason=reason)
+                demanded = retry_after(response.headers.get("Retry-After"))
+            except httpx.HTTPError as error:
+                reason = f"{type(error).__name__}: {error}"
+            except EndpointError:
+                raise
+            except (ValueError, LookupError, TypeError, RecursionError) as error:
+                reason = f"no chat completion ({type(error).__name__}: {_shown(str(error))})"
+            if attempt + 1 < self.tries:
+                self._wait(attempt, demanded)
+        return Reply(None, reason=f"{reason} (after {self.tries} tries)")
+
+    def _wait(self, attempt: int, demanded: float) -> None:
+        # Up to a quarter more, so that connections that failed together do not come back together.
+        backoff = min(LONGEST_BACKOFF, self.first_wait * 2**attempt) * (1 + 0.25 * random.random())
+        if demanded:
+            with self._lock:
+                self._resume_at = max(self._resume_at, time.monotonic() + demanded)
+        self.sleep(max(backoff, demanded))
+
+    def close(self) -> None:
+        """Close all connections; whoever waits for a next try gives up."""
+        self._closed.set()
+        self._client.close()
+
+
+def retry_after(header: str | None, now: datetime | None = None) -> float:
+    """Seconds that a ``Retry-After`` header asks for (a number or a date), at most ``LONGEST_RETRY_AFTER``; 0 for none or nonsense."""
+    if not header:
+        return 0.0
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            moment = parsedate_to_datetime(header)
+        except ValueError:
+            return 0.0
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+        seconds = (moment - (now or datetime.now(timezone.utc))).total_seconds()
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER) if seconds == seconds else 0.0
+
+
+def collect_from_endpoint(
+    endpoint: Endpoint,
+    places: Sequence[Place],
+    output: Path,
+    *,
+    system_role: SystemRole = "system",
+    progress: Callable[[int, int], None] = lambda answers, tokens: None,
+) -> int:
+    """Ask what is planned and append the rows to ``output`` in the order of the plan.
+
+    Args:
+        endpoint: who answers.
+        places: the plan; those that ``output`` holds already are not asked again.
+        output: JSONL file.
+        system_role: "user" puts system prompts into the first user message.
+        progress: called with (answers, tokens) of each row, also of those found in the file (0 tokens).
+
+    Returns:
+        The number of missing answers among those asked now.
+
+    Raises:
+        EndpointError: the endpoint refuses, or ``MOST_PLACES_WITHOUT_ANSWER`` places in a row got no answer at all; their rows are
+            not written, so that the command asks them again when it is started again.
+        ValueError: the file was written with other arguments.
+    """
+    done = resume(output, places)
+    for place in places[:done]:
+        progress(len(place.asked), 0)
+    missing, silent = 0, ""
+    silent_rows = 0
+    with output.open("a", encoding="utf-8") as stream:
+        for place, replies in _in_order(endpoint, places[done:], system_role):
+            reasons = {index: reply.reason for index, reply in enumerate(replies) if reply.text is None}
+            line = as_line(row_of(place, endpoint.model, [reply.text for reply in replies], reasons))
+            missing += len(reasons)
+            if len(reasons) == len(replies):
+                silent, silent_rows = silent + line, silent_rows + 1
+                if silent_rows == MOST_PLACES_WITHOUT_ANSWER:
+                    raise EndpointError(
+                        f"{endpoint.url}: {silent_rows} system prompts in a row got no answer at all, the last because of "
+                        f"{replies[-1].reason}; see what the server says and start the same command again (if it knows no system role, "
+                        "add --system-role user)"
+                    )
+            else:
+                stream.write(silent + line)
+                stream.flush()
+                silent, silent_rows = "", 0
+            progress(len(replies), sum(reply.tokens for reply in replies))
+        stream.write(silent)
+    return missing
+
+
+def _in_order(endpoint: Endpoint, places: Sequence[Place], system_role: SystemRole) -> Iterator[tuple[Place, list[Reply]]]:
+    """Places with their replies, in order, while later ones are asked already."""
+    ahead: deque[tuple[Place, list[Future[Reply]]]] = deque()
+    waiting = iter(places)
+    pool = ThreadPoolExecutor(endpoint.connections, thread_name_prefix="endpoint")
+    try:
+        while True:
+            while len(ahead) < LOOK_AHEAD * endpoint.connections and (place := next(waiting, None)) is not None:
+                ahead.append((place, [pool.submit(endpoint.ask, place.messages(asked, system_role), asked) for asked in place.asked]))
+            if not ahead:
+                return
+            place, futures = ahead.popleft()
+            yield place, [future.result() for future in futures]
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _reply(data: Any) -> Reply:
+    content = data["choices"][0]["message"]["content"]
+    if not isinstance(content, str):
+        raise TypeError(f"the message's content is {type(content).__name__}, not a string")
+    usage = data.get("usage")
+    tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    return Reply(content, tokens if isinstance(tokens, int) else 0)
+
+
+def _shown(text: str) -> str:
+    return " ".join(text.split())[:200]

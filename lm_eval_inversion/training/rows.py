@@ -1,0 +1,118 @@
+"""Collected answers as rows of a file: written in the order of the plan, continued after a kill.
+
+One JSON object a line::
+
+    {"place": 4, "prompt": "Act as a lighthouse keeper.", "answers": [["weekend", "Ah, the weekend! ..."], ...], "model": "...",
+     "temperatures": [0.31, ...], "max_tokens": [64, ...]}
+
+``prompt`` is null for conversations without a system prompt; ``defence`` is there when a line followed the prompt; ``missing`` lists
+queries that got no answer, each with the reason, and they are absent from ``answers``.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lm_eval_inversion.training.asking import Place
+
+
+def read_pairs(path: Path) -> list[dict[str, Any]]:
+    """Rows written so far (of a ``.jsonl`` file, or a finished ``.jsonl.xz``); a last line cut off by a kill is dropped.
+
+    Raises:
+        ValueError: a line before the last is not JSON.
+    """
+    if not path.exists():
+        return []
+    rows: list[dict[str, Any]] = []
+    data = path.read_bytes()
+    # A kill may cut a letter in two; only the last line can hold such bytes, and it is dropped.
+    lines = (lzma.decompress(data) if path.suffix == ".xz" else data).decode("utf-8", "replace").split("\n")
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number == len(lines):
+                break
+            raise ValueError(f"{path} line {number} is not JSON ({error}); remove the line and start again") from error
+    return rows
+
+
+def row_of(place: Place, model: str, answers: Sequence[str | None], reasons: Mapping[int, str] | None = None) -> dict[str, Any]:
+    """The row of one place.
+
+    Args:
+        place: what was asked.
+        model: the answering model's name.
+        answers: one per conversation; None where none arrived.
+        reasons: index of a missing answer -> why it is missing.
+    """
+    came = [index for index, answer in enumerate(answers) if answer is not None]
+    row: dict[str, Any] = {
+        "place": place.number,
+        "prompt": place.prompt,
+        "answers": [[place.asked[index].query.id, _writable(answers[index] or "")] for index in came],
+        "model": model,
+        "temperatures": [place.asked[index].temperature for index in came],
+        "max_tokens": [place.asked[index].max_tokens for index in came],
+    }
+    if place.defence:
+        row["defence"] = place.defence
+    if len(came) < len(answers):
+        row["missing"] = [
+            [place.asked[index].query.id, (reasons or {}).get(index, "no answer")] for index in range(len(answers)) if index not in came
+        ]
+    return row
+
+
+def as_line(row: Mapping[str, Any]) -> str:
+    """A row as it stands in the file."""
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def resume(path: Path, places: Sequence[Place], step: int = 1) -> int:
+    """Cut a file to the rows that are whole, and say how many of the places are done.
+
+    Args:
+        path: need not exist; its folder is created.
+        places: the plan of the run that goes on.
+        step: rows are kept in multiples of so many (the batch of a local model), unless all are there.
+
+    Raises:
+        ValueError: the file was written with another plan.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last line's end is empty, or half a row
+    for number, (line, place) in enumerate(zip(lines, places), 1):
+        try:
+            row = json.loads(line)
+            same = (row["place"], row["prompt"], row.get("defence")) == (place.number, place.prompt, place.defence)
+            asked = {query for query, _ in [*row["answers"], *row.get("missing", [])]}
+            same = same and asked == {asked.query.id for asked in place.asked}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} line {number} is no row of this command; choose another --output") from error
+        if not same:
+            raise ValueError(
+                f"{path} line {number} was written with other arguments (prompts, seed, shard or queries); "
+                "give the same ones to go on, or choose another --output"
+            )
+    if len(lines) > len(places):
+        raise ValueError(f"{path} has {len(lines)} rows, the plan only {len(places)} places; choose another --output")
+    done = len(lines)
+    if done < len(places):
+        done -= done % step
+    with path.open("r+b") as stream:
+        stream.truncate(sum(len(line) + 1 for line in lines[:done]))
+    return done
+
+
+def _writable(text: str) -> str:
+    """A text without lone surrogates, which JSON can carry and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode("utf-8")
