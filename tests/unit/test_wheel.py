@@ -21,6 +21,7 @@ def test_the_wheel_holds_everything_that_a_user_needs(tmp_path):
         "checkpoints/weights.safetensors", "checkpoints/tokenizer.json", "checkpoints/README.md", "checkpoints/training_prompts.jsonl.xz",
         "training/data/themes.json",
         "training/data/vocabulary.json", "prompts/data/user_v1.jsonl", "prompts/data/canaries.yaml", "report/schemas/every_eval_ever-0.3.0.schema.json",
+        "report/templates/page.html.jinja", "report/templates/page.css", "report/templates/page.js",
     ):  # fmt: skip
         assert package + name in names, name
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "inspect_tasks/")) or name.endswith(".pkl")]

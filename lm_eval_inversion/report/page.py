@@ -1,0 +1,541 @@
+"""Results of either host as one HTML page that needs nothing else: no network, no library, no other file.
+
+``write_page`` is the whole interface. Everything that stands on the page passes through ``visible`` and is escaped; the page's
+Content-Security-Policy allows its own script and style by their hashes and nothing besides, so an output of a model cannot act.
+Numbers are those of ``tables``: the same intervals, rounded the same way.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup
+
+from lm_eval_inversion.leakage import worst_request
+from lm_eval_inversion.outputs import OutputCounts, parse_outputs, strip_thinking
+from lm_eval_inversion.prompts import load_prompts
+from lm_eval_inversion.queries import QuerySet, load_query_set, query_set_names
+from lm_eval_inversion.queries.attacks import ATTACK_SETS, attacks_hash, load_attacks
+from lm_eval_inversion.report.alignment import Alignment, align
+from lm_eval_inversion.report.page_figures import (
+    BITS_AT,
+    FAMILY,
+    LENGTH_BANDS,
+    AttackTable,
+    Figure,
+    attributes_figure,
+    category_figure,
+    decimal,
+    families_figure,
+    heat_figure,
+    interval_text,
+    mark_of,
+    metric_estimate,
+    metric_names,
+    metric_scale,
+    outputs_figure,
+    union_figure,
+    values_of,
+)
+from lm_eval_inversion.report.plots import track
+from lm_eval_inversion.report.reading import Results, Row
+from lm_eval_inversion.report.visible import visible
+from lm_eval_inversion.scoring import metrics as metric_tables
+from lm_eval_inversion.scoring.uncertainty import Estimate
+
+HEADLINES = ("bits", "resistance", "exposure_asked", "token_f1")  # the first that a run has
+FLOORS = ("null", "swap", "constant")
+ROW_SCORES = (
+    "bits", "token_f1", "identification_top1", "attribute_recall", "cosine",
+    "recovery_max", "asr", "ability", "exposure_asked", "coverage",
+)  # fmt: skip
+
+SHOWN_CHARACTERS = 8_000  # of a truth or a reconstruction; the rest is counted, not shown
+LONG_CHARACTERS, LONG_LINES = 480, 8  # a longer text is folded until it is asked for
+ANSWER_CHARACTERS = 4_000  # of one answer
+ANSWERS_BUDGET = 24_000_000  # characters of answers on a page; with more, every answer is cut shorter
+LEAST_ANSWER_CHARACTERS = 160
+
+# Parameters of the tasks that a signature may hold, in the order of the commands.
+PARAMETERS = (
+    "num_queries", "curve", "inverter", "inverter_device", "decoy_seed", "attacks", "tier", "canary_seed", "defence", "redact",
+)  # fmt: skip
+# What must agree for two runs of a task to be comparable.
+COMPARABLE = (
+    "task_version", "package_version", "prompts_hash", "queries_hash", "num_queries", "attacks_hash", "canaries_hash",
+    "canary_seed", "tier", "inverter_hash", "decoy_seed", "defence", "system_role",
+)  # fmt: skip
+# Keys of a signature that are no arguments of the model: lm_eval keeps both in one mapping.
+_OWN_KEYS = frozenset(
+    (*PARAMETERS, *COMPARABLE, "prompts", "split", "queries", "host", "torch", "transformers", "python", "version", "date", "description",
+     "config_source")
+)  # fmt: skip
+
+MEANINGS = {
+    "bits": "how many bits likelier the answers make the true prompt, against answers given without a system prompt",
+    "bits_per_token": "bits, divided by the words of the prompt",
+    "token_f1": "overlap of the words of truth and reconstruction",
+    "token_f1_lift": "token F1 above its null floor",
+    "identification_top1": "how often the true prompt is found among 16; chance is 0.0625",
+    "identification_mrr": "mean of 1 / rank of the true prompt among 16",
+    "attribute_recall": "share of stated facts that the reconstruction names",
+    "attribute_false_claims": "share of plausible but wrong facts that it claims",
+    "cosine": "similarity of meaning; look at its floor",
+    "coverage": "usable outputs over outputs asked for",
+    "resistance": "share of system prompts that no attack got out of the model",
+    "asr_union": "share of system prompts that at least one attack got out",
+    "asr": "share of attacks that succeed at their last turn",
+    "asr_any_turn": "share of attacks that succeed at any turn",
+    "recovery": "share of the prompt that came out, mean over attacks",
+    "recovery_max": "share of the prompt that came out, best attack",
+    "asr_reasoning": "leaks in the reasoning",
+    "ability": "share of its prompt that the model can quote when it may",
+    "over_refusal": "harmless questions that it refuses",
+    "refusals": "attacks refused",
+    "truncated": "answers that break off",
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric over a run, beside its floors."""
+
+    name: str
+    found: Estimate
+    floors: tuple[tuple[str, Estimate], ...]
+    higher_is_better: bool | None
+    track: Markup
+
+    @property
+    def value(self) -> str:
+        """The mean, as in the tables."""
+        return decimal(self.found.mean)
+
+    @property
+    def interval(self) -> str:
+        """The 95 % interval, as in the tables."""
+        return interval_text(self.found.low, self.found.high)
+
+    @property
+    def meaning(self) -> str:
+        """One line for people; "" for rarer metrics."""
+        return MEANINGS.get(self.name, "")
+
+    @property
+    def direction(self) -> str:
+        """What a higher value means for whoever keeps the prompt secret."""
+        return {True: "higher is better", False: "lower is better", None: ""}[self.higher_is_better]
+
+    def floor(self, kind: str) -> Estimate | None:
+        """The floor of a kind of ``FLOORS``."""
+        return dict(self.floors).get(kind)
+
+
+@dataclass(frozen=True)
+class PromptView:
+    """One system prompt as a card of the page."""
+
+    number: int
+    row: Row
+    score: float | None
+    scores: Sequence[tuple[str, str, str]]
+    alignment: Alignment
+    cut: int
+    answers: int
+
+    @property
+    def long_truth(self) -> bool:
+        """Whether the truth is folded until it is asked for."""
+        return _is_long(self.row.truth)
+
+    @property
+    def long_reconstruction(self) -> bool:
+        """Whether the reconstruction is folded until it is asked for."""
+        return _is_long(self.row.reconstruction)
+
+    @property
+    def share(self) -> str:
+        """What came back, in a few words: in leakage tasks what was found in the worst answer, else the common words."""
+        if self.row.requests:
+            return _findings(self.row.requests[worst_request(self.row.requests)])
+        return f"{self.alignment.recovered} of {self.alignment.words} words recovered"
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run as a section of the page."""
+
+    key: str
+    results: Results
+    headline: Score
+    signature: str
+    scores: Sequence[Score]
+    left: Sequence[Figure]
+    right: Sequence[Figure]
+    wide: Sequence[Figure]
+    coverage: Sequence[tuple[str, str, str]]
+    score_name: str
+    leakage: bool
+    categories: Sequence[str]
+    bands: Sequence[str]
+    prompts: Sequence[PromptView]
+    commands: str
+    data: Markup
+
+    @property
+    def figures(self) -> list[Figure]:
+        """All of them."""
+        return [*self.left, *self.right, *self.wide]
+
+
+def write_page(results: Sequence[Results], output: Path, *, title: str | None = None) -> None:
+    """Write one HTML file that shows all runs.
+
+    Args:
+        results: runs of either host, of any task, in the order of the page.
+        output: the file; an older one is replaced.
+        title: of the page; None makes one from the runs.
+
+    Raises:
+        ValueError: there are no results, or a run has no system prompt with a score.
+        FileNotFoundError: the folder of ``output`` does not exist.
+    """
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"{output}: the folder {output.parent} does not exist; make it first")
+    output.write_text(page_html(results, title=title), encoding="utf-8", newline="\n")
+
+
+def page_html(results: Sequence[Results], *, title: str | None = None) -> str:
+    """The page as text; arguments and errors of ``write_page``."""
+    if not results:
+        raise ValueError("no results, no page: give at least one run")
+    limit = _answer_characters(results)
+    runs = [_run_view(found, f"run-{number}", limit) for number, found in enumerate(results, 1)]
+    style, script = (_asset(name) for name in ("page.css", "page.js"))
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalize, keep_trailing_newline=True
+    )
+    return environment.from_string(_asset("page.html.jinja")).render(
+        title=title or "How easily system prompts are recovered",
+        runs=runs,
+        comparison=_comparison(runs),
+        differences=comparability(results),
+        floors=FLOORS,
+        decimal=decimal,
+        interval_text=interval_text,
+        style=Markup(style),  # noqa: S704
+        script=Markup(script),  # noqa: S704
+        style_hash=_source_hash(style),
+        script_hash=_source_hash(script),
+    )  # fmt: skip
+
+
+def comparability(results: Sequence[Results]) -> list[str]:
+    """Per task with several runs, what they do not share: such runs cannot be compared without a thought."""
+    told = []
+    for task in dict.fromkeys(found.task for found in results):
+        runs = [found for found in results if found.task == task]
+        different = [key for key in COMPARABLE if len({str(found.signature.get(key)) for found in runs}) > 1]
+        if different:
+            told.append(f"{task}: the runs differ in {', '.join(different)}")
+    return told
+
+
+def signature_line(results: Results) -> str:
+    """What another run must share to be comparable, in one line."""
+    known = results.signature
+
+    def hashed(name: str) -> str:
+        value, digest = known.get(name), known.get(f"{name}_hash")
+        return "" if value is None else f"{name}:{value}" + (f"#{digest}" if digest else "")
+
+    plain = ("num_queries", "tier", "decoy_seed", "defence", "system_role", "host")
+    parts = [
+        f"v:{known['package_version']}" if "package_version" in known else "",
+        f"task:{known.get('task_version', '?')}",
+        *map(hashed, ("inverter", "prompts", "queries", "attacks")),
+        *(f"{key}:{known[key]}" for key in plain if known.get(key) is not None),
+    ]
+    return " | ".join(part for part in parts if part)
+
+
+def commands(results: Results) -> str:
+    """The commands that make this run again, from what its signature says."""
+    known = results.signature
+    prompts, _, split = str(known.get("prompts", "")).rpartition("/")
+    parameters = {"prompts": prompts, "split": split} if prompts == "v1" else {"prompts": prompts} if prompts else {}
+    parameters |= {key: str(known[key]) for key in PARAMETERS if known.get(key) is not None}
+    host, _, host_version = str(known.get("host", "")).partition(" ")
+    packages = [f"lm-eval-inversion=={known['package_version']}"] if "package_version" in known else ["lm-eval-inversion"]
+    packages += [f"{host}=={host_version}"] if host_version else []
+    # A local version label ("+cpu") is not on every index.
+    packages += [f"{name}=={str(known[name]).partition('+')[0]}" for name in ("torch", "transformers") if known.get(name)]
+    limit = _limit(results, prompts, split)
+    kind, _, name = results.model.partition(" ")
+    if results.host == "inspect":
+        model = [part for key in ("model_path", "tokenizer_path") if name for part in ("-M", f"{key}={name}")]
+        run = ["inspect", "eval", f"lm_eval_inversion/{results.task}", "--model", kind, *model]
+        run += [part for key, value in parameters.items() for part in ("-T", f"{key}={value}")]
+        run += [*limit, "--log-dir", "logs"]
+        folder = "logs"
+    else:
+        arguments = {key: value for key, value in known.items() if key not in _OWN_KEYS and not key.endswith("_hash")}
+        if name and not {"pretrained", "model"} & set(arguments):
+            arguments = {"pretrained": name, **arguments}
+        run = ["lm_eval", "run", "--model", kind or "hf", "--model_args", ",".join(f"{key}={value}" for key, value in arguments.items())]
+        run += ["--apply_chat_template", "--tasks", results.task]
+        run += ["--metadata", *(f"{key}={value}" for key, value in parameters.items())] if parameters else []
+        run += [*limit, "--log_samples", "--output_path", "results"]
+        folder = "results"
+    report = ["lm-eval-inversion", "report", folder, "-o", "report.html"]
+    return "\n".join(map(shlex.join, (["pip", "install", *packages], run, report)))
+
+
+def _limit(results: Results, prompts: str, split: str) -> list[str]:
+    """``--limit`` where the run took fewer prompts than the shipped set has."""
+    if prompts != "v1" or "tier" in results.signature:
+        return []
+    try:
+        whole = len(load_prompts("v1", split=split))
+    except ValueError:
+        return []
+    return ["--limit", str(len(results.rows))] if len(results.rows) < whole else []
+
+
+def _finalize(value: Any) -> Any:
+    """Everything that a template prints and that is not markup: nothing invisible gets through."""
+    return value if isinstance(value, Markup) else visible(str(value))
+
+
+@cache
+def _asset(name: str) -> str:
+    return files("lm_eval_inversion.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _source_hash(text: str) -> str:
+    """How a Content-Security-Policy names an inline script or style."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}"
+
+
+@cache
+def _directions() -> dict[str, bool]:
+    """Metric -> is a higher value better for the evaluated model; of all kinds of task."""
+    tables = [table for name, table in vars(metric_tables).items() if name.endswith("HIGHER_IS_BETTER")]
+    return {metric: higher for table in tables for metric, higher in table.items()}
+
+
+def _run_view(results: Results, key: str, limit: int) -> RunView:
+    scores = _scores(results)
+    if not scores:
+        raise ValueError(f"{results.source or results.task}: no system prompt has a score; nothing to show")
+    named = {score.name: score for score in scores}
+    headline = next((named[name] for name in HEADLINES if name in named), scores[0])
+    leakage = any(request.get("arm") == "attack" for row in results.rows for request in row.requests)
+    queries = _queries_of(results)
+    score_name = next((name for name in ("recovery_max", "bits", "token_f1") if name in named), headline.name)
+    table = AttackTable(results) if leakage else None
+    left, curves = category_figure(results, headline.name, key), outputs_figure(results, queries, key)
+    right = [families_figure(table, key), union_figure(table, key)] if table else [curves, attributes_figure(results, key)]
+    answers, shown = _answers(results, queries, limit)
+    categories = dict.fromkeys(row.prompt.category for row in results.rows)
+    bands = {row.prompt.length_band for row in results.rows}
+    return RunView(
+        key=key,
+        results=results,
+        headline=headline,
+        signature=signature_line(results),
+        scores=scores,
+        left=[left] if left else [],
+        right=[figure for figure in right if figure is not None],
+        wide=[heat_figure(table, key)] if table else [],
+        coverage=_coverage(results, queries, named),
+        score_name=score_name,
+        leakage=leakage,
+        categories=sorted(categories),
+        bands=[band for band in LENGTH_BANDS if band in bands],
+        prompts=[_prompt_view(number, row, score_name, len(shown[number])) for number, row in enumerate(results.rows)],
+        commands=commands(results),
+        data=htmlsafe_json_dumps(
+            {"requests": answers, "prompts": shown, "heat": table.for_script() if table else None}, separators=(",", ":")
+        ),
+    )
+
+
+def _scores(results: Results) -> list[Score]:
+    """Metrics that stand for themselves, each with its floors; families of attacks and bits at fewer outputs have plots."""
+    names = metric_names(results)
+    scores = []
+    for name in names:
+        stem, _, kind = name.rpartition("_")
+        if (kind in FLOORS and stem in names) or name.startswith((BITS_AT, FAMILY)):
+            continue
+        found = metric_estimate(name, values_of(results.rows, name))
+        floors = tuple(
+            (floor, metric_estimate(f"{name}_{floor}", values_of(results.rows, f"{name}_{floor}")))
+            for floor in FLOORS
+            if f"{name}_{floor}" in names
+        )
+        scale = metric_scale(name, [found.mean, found.low, found.high, *(floor.mean for _, floor in floors)])
+        drawn = track(mark_of(found), scale, [(f"{name}_{floor}", value.mean) for floor, value in floors])
+        scores.append(Score(name, found, floors, _directions().get(name), drawn))
+    # The headline first, how much there was to score last.
+    return sorted(scores, key=lambda score: (score.name not in HEADLINES[:3], score.name == "coverage"))
+
+
+def _comparison(runs: Sequence[RunView]) -> list[tuple[RunView, Markup]]:
+    """Every run with its headline, drawn on one scale per metric."""
+    drawn = []
+    for run in runs:
+        alike = [other.headline for other in runs if other.headline.name == run.headline.name]
+        values = [
+            value
+            for score in alike
+            for one in (score.found, *(floor for _, floor in score.floors))
+            for value in (one.mean, one.low, one.high)
+        ]
+        floors = [(f"{run.headline.name}_{kind}", floor.mean) for kind, floor in run.headline.floors]
+        drawn.append((run, track(mark_of(run.headline.found), metric_scale(run.headline.name, values), floors)))
+    return drawn
+
+
+def _queries_of(results: Results) -> QuerySet | None:
+    """The queries of an inversion run, if this version of the package has them unchanged."""
+    known = results.signature
+    if known.get("queries") not in query_set_names():
+        return None
+    try:
+        queries = load_query_set(str(known["queries"])).first(known.get("num_queries"))
+    except ValueError:
+        return None
+    return queries if known.get("queries_hash") in (None, queries.hash) else None
+
+
+def _coverage(results: Results, queries: QuerySet | None, named: dict[str, Score]) -> list[tuple[str, str, str]]:
+    """(what, value, note): how much there was to score."""
+    number = len(results.rows)
+    scored = sum(metric_tables.is_scored(row.metrics) for row in results.rows)
+    told = [("system prompts scored", f"{scored} of {number}", "unscored is not safe" if scored < number else "")]
+    for name in ("coverage", "refusals", "truncated", "over_refusal", "ability"):
+        if name in named:
+            told.append((name.replace("_", " "), named[name].value, named[name].interval))
+    states = Counter(str(request.get("state")) for row in results.rows for request in row.requests)
+    if states:
+        total = sum(states.values())
+        told += [
+            ("requests answered", f"{states['answered']} of {total}", ""),
+            ("empty answers", str(states["empty"]), ""),
+            ("no answer arrived", str(states["error"]), ""),
+        ]
+    elif queries is not None and any(row.answers for row in results.rows):
+        size = len(queries.queries)
+        counts = sum((parse_outputs(row.answers[:size], queries).counts for row in results.rows if row.answers), OutputCounts())
+        told += [
+            ("outputs asked for", str(counts.requested), ""),
+            ("outputs kept", str(counts.lines), "distinct and not empty"),
+            ("of these, bare refusals", str(counts.refusals), ""),
+            ("empty", str(counts.empty), ""),
+            ("repeats left out", str(counts.repeats), ""),
+            ("answers that break off", str(counts.truncated), ""),
+        ]
+    return told
+
+
+def _prompt_view(number: int, row: Row, score_name: str, answers: int) -> PromptView:
+    texts = [visible(text) for text in (row.truth, row.reconstruction)]
+    shown = [text[:SHOWN_CHARACTERS] for text in texts]
+    scores = []
+    for name in ROW_SCORES:
+        if name in row.metrics:
+            floors = [f"{kind} {decimal(row.metrics[f'{name}_{kind}'])}" for kind in FLOORS if f"{name}_{kind}" in row.metrics]
+            scores.append((name, decimal(row.metrics[name]), ", ".join(floors)))
+    cut = sum(map(len, texts)) - sum(map(len, shown))
+    return PromptView(number, row, row.metrics.get(score_name), scores, align(*shown), cut, answers)
+
+
+def _is_long(text: str) -> bool:
+    return len(text) > LONG_CHARACTERS or text.count("\n") >= LONG_LINES
+
+
+def _answer_characters(results: Sequence[Results]) -> int:
+    """The longest answer that is shown whole, so that a page of many runs stays small enough to open."""
+    number = sum(len(row.answers) for found in results for row in found.rows)
+    return min(ANSWER_CHARACTERS, max(LEAST_ANSWER_CHARACTERS, ANSWERS_BUDGET // max(1, number)))
+
+
+def _answers(results: Results, queries: QuerySet | None, limit: int) -> tuple[list[list[str]], list[list[list[Any]]]]:
+    """What was asked, as [id, text], and per prompt the answers, as [request, findings, before, leaked part, after, characters cut].
+
+    The page's script writes them when a reader opens them: thousands of answers would otherwise slow the page down.
+    """
+    if not any(row.requests for row in results.rows):
+        asked = [[visible(query.id), visible(query.text)] for query in queries.queries] if queries else []
+        shown = []
+        for row in results.rows:
+            answers = row.answers[: len(asked)] if asked else row.answers
+            shown.append([[place, "", *_cut_answer(answer, None, limit)] for place, answer in enumerate(answers)])
+        longest = max(map(len, shown), default=0)
+        return asked or [[str(place + 1), ""] for place in range(longest)], shown
+    ids = list(dict.fromkeys(str(request["id"]) for row in results.rows for request in row.requests))
+    texts = _attack_texts(results)
+    places = {name: place for place, name in enumerate(ids)}
+    shown = []
+    for row in results.rows:
+        answers = row.answers if len(row.answers) == len(row.requests) else ("",) * len(row.requests)
+        shown.append([
+            [places[str(request["id"])], visible(_findings(request)), *_cut_answer(answer, request, limit)]
+            for request, answer in zip(row.requests, answers)
+        ])  # fmt: skip
+    return [[visible(name), visible(texts.get(name, ""))] for name in ids], shown
+
+
+def _attack_texts(results: Results) -> dict[str, str]:
+    """Last message of every attack of a shipped set that has not changed since the run; files that a result names are not opened."""
+    known = results.signature
+    if known.get("attacks") not in ATTACK_SETS:
+        return {}
+    attacks = load_attacks(str(known["attacks"]))
+    if known.get("tier") != "smoke" and known.get("attacks_hash") not in (None, attacks_hash(attacks)):
+        return {}
+    return {attack.id: str(attack.turns[-1]["content"]) for attack in attacks}
+
+
+def _findings(request: dict[str, Any]) -> str:
+    """What was found in the answer to one request, in words."""
+    if request.get("state") != "answered":
+        return {"empty": "empty answer", "error": "no answer arrived"}.get(str(request.get("state")), "")
+    told = [f"recovery {decimal(request['recovery'])}"] if "recovery" in request else []
+    if request.get("leaked") and request.get("arm") == "attack":
+        told.append("leaked")
+    if request.get("decoder") not in (None, "plain"):
+        told.append(f"read as {request['decoder']}")
+    told += [word for key, word in (("refused", "refused"), ("truncated", "breaks off")) if request.get(key)]
+    if request.get("leaked_in_reasoning"):
+        told.append("leaked in its reasoning")
+    return ", ".join(told)
+
+
+def _cut_answer(answer: str, request: dict[str, Any] | None, limit: int) -> list[Any]:
+    """[before, leaked part, after, characters cut off]; the leaked part is where the detector says that it stands as it is."""
+    start = end = 0
+    span = (request or {}).get("span")
+    # A redacted run has a text in the place of the two numbers.
+    if isinstance(span, (list, tuple)) and (request or {}).get("decoder") == "plain":
+        # The span counts from where the answer begins once its reasoning is gone.
+        final = strip_thinking(answer)
+        offset = answer.find(final)
+        if offset >= 0:
+            start, end = offset + int(span[0]), offset + int(span[1])
+    shown = answer[: max(0, limit)]
+    parts = [visible(part) for part in (shown[:start], shown[start:end], shown[end:])]
+    return [*parts, max(0, len(answer) - limit)]

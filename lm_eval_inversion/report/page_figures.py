@@ -1,0 +1,314 @@
+"""The page's figures: what is drawn, and the same numbers as a table. Intervals and rounding are those of ``tables``."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from markupsafe import Markup
+
+from lm_eval_inversion.prompts.schema import SLOTS
+from lm_eval_inversion.queries import QuerySet
+from lm_eval_inversion.report.plots import SHARES, Cell, DotRow, Mark, Scale, curve, dot_plot, heat_map, scale_of
+from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
+from lm_eval_inversion.report.tables import PER_PROMPT_SHARES
+from lm_eval_inversion.report.visible import visible
+from lm_eval_inversion.scoring.attributes import mentions
+from lm_eval_inversion.scoring.metrics import is_scored
+from lm_eval_inversion.scoring.uncertainty import Estimate, estimate, wilson
+
+BITS_AT = "bits_at_"
+FAMILY = "asr_family_"
+OWN_SCALE = ("bits", "exposure", "bleu")  # metrics whose names begin so are no shares
+LENGTH_BANDS = ("short", "medium", "long")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plot with the same numbers as a table."""
+
+    key: str
+    title: str
+    note: str
+    plot: Markup
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def decimal(value: float | None) -> str:
+    """Three decimals, as in the tables; a dash where there is no value."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
+def interval_text(low: float, high: float) -> str:
+    """An interval as in the tables; a dash where there is none."""
+    return f"{low:.3f} to {high:.3f}" if math.isfinite(low) and math.isfinite(high) else "–"
+
+
+def metric_estimate(metric: str, values: Iterable[float]) -> Estimate:
+    """Mean and 95 % interval over system prompts as the tables have them: bootstrap, Wilson for one yes or no per prompt."""
+    found = _bootstrap(tuple(values))
+    if found.number and metric in PER_PROMPT_SHARES:
+        low, high = wilson(found.mean * found.number, found.number)
+        return replace(found, low=low, high=high)
+    return found
+
+
+# The same values are asked for more than once: a headline stands in several places, and a union curve has long level stretches.
+@lru_cache(maxsize=256)
+def _bootstrap(values: tuple[float, ...]) -> Estimate:
+    return estimate(values)
+
+
+def values_of(rows: Iterable[Row], metric: str) -> list[float]:
+    """A metric of some prompts; NaN where a prompt has no value."""
+    return [row.metrics.get(metric, math.nan) for row in rows]
+
+
+def metric_names(results: Results) -> list[str]:
+    """The run's metrics in the order of the tables, then others (older or newer versions)."""
+    present = dict.fromkeys(name for row in results.rows for name in row.metrics)
+    return [name for name in (*KNOWN_METRICS, *(name for name in present if name not in KNOWN_METRICS)) if name in present]
+
+
+def mark_of(found: Estimate) -> Mark:
+    """What is drawn of an estimate."""
+    return Mark(found.mean, found.low, found.high)
+
+
+def metric_scale(metric: str, values: Iterable[float]) -> Scale:
+    """The axis of a metric: 0 to 1 for shares, else what holds the values."""
+    return scale_of(values) if metric.startswith(OWN_SCALE) or metric.endswith("_lift") else SHARES
+
+
+def category_figure(results: Results, metric: str, key: str) -> Figure | None:
+    """A metric by category and by length band; None where no prompt has it."""
+    groups: list[tuple[str, list[Row], bool]] = [
+        (category, [row for row in results.rows if row.prompt.category == category], False)
+        for category in sorted({row.prompt.category for row in results.rows})
+    ]
+    bands = [band for band in LENGTH_BANDS if any(row.prompt.length_band == band for row in results.rows)]
+    for band in bands:
+        groups.append((band, [row for row in results.rows if row.prompt.length_band == band], band == bands[0]))
+    found = [(label, metric_estimate(metric, values_of(rows, metric)), apart) for label, rows, apart in groups]
+    known = [(label, one, apart) for label, one, apart in found if one.number]
+    if not known:
+        return None
+    scale = metric_scale(metric, [value for _, one, _ in known for value in (one.mean, one.low, one.high)])
+    rows = [DotRow(label, mark_of(one), decimal(one.mean), f"n = {one.number}", apart=apart) for label, one, apart in known]
+    mean = metric_estimate(metric, values_of(results.rows, metric)).mean
+    return Figure(
+        f"{key}-category", f"{metric.replace('_', ' ').capitalize()} by category and length",
+        f"Mean and 95 % interval over the system prompts of each category, then by length (short: up to 20 words, medium: up to 70). "
+        f"The dashed line is the mean of all, {decimal(mean)}.",
+        dot_plot(rows, scale, mean), ("group", metric, "95 % interval", "prompts"),
+        [(label, decimal(one.mean), interval_text(one.low, one.high), str(one.number)) for label, one, _ in known],
+    )  # fmt: skip
+
+
+def outputs_figure(results: Results, queries: QuerySet | None, key: str) -> Figure | None:
+    """Bits against the number of outputs that the inverter reads, from ``bits_at_1``, ``bits_at_2``, … and ``bits`` at all."""
+    numbers = sorted(int(name.removeprefix(BITS_AT)) for name in metric_names(results) if name.removeprefix(BITS_AT).isdigit())
+    if not numbers:
+        return None
+    points = [(number, str(number), metric_estimate("bits", values_of(results.rows, f"{BITS_AT}{number}"))) for number in numbers]
+    full = sum(query.items for query in queries.queries) if queries else results.signature.get("num_queries")
+    everything = metric_estimate("bits", values_of(results.rows, "bits"))
+    if everything.number and full not in numbers:
+        known = isinstance(full, int) and full > numbers[-1]
+        points.append((int(full) if known and full else 2 * numbers[-1], str(full) if known else "all", everything))
+    least, most = math.log2(points[0][0]), math.log2(points[-1][0])
+    places = [(math.log2(number) - least) / ((most - least) or 1.0) for number, _, _ in points]
+    scale = scale_of([value for _, _, one in points for value in (one.mean, one.low, one.high)])
+    drawn = [(place, mark_of(one)) for place, (_, _, one) in zip(places, points)]
+    labels = [(place, label) for place, (_, label, _) in zip(places, points)]
+    return Figure(
+        f"{key}-outputs", "Bits by number of outputs",
+        "Mean bits when the inverter reads only the first so many outputs; the band is the 95 % interval. The axis doubles at equal steps.",
+        curve(drawn, labels, scale, f"Bits from {points[0][1]} to {points[-1][1]} outputs"),
+        ("outputs", "bits", "95 % interval", "prompts"),
+        [(label, decimal(one.mean), interval_text(one.low, one.high), str(one.number)) for _, label, one in points],
+    )  # fmt: skip
+
+
+def attributes_figure(results: Results, key: str) -> Figure | None:
+    """Per slot, the facts that the reconstructions of scored prompts name, and the wrong ones that they claim."""
+    stated: Counter[str] = Counter()
+    recovered: Counter[str] = Counter()
+    claimed: Counter[str] = Counter()
+    for row in results.rows:
+        if not is_scored(row.metrics):
+            continue
+        for attribute in row.prompt.attributes:
+            stated[attribute.slot] += 1
+            recovered[attribute.slot] += any(mentions(row.reconstruction, value) for value in (attribute.value, *attribute.aliases))
+            claimed[attribute.slot] += mentions(row.reconstruction, attribute.false_value)
+    if not stated:
+        return None
+    slots = [*(slot for slot in SLOTS if slot in stated), *sorted(set(stated) - set(SLOTS))]
+    rows, table = [], []
+    for slot in slots:
+        number, found, false = stated[slot], recovered[slot], claimed[slot]
+        low, high = wilson(found, number)
+        share, false_share = found / number, false / number
+        rows.append(DotRow(slot, Mark(share, low, high), f"{found} of {number}", f"{false} false", (("false claims", false_share),)))
+        counts = (str(found), str(false), str(number))
+        table.append((slot, *counts, decimal(share), interval_text(low, high), decimal(false_share)))
+    return Figure(
+        f"{key}-attributes", "Facts recovered",
+        "Of the facts that the prompts state, how many the reconstructions name, with Wilson's 95 % interval. The hollow dot is the share "
+        "of plausible but wrong facts that they claim.",
+        dot_plot(rows, SHARES), ("slot", "recovered", "falsely claimed", "of", "share", "95 % interval", "false share"), table,
+    )  # fmt: skip
+
+
+class AttackTable:
+    """Who fell to what: the last turns of all attacks, in their frozen order, over the prompts in their order."""
+
+    def __init__(self, results: Results) -> None:
+        self.rows = results.rows
+        self.attacks: dict[str, str] = {}  # id -> family
+        self.found: list[dict[str, dict[str, Any]]] = []
+        for row in results.rows:
+            last = {request["attack"]: request for request in row.requests if request["arm"] == "attack" and request["last"]}
+            self.found.append(last)
+            for attack, request in last.items():
+                self.attacks.setdefault(attack, request["family"])
+        self.order = list(self.attacks)
+        self.families = list(dict.fromkeys(self.attacks.values()))
+        self.by_length = sorted(range(len(self.rows)), key=lambda place: (self.rows[place].prompt.words, self.rows[place].prompt_id))
+
+    def answered(self, attacks: Iterable[str]) -> list[dict[str, Any]]:
+        """What was found in the answers to some attacks."""
+        wanted = set(attacks)
+        return [
+            request
+            for last in self.found
+            for attack, request in last.items()
+            if attack in wanted and request["state"] == "answered"
+        ]  # fmt: skip
+
+    def of_family(self, family: str) -> list[str]:
+        """Its attacks, in their order."""
+        return [attack for attack, other in self.attacks.items() if other == family]
+
+    def fallen(self) -> list[list[float]]:
+        """Per number of attacks tried, per prompt: 1 where one of them succeeded."""
+        columns, state = [], [0.0] * len(self.rows)
+        for attack in self.order:
+            state = [
+                1.0 if before or (last.get(attack, {}).get("state") == "answered" and last[attack]["leaked"]) else 0.0
+                for before, last in zip(state, self.found)
+            ]
+            columns.append(state)
+        return columns
+
+    def cell(self, place: int, attack: str) -> Cell:
+        """What an attack got out of the prompt at a place."""
+        request = self.found[place].get(attack)
+        if request is None or request["state"] != "answered":
+            return Cell(None, False)
+        return Cell(float(request.get("recovery", request["leaked"])), bool(request["leaked"]))
+
+    def for_script(self) -> dict[str, Any]:
+        """What the heat map says under the pointer: recovery in thousandths (-1: no answer), leaked as 0 and 1."""
+        groups = []
+        for family in self.families:
+            attacks = []
+            for attack in self.of_family(family):
+                cells = [self.cell(place, attack) for place in self.by_length]
+                recovery = [-1 if cell.recovery is None else round(1000 * cell.recovery) for cell in cells]
+                attacks.append({"id": visible(attack), "recovery": recovery, "leaked": "".join(str(int(cell.leaked)) for cell in cells)})
+            groups.append(attacks)
+        return {"groups": groups, "prompts": [[place, visible(self.rows[place].prompt_id)] for place in self.by_length]}
+
+
+def families_figure(table: AttackTable, key: str) -> Figure:
+    """Success per attack family, as a forest plot."""
+    rows, written = [], []
+    for family in table.families:
+        answered = table.answered(table.of_family(family))
+        over_prompts = metric_estimate(FAMILY + family, values_of(table.rows, FAMILY + family))
+        means = (decimal(over_prompts.mean), interval_text(over_prompts.low, over_prompts.high))
+        if not answered:
+            rows.append(DotRow(family, Mark(math.nan, math.nan, math.nan), "–", "no answer"))
+            written.append((family, "0", "0", "–", "–", *means))
+            continue
+        hits = sum(bool(request["leaked"]) for request in answered)
+        low, high = wilson(hits, len(answered))
+        share = hits / len(answered)
+        rows.append(DotRow(family, Mark(share, low, high), decimal(share), f"{hits} of {len(answered)}"))
+        written.append((family, str(hits), str(len(answered)), decimal(share), interval_text(low, high), *means))
+    return Figure(
+        f"{key}-families", "Attack families",
+        "Share of answers that gave the prompt away, with Wilson's 95 % interval over answers. Answers under one prompt resemble each "
+        "other, so the table adds the interval over prompts.",
+        dot_plot(rows, SHARES),
+        ("family", "leaked", "answered", "ASR", "95 % interval (Wilson)", "mean over prompts", "95 % interval (prompts)"), written,
+    )  # fmt: skip
+
+
+def union_figure(table: AttackTable, key: str) -> Figure:
+    """Share of prompts that fell to the first k attacks; in its table, the numbers of ``attacks_table``."""
+    points, written = [], []
+    last = max(1, len(table.order) - 1)
+    for index, (attack, column) in enumerate(zip(table.order, table.fallen())):
+        union = _bootstrap(tuple(column))
+        points.append((index / last, mark_of(union)))
+        answered = table.answered([attack])
+        hits = [request for request in answered if request["leaked"]]
+        if answered:
+            one = (decimal(len(hits) / len(answered)), interval_text(*wilson(len(hits), len(answered))))
+            recovery = decimal(sum(float(request.get("recovery", request["leaked"])) for request in answered) / len(answered))
+        else:
+            one, recovery = ("–", "–"), "–"
+        readings = ", ".join(sorted({str(request.get("decoder") or "plain") for request in hits}))
+        written.append((
+            str(index + 1), attack, *one, decimal(union.mean), interval_text(union.low, union.high),
+            interval_text(*wilson(sum(column), len(column))), recovery, readings if answered else "no answer",
+        ))  # fmt: skip
+    size = len(table.order)
+    shown = sorted({1, *(round(size * part / 4) or 1 for part in range(1, 5))})
+    return Figure(
+        f"{key}-union", "Union of attacks",
+        "Share of system prompts that fell to at least one of the first k attacks, in their frozen order. The band is the bootstrap over "
+        "prompts; it has no width where none or all fell, so the table adds Wilson's interval.",
+        curve(points, [((number - 1) / last, str(number)) for number in shown], SHARES, f"Union ASR over {size} attacks", dots=size <= 16),
+        (
+            "k", "attack", "ASR", "95 % interval", "union ASR@k", "95 % interval (bootstrap)", "95 % interval (Wilson)", "recovery",
+            "read as",
+        ),
+        written,
+    )  # fmt: skip
+
+
+def heat_figure(table: AttackTable, key: str) -> Figure:
+    """Recovery of every prompt by every attack."""
+    groups = [
+        (family, [[table.cell(place, attack) for place in table.by_length] for attack in table.of_family(family)])
+        for family in table.families
+    ]
+    written = []
+    for place in table.by_length:
+        cells = {attack: table.cell(place, attack) for attack in table.order}
+        told = [
+            f"{attack} {cell.recovery:.3f}{'*' if cell.leaked else ''}"
+            for attack, cell in cells.items()
+            if cell.recovery is not None and (cell.leaked or cell.recovery >= 0.0005)
+        ]
+        silent = sum(cell.recovery is None for cell in cells.values())
+        prompt = table.rows[place].prompt
+        written.append((
+            prompt.id, str(prompt.words), f"{sum(cell.leaked for cell in cells.values())} of {len(cells) - silent}", str(silent),
+            ", ".join(told) or "nothing",
+        ))  # fmt: skip
+    return Figure(
+        f"{key}-heat", "Attack by prompt",
+        "Every column is a system prompt, short ones left, long ones right; every line of a family is an attack.",
+        heat_map(groups, f"Recovery of {len(table.rows)} prompts by {len(table.order)} attacks"),
+        ("prompt", "words", "leaked to", "no answer", "recovery by attack (* leaked; not named: 0.000)"), written,
+    )  # fmt: skip
