@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from lm_eval_inversion.evaluation import decoys_for
 from lm_eval_inversion.inverter.base import Inverter
-from lm_eval_inversion.inverter.registry import check_inverter, load_inverter
+from lm_eval_inversion.inverter.registry import check_dtype, check_inverter, load_inverter
 from lm_eval_inversion.outputs import Outputs, parse_outputs
 from lm_eval_inversion.prompts import SystemPrompt, load_prompts, prompts_hash
 from lm_eval_inversion.queries import Message, QuerySet, SystemRole, load_query_set, user_turn
@@ -72,6 +72,7 @@ class Protocol:
         queries: asked under every prompt, one conversation each.
         inverter_name: see ``load_inverter``.
         inverter_device: where the inverter runs.
+        inverter_dtype: in which floating-point type; see ``load_inverter``.
         decoy_seed: chooses the decoys of identification.
         source: where the prompts come from, as the user wrote it.
         curve: also measure bits from fewer outputs.
@@ -87,6 +88,7 @@ class Protocol:
     source: str
     curve: bool = False
     defence: Defence = NO_DEFENCE
+    inverter_dtype: str = "auto"
 
     @property
     def max_tokens(self) -> int:
@@ -100,7 +102,7 @@ class Protocol:
     @property
     def inverter(self) -> Inverter:
         """The inverter, loaded on first use and shared by all tasks of the process."""
-        return shared_inverter(self.inverter_name, self.inverter_device)
+        return shared_inverter(self.inverter_name, self.inverter_device, self.inverter_dtype)
 
     def decoys(self, prompts: Sequence[SystemPrompt]) -> list[list[str]]:
         """Identification decoys of some of the task's prompts, chosen among all of them."""
@@ -151,6 +153,7 @@ class Protocol:
             **self.data_signature(),
             "inverter": self.inverter_name,
             "inverter_hash": inverter_hash,
+            "inverter_dtype": self.inverter_dtype,
             "decoy_seed": self.decoy_seed,
             **run_signature(host, system_role),
         }
@@ -167,6 +170,7 @@ def make_protocol(
     decoy_seed: int = 0,
     curve: bool = False,
     defence: str | None = "none",
+    inverter_dtype: str = "auto",
 ) -> Protocol:
     """Check the user's parameters and load what they name.
 
@@ -180,6 +184,7 @@ def make_protocol(
         decoy_seed: chooses the decoys of identification.
         curve: also measure bits from fewer outputs.
         defence: see ``load_defence``.
+        inverter_dtype: "auto" (float32 on CPU, bfloat16 on GPU), "float32", "bfloat16" or "float16".
 
     Raises:
         FileNotFoundError: the prompts file does not exist.
@@ -189,6 +194,7 @@ def make_protocol(
         raise ValueError(f"task {task!r} is unknown; known: {', '.join(TASKS)}")
     if isinstance(decoy_seed, bool) or not isinstance(decoy_seed, int):
         raise ValueError(f"decoy_seed={decoy_seed!r} is not a whole number")
+    check_dtype(str(inverter_dtype))
     queries = load_query_set(TASKS[task].query_set).first(num_queries)
     chosen = load_defence(defence)
     if TASKS[task].secret == "user" and chosen != NO_DEFENCE:
@@ -196,7 +202,8 @@ def make_protocol(
     source = str(prompts or TASKS[task].prompts)
     loaded = tuple(load_prompts(source, split=split))
     return Protocol(
-        task, loaded, queries, str(inverter), str(inverter_device), decoy_seed, f"{source}/{loaded[0].split}", flag("curve", curve), chosen
+        task, loaded, queries, str(inverter), str(inverter_device), decoy_seed, f"{source}/{loaded[0].split}", flag("curve", curve), chosen,
+        str(inverter_dtype),
     )  # fmt: skip
 
 
@@ -230,9 +237,9 @@ def flag(name: str, value: Any) -> bool:
 
 
 @lru_cache(maxsize=2)
-def shared_inverter(name: str, device: str) -> Inverter:
-    """One loaded inverter per name and device."""
-    return load_inverter(name, device=device)
+def shared_inverter(name: str, device: str, dtype: str = "auto") -> Inverter:
+    """One loaded inverter per name, device and floating-point type."""
+    return load_inverter(name, device=device, dtype=dtype)
 
 
 def normalise_sampling(settings: dict[str, Any]) -> dict[str, Any]:

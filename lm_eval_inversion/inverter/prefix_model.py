@@ -8,7 +8,6 @@ al. 2024, section 4, carried over to decoder-only models. Training and inference
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +15,6 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-PLAUSIBLE = 0.1  # of the likeliest token's probability; see ``guided``
-BEHIND = 1e4  # nats that put implausible tokens behind all plausible ones
 BLOCK_TOKEN_BUDGET = 16_384  # tokens of padded blocks run at once; bounds memory
 
 
@@ -38,36 +35,6 @@ class Prefix:
     def rows(self, index: torch.Tensor) -> Prefix:
         """The prefixes of some prompts."""
         return Prefix([k[index] for k in self.keys], [v[index] for v in self.values], self.mask[index])
-
-
-class PreallocatedCache(DynamicCache):  # type: ignore[misc]
-    """A cache that starts with a prefix and has room for the tokens to come, so that no step copies what is there."""
-
-    def __init__(self, prefix: Prefix, room: int) -> None:
-        super().__init__()
-        self._width = prefix.mask.shape[1]
-        self._keys, self._values = (
-            [torch.cat([part, part.new_zeros(*part.shape[:2], room, part.shape[3])], 2) for part in parts]
-            for parts in (prefix.keys, prefix.values)
-        )
-
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:
-        """Write the new tokens behind the old ones; return views on all."""
-        end = self._width + key_states.shape[2]
-        self._keys[layer_idx][:, :, self._width : end] = key_states
-        self._values[layer_idx][:, :, self._width : end] = value_states
-        if layer_idx == len(self._keys) - 1:
-            self._width = end
-        return self._keys[layer_idx][:, :, :end], self._values[layer_idx][:, :, :end]
-
-    def keep_rows(self, rows: torch.Tensor) -> None:
-        """Drop all prompts but these."""
-        self._keys = [part[rows] for part in self._keys]
-        self._values = [part[rows] for part in self._values]
-
-    def get_seq_length(self, *_: Any, **__: Any) -> int:
-        """Tokens held, prefix and padding included."""
-        return self._width
 
 
 def pad_rows(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -140,7 +107,8 @@ def _flatten(states: torch.Tensor) -> torch.Tensor:
 def _gather(groups: list[torch.Tensor], source: torch.Tensor) -> torch.Tensor:
     """(tokens, heads, size) parts and (prompts, width) indices -> (prompts, heads, width, size)."""
     tokens = torch.cat([*groups, groups[0].new_zeros(1, *groups[0].shape[1:])])
-    return tokens[source].transpose(1, 2)
+    # Contiguous, because every step of decoding reads it, and would otherwise copy it first.
+    return tokens[source].transpose(1, 2).contiguous()
 
 
 def visible(prefix: Prefix, own: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -206,86 +174,3 @@ def packed_prompt_loss(model: Any, prefix: Prefix, prompts: Sequence[Sequence[in
     targets = ids[0].roll(-1)[predicts]
     losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
     return torch.zeros(len(prompts), device=device).index_add(0, owner[predicts], losses)
-
-
-def repeating_tokens(tokens: Sequence[int], run: int) -> set[int]:
-    """The tokens that, written next, would repeat a run of ``run`` tokens that is already there."""
-    last = tuple(tokens[len(tokens) - run + 1 :])
-    return {tokens[end] for end in range(run - 1, len(tokens)) if tuple(tokens[end - run + 1 : end]) == last}
-
-
-def guided(logits: torch.Tensor, prior: torch.Tensor, guidance: float) -> torch.Tensor:
-    """Scores of the next token: log p(token | outputs) + guidance * [log p(token | outputs) - log p(token | no outputs)].
-
-    So what the outputs speak for goes before what is said of any assistant. Tokens below ``PLAUSIBLE`` times the likeliest one
-    come last, or the difference would favour tokens that are merely rare (contrastive decoding, Li et al. 2023).
-
-    Args:
-        logits: (prompts, vocabulary) given the outputs.
-        prior: the same given no outputs.
-    """
-    own = logits.float().log_softmax(-1)
-    scores = own + guidance * (own - prior.float().log_softmax(-1))
-    return torch.where(own < own.amax(-1, keepdim=True) + math.log(PLAUSIBLE), own - BEHIND, scores)
-
-
-def greedy(
-    model: Any,
-    prefix: Prefix,
-    *,
-    start_id: int,
-    end_id: int,
-    position: int,
-    max_new_tokens: int,
-    repeat_run: int,
-    min_new_tokens: int = 0,
-    guidance: float = 0.0,
-) -> list[list[int]]:
-    """The best next token, again and again, for every prompt of the prefix; end tokens are not returned.
-
-    A token that would repeat a run of ``repeat_run`` tokens is passed over for the next best one: greedy text of small
-    models otherwise circles in one sentence until the token limit. No text ends before ``min_new_tokens``. Prompts that have
-    ended leave the batch as soon as they are half of it. ``guidance``: see ``guided``; each prompt has a twin in the batch that
-    sees no outputs.
-    """
-    device, number = prefix.mask.device, prefix.mask.shape[0]
-    results: list[list[int]] = [[] for _ in range(number)]
-    active = list(range(number))
-    both = prefix.rows(torch.arange(number, device=device).repeat(2))
-    both.mask[number:] = False  # the twins
-    cache = PreallocatedCache(both, max_new_tokens)
-    mask = both.mask
-    ids = torch.full((number, 1), start_id, dtype=torch.long, device=device)
-    alive = torch.ones(number, dtype=torch.bool, device=device)
-    for step in range(max_new_tokens):
-        mask = torch.cat([mask, mask.new_ones(mask.shape[0], 1)], 1)
-        additive = torch.zeros(mask.shape, dtype=prefix.keys[0].dtype, device=device)
-        additive.masked_fill_(~mask, torch.finfo(additive.dtype).min)
-        hidden = model.get_decoder()(
-            input_ids=torch.cat([ids, ids]),
-            attention_mask=additive[:, None, None, :],
-            position_ids=torch.full((2 * len(active), 1), position + step, dtype=torch.long, device=device),
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
-        given, prior = model.get_output_embeddings()(hidden[:, -1]).chunk(2)
-        logits = guided(given, prior, guidance)
-        for row, prompt in enumerate(active):
-            logits[row, list(repeating_tokens(results[prompt], repeat_run))] = -torch.inf
-        if step < min_new_tokens:
-            logits[:, end_id] = -torch.inf
-        token = logits.argmax(-1)
-        alive &= token != end_id
-        for row, (value, running) in enumerate(zip(token.tolist(), alive.tolist())):
-            if running:
-                results[active[row]].append(value)
-        if not bool(alive.any()):
-            break
-        ids = token[:, None]
-        if 2 * int(alive.sum()) <= len(active):
-            keep = alive.nonzero().squeeze(1)
-            rows = torch.cat([keep, keep + len(active)])
-            cache.keep_rows(rows)
-            active = [active[row] for row in keep.tolist()]
-            mask, ids, alive = mask[rows], ids[keep], alive[keep]
-    return results

@@ -11,8 +11,9 @@ import torch
 
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets
 from lm_eval_inversion.inverter.checkpoint import TOKENIZER_FILE, WEIGHTS_FILE, CheckpointError, verify_checkpoint
+from lm_eval_inversion.inverter.decoding import greedy
 from lm_eval_inversion.inverter.packing import unpack_state
-from lm_eval_inversion.inverter.prefix_model import Prefix, encode_blocks, greedy, packed_prompt_loss
+from lm_eval_inversion.inverter.prefix_model import Prefix, encode_blocks, packed_prompt_loss
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
 
 DEFAULT_BATCH_SIZE = 8

@@ -9,6 +9,7 @@ from lm_eval_inversion.protocol import TASKS
 from lm_eval_inversion.queries import load_query_set, user_turn
 from lm_eval_inversion.queries.defences import defend_answers, load_defence
 from lm_eval_inversion.report.reading import Results, Row
+from lm_eval_inversion.report.tables import metric_estimate, values_of
 from lm_eval_inversion.scoring.uncertainty import Estimate, estimate
 from lm_eval_inversion.scoring.utility import answer_similarity
 
@@ -33,7 +34,7 @@ def defences_table(runs: Sequence[Results]) -> str:
         known[key] = run
     for (task, host, model, defence), run in known.items():
         undefended = known.get((task, host, model, "none"))
-        cells = [_cell(estimate([row.metrics.get(metric, math.nan) for row in run.rows])) for metric in COLUMNS]
+        cells = [_cell(metric_estimate(metric, values_of(run.rows, metric))) for metric in COLUMNS]
         cells.append(_cell(estimate(similarities(run, undefended))) if undefended else "–")
         lines.append(f"| {task} | {model.replace('|', '/')} | {defence} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -12,19 +12,28 @@ import hashlib
 import json
 import math
 import re
-import shlex
 import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lm_eval_inversion.report.rerun import (
+    API_ENDINGS,
+    back_end_and_name,
+    is_local,
+    public_signature,
+    rerun_command,
+    run_settings,
+    signature_line,
+)
+
 if TYPE_CHECKING:
     from lm_eval_inversion.report.reading import Results
+    from lm_eval_inversion.scoring.uncertainty import Estimate
 
 SCHEMA_FILE = "every_eval_ever-0.3.0.schema.json"
 NAMESPACE = "lm_eval_inversion"  # of evaluation names, metric ids, and the folder that the datastore calls a collection
@@ -72,17 +81,10 @@ READINGS = {
     ),
 }
 
-# What is known of a run beside its samples, and says neither where it ran nor whose machine it was. Hashes are added by their ending.
-SIGNATURE_KEYS = (
-    "package_version", "task_version", "inverter", "prompts", "queries", "num_queries", "attacks", "tier", "defence", "decoys",
-    "canary_seed", "decoy_seed", "system_role", "host", "torch", "transformers", "python",
-)  # fmt: skip
-SECRET_ARGUMENT = re.compile(r"key|secret|password|credential|auth|header|^token$|_token$", re.IGNORECASE)
 # Back ends that run the weights themselves -> the engine that does.
 ENGINES = {
     "hf": "transformers", "vllm": "vllm", "sglang": "sglang", "ollama": "ollama", "llama-cpp-python": "llama.cpp", "gguf": "llama.cpp",
 }  # fmt: skip
-API_ENDINGS = ("-chat-completions", "-completions", "-chat")  # of lm_eval's names of back ends
 
 
 @dataclass(frozen=True)
@@ -202,127 +204,13 @@ def lower_is_better(metric: str) -> bool:
     raise ValueError(f"metric {metric!r} has no direction in scoring.metrics")
 
 
-@dataclass(frozen=True)
-class Summary:
-    """One metric over the system prompts of a run; NaN where a single prompt leaves a number unknown.
-
-    Attributes:
-        number: system prompts that have the metric.
-        interval: how ``low`` and ``high`` were found.
-    """
-
-    mean: float
-    stderr: float
-    low: float
-    high: float
-    number: int
-    interval: str
-
-
-WILSON, BOOTSTRAP = "wilson", "percentile bootstrap over system prompts"
-
-
-def summarise(results: Results) -> dict[str, Summary]:
+def summarise(results: Results) -> dict[str, Estimate]:
     """Metric -> its mean with 95 % interval, as the tables have it; metrics without any value are left out."""
     from lm_eval_inversion.report.reading import KNOWN_METRICS
-    from lm_eval_inversion.report.tables import PER_PROMPT_SHARES
-    from lm_eval_inversion.scoring.uncertainty import estimate, wilson
+    from lm_eval_inversion.report.tables import metric_estimate, values_of
 
-    found = {}
-    for metric in KNOWN_METRICS:
-        one = estimate([row.metrics.get(metric, math.nan) for row in results.rows], level=LEVEL)
-        if not one.number:
-            continue
-        low, high, interval = one.low, one.high, BOOTSTRAP
-        if metric in PER_PROMPT_SHARES:
-            low, high = wilson(min(one.number, one.mean * one.number), one.number, LEVEL)
-            interval = WILSON
-        found[metric] = Summary(one.mean, one.stderr, low, high, one.number, interval)
-    return found
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """How a run was started, as its own files say.
-
-    Attributes:
-        model: the host's name of the back end, or of the model.
-        arguments: of the model.
-        generation: temperature, top_p, top_k, max_tokens, as far as they are known.
-        given: generation settings that the user gave, in the host's own names.
-        limit: system prompts, or a share of them below 1, where not all were used.
-        seeds: in the words of the host's option; "" where unknown.
-        moment: when it began, in seconds since 1970.
-    """
-
-    model: str = ""
-    arguments: dict[str, Any] = field(default_factory=dict)
-    generation: dict[str, float] = field(default_factory=dict)
-    given: dict[str, Any] = field(default_factory=dict)
-    limit: float | None = None
-    seeds: str = ""
-    moment: float | None = None
-
-
-def run_settings(results: Results) -> RunSettings:
-    """Read the settings from the run's own files; empty where they are missing.
-
-    Raises:
-        ValueError: the results file beside lm_eval's samples is not what its name says.
-    """
-    if results.source is None:
-        return RunSettings()
-    return _inspect_settings(results.source) if results.host == "inspect" else _lm_eval_settings(results.source, results.task)
-
-
-def _lm_eval_settings(source: Path, task: str) -> RunSettings:
-    path = source.with_name(f"results_{source.stem.rpartition('_')[2]}.json")
-    if not path.is_file():
-        return RunSettings()
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        config, generation = found["config"], dict(found["configs"][task].get("generation_kwargs") or {})
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a results file of lm_eval ({type(error).__name__}: {error})") from error
-    arguments = config.get("model_args") or {}
-    if not isinstance(arguments, dict):
-        arguments = dict(part.split("=", 1) for part in str(arguments).split(",") if "=" in part)
-    seeds = [config.get(name) for name in ("random_seed", "numpy_seed", "torch_seed", "fewshot_seed")]
-    return RunSettings(
-        model=str(config.get("model") or ""),
-        arguments=arguments,
-        generation=_generation(generation, generation.get("max_gen_toks"), generation.get("do_sample")),
-        given=dict(config.get("gen_kwargs") or {}),
-        limit=config.get("limit"),
-        seeds=",".join(map(str, seeds)) if None not in seeds else "",
-        moment=float(found["date"]) if found.get("date") else None,
-    )
-
-
-def _inspect_settings(source: Path) -> RunSettings:
-    from inspect_ai.log import read_eval_log
-
-    log = read_eval_log(str(source), header_only=True)
-    used = log.plan.config.model_dump(exclude_none=True)
-    arguments = dict(log.eval.model_args or {})
-    given = log.eval.model_generate_config.model_dump(exclude_none=True)
-    limit = log.eval.config.limit
-    return RunSettings(
-        model=log.eval.model,
-        arguments=arguments,
-        generation=_generation(used, used.get("max_tokens"), arguments.get("do_sample")),
-        given={name: given[name] for name in ("temperature", "top_p", "top_k", "max_tokens", "seed") if name in given},
-        limit=limit if isinstance(limit, int) else None,
-        seeds=str(used.get("seed", "")),
-        moment=datetime.fromisoformat(log.eval.created).timestamp(),
-    )
-
-
-def _generation(settings: Mapping[str, Any], max_tokens: Any, do_sample: Any) -> dict[str, float]:
-    known = {name: settings[name] for name in ("temperature", "top_p", "top_k") if isinstance(settings.get(name), (int, float))}
-    if do_sample is False:
-        known["temperature"] = 0.0
-    return {**known, "max_tokens": int(max_tokens)} if max_tokens else known
+    found = {metric: metric_estimate(metric, values_of(results.rows, metric), LEVEL) for metric in KNOWN_METRICS}
+    return {metric: one for metric, one in found.items() if one.number}
 
 
 @dataclass(frozen=True)
@@ -352,7 +240,7 @@ def identify_model(results: Results, model_id: str | None = None) -> Model:
     Raises:
         ValueError: ``model_id`` has another form, or the run does not say which model it was.
     """
-    back_end, name = _back_end_and_name(results)
+    back_end, name = back_end_and_name(results)
     if model_id is not None and not re.fullmatch(r"[\w.-]+/[\w.:/-]+", model_id):
         raise ValueError(f"--model-id {model_id!r} is not developer/name")
     if not name and model_id is None:
@@ -377,124 +265,8 @@ def identify_model(results: Results, model_id: str | None = None) -> Model:
     return Model(f"{developer}/{name}", name, deployment, engine, platform, published=developer != UNKNOWN)
 
 
-def _back_end_and_name(results: Results) -> tuple[str, str]:
-    """What ran the model, and the model, from either host's words."""
-    first, _, second = results.model.partition(" ")
-    if results.host == "lm_eval":
-        return first, second
-    provider, _, rest = first.partition("/")
-    return provider, second or rest
-
-
-def is_local(name: str) -> bool:
-    """Whether a model's name is a place on somebody's machine: a path, or a folder that is there ("demo/model" looks like a hub name)."""
-    return name.startswith(("/", ".", "~")) or "\\" in name or name.count("/") > 1 or Path(name).exists()
-
-
 def _folder_name(name: str) -> str:
     return re.split(r"[/\\]", name.rstrip("/\\"))[-1] or UNKNOWN
-
-
-def public_signature(results: Results) -> dict[str, str]:
-    """What another run must share to be comparable, as text, without anything that names a machine or a key."""
-    found = {}
-    for key, value in results.signature.items():
-        if value is not None and (key in SIGNATURE_KEYS or key.endswith("_hash")):
-            found[key] = _shareable(value) if isinstance(value, str) else json.dumps(value)
-    return found
-
-
-def _shareable(value: str) -> str:
-    """File names instead of paths; the names of shipped sets ("v1/test") stay as they are."""
-    if value.startswith("hub:") or ("\\" not in value and not value.startswith(("/", ".", "~")) and value.count("/") <= 1):
-        return value
-    prefix, place = value.split(":", 1) if re.match(r"^[a-z]\w+:", value) else ("", value)
-    *_, name = re.split(r"[/\\]", place.removesuffix("/test").removesuffix("/dev"))
-    return f"{prefix}:{name}" if prefix else name
-
-
-def signature_line(results: Results, settings: RunSettings) -> str:
-    """The signature on one line, for a reader who wants to compare."""
-    known = public_signature(results)
-
-    def named(key: str) -> str:
-        return " ".join(filter(None, (known.get(key), known.get(f"{key}_hash"))))
-
-    seeds = [f"{key.replace('_', ' ')} {known[key]}" for key in ("decoy_seed", "canary_seed") if key in known]
-    parts = {
-        "lm-eval-inversion": known.get("package_version"),
-        results.task: known.get("task_version"),
-        "inverter": named("inverter"),
-        "prompts": named("prompts"),
-        "queries": named("queries"),
-        "attacks": named("attacks"),
-        "canaries": named("canaries"),
-        "tier": known.get("tier"),
-        "defence": known.get("defence"),
-        "system role": known.get("system_role"),
-        "seed": ", ".join(filter(None, (settings.seeds, *seeds))),
-        "host": known.get("host", results.host),
-    }
-    return " | ".join(f"{name} {value}" for name, value in parts.items() if value)
-
-
-def rerun_command(results: Results, settings: RunSettings, model_id: str | None = None) -> str:
-    """The host's command for the same run; local places stand as FOLDER, addresses as URL, and nothing secret stands at all."""
-    parameters = [f"{name}={value}" for name, value in _task_parameters(results).items()]
-    arguments = {name: _argument(name, value, model_id) for name, value in settings.arguments.items() if not SECRET_ARGUMENT.search(name)}
-    limit = ["--limit", f"{settings.limit:g}"] if settings.limit else []
-    if results.host == "lm_eval":
-        words = ["lm_eval", "run", "--model", settings.model or "hf"]
-        words += ["--model_args", ",".join(f"{name}={value}" for name, value in (arguments or {"pretrained": model_id or "MODEL"}).items())]
-        words += ["--apply_chat_template", "--tasks", results.task]
-        words += ["--metadata", *parameters] if parameters else []
-        words += ["--gen_kwargs", ",".join(f"{name}={value}" for name, value in settings.given.items())] if settings.given else []
-        words += ["--seed", settings.seeds] if settings.seeds else []
-        return shlex.join([*words, *limit, "--log_samples", "--output_path", "results"])
-    words = ["inspect", "eval", f"lm_eval_inversion/{results.task}", "--model", settings.model or model_id or "MODEL"]
-    words += [word for name, value in arguments.items() for word in ("-M", f"{name}={value}")]
-    words += [word for parameter in parameters for word in ("-T", parameter)]
-    words += [word for name, value in settings.given.items() if name != "seed" for word in (f"--{name.replace('_', '-')}", str(value))]
-    words += ["--seed", settings.seeds] if settings.seeds else []
-    return shlex.join([*words, *limit, "--log-dir", "logs"])
-
-
-def _argument(name: str, value: Any, model_id: str | None) -> str:
-    if isinstance(value, dict):
-        return json.dumps({inner: found for inner, found in value.items() if not SECRET_ARGUMENT.search(str(inner))})
-    if isinstance(value, list):
-        return json.dumps(value)
-    if name.endswith("url"):
-        return "URL"
-    if isinstance(value, str) and name in {"pretrained", "tokenizer", "model", "model_path", "tokenizer_path", "peft"} and is_local(value):
-        return model_id if model_id and name == "pretrained" else "FOLDER"
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _task_parameters(results: Results) -> dict[str, str]:
-    """The task's parameters that were not left at their defaults, from the signature."""
-    from lm_eval_inversion.plan import task_kinds
-
-    kind = task_kinds().get(results.task)
-    if kind is None:
-        return {}
-    defaults = kind.make(results.task)
-    usual = {**kind.parameters, **defaults.data_signature()}
-    found: dict[str, str] = {}
-    for name in kind.parameters:
-        value = results.signature.get(name)
-        if value is None or value == usual[name]:
-            continue
-        if name == "prompts":  # "v1/dev": the set, and its split
-            source, _, split = str(value).rpartition("/")
-            default_source, _, default_split = str(usual[name]).rpartition("/")
-            if source != default_source:
-                found["prompts"] = _shareable(source)
-            if split != default_split:
-                found["split"] = split
-        else:
-            found.setdefault(name, _shareable(value) if isinstance(value, str) else str(value))
-    return found
 
 
 def evaluation_record(
@@ -600,7 +372,8 @@ def _bound(value: float) -> float | str:
     return value if math.isfinite(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def _score_details(metric: str, summary: Summary, prompts: int) -> dict[str, Any]:
+def _score_details(metric: str, summary: Estimate, prompts: int) -> dict[str, Any]:
+    from lm_eval_inversion.report.tables import PER_PROMPT_SHARES
     from lm_eval_inversion.scoring.uncertainty import RESAMPLES
 
     scale = scale_of(metric)
@@ -610,10 +383,11 @@ def _score_details(metric: str, summary: Summary, prompts: int) -> dict[str, Any
     if math.isfinite(summary.stderr):
         uncertainty["standard_error"] = {"value": summary.stderr, "method": "analytic"}
     if math.isfinite(summary.low):
+        method = "wilson" if metric in PER_PROMPT_SHARES else "percentile bootstrap over system prompts"
         uncertainty["confidence_interval"] = {
-            "lower": summary.low, "upper": summary.high, "confidence_level": LEVEL, "method": summary.interval,
+            "lower": summary.low, "upper": summary.high, "confidence_level": LEVEL, "method": method,
         }  # fmt: skip
-        if summary.interval == BOOTSTRAP:
+        if metric not in PER_PROMPT_SHARES:
             uncertainty["num_bootstrap_samples"] = RESAMPLES
     return {"score": summary.mean, "details": {"unscored_system_prompts": str(prompts - summary.number)}, "uncertainty": uncertainty}
 
@@ -699,7 +473,7 @@ def card_block(results: Results, model_id: str | None = None) -> str:
     return "\n".join([*lines, "```sh", rerun_command(results, settings, model_id), "```"])
 
 
-def _interval(summary: Summary) -> str:
+def _interval(summary: Estimate) -> str:
     return f"{summary.low:.3f} to {summary.high:.3f}" if math.isfinite(summary.low) else "–"
 
 
@@ -820,6 +594,6 @@ def _read(paths: Sequence[Path]) -> list[Results]:
 
 
 def _require_one_model(found: Sequence[Results], model_id: str | None) -> None:
-    models = sorted({_back_end_and_name(results)[1] for results in found})
+    models = sorted({back_end_and_name(results)[1] for results in found})
     if model_id and len(models) > 1:
         raise ValueError(f"--model-id names one model, and the results are of {len(models)} ({', '.join(models)}); give those of one")

@@ -10,7 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from statistics import NormalDist
 from typing import Literal
@@ -19,8 +19,8 @@ from xml.etree import ElementTree
 from lm_eval_inversion.leakage import TASKS as LEAKAGE_TASKS
 from lm_eval_inversion.report.compare import markdown_table, metrics_by_prompt, shown_interval, shown_number
 from lm_eval_inversion.report.reading import Results
-from lm_eval_inversion.report.tables import PER_PROMPT_SHARES
-from lm_eval_inversion.scoring.uncertainty import Estimate, estimate, wilson
+from lm_eval_inversion.report.tables import PER_PROMPT_SHARES, metric_estimate
+from lm_eval_inversion.scoring.uncertainty import Estimate
 
 MIN_COVERAGE = 0.8  # when the user names none: a model that answers less is unscored, not safe
 CONFIDENCE = 0.95
@@ -198,17 +198,8 @@ def _made(results: Results, limit: Limit, status: Status, found: Estimate, promp
     )  # fmt: skip
 
 
-def _interval(metric: str, values: Sequence[float], confidence: float) -> Estimate:
-    """As in the report's table: Wilson's interval for shares of prompts, a bootstrap for everything else."""
-    found = estimate(values, level=confidence)
-    if found.number and metric in PER_PROMPT_SHARES:
-        low, high = wilson(min(found.number, found.mean * found.number), found.number, confidence)
-        return replace(found, low=low, high=high)
-    return found
-
-
 def _check(results: Results, limit: Limit, values: Sequence[float], confidence: float) -> Check:
-    found = _interval(limit.metric, values, confidence)
+    found = metric_estimate(limit.metric, values, confidence)
 
     def made(status: Status, message: str) -> Check:
         return _made(results, limit, status, found, len(values), message)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import shlex
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -24,7 +24,6 @@ from markupsafe import Markup
 
 from lm_eval_inversion.leakage import worst_request
 from lm_eval_inversion.outputs import OutputCounts, parse_outputs, strip_thinking
-from lm_eval_inversion.prompts import load_prompts
 from lm_eval_inversion.queries import QuerySet, load_query_set, query_set_names
 from lm_eval_inversion.queries.attacks import ATTACK_SETS, attacks_hash, load_attacks
 from lm_eval_inversion.report.alignment import Alignment, align
@@ -41,24 +40,36 @@ from lm_eval_inversion.report.page_figures import (
     heat_figure,
     interval_text,
     mark_of,
-    metric_estimate,
     metric_names,
     metric_scale,
     outputs_figure,
     union_figure,
-    values_of,
 )
 from lm_eval_inversion.report.plots import track
 from lm_eval_inversion.report.reading import Results, Row
+from lm_eval_inversion.report.rerun import install_command, public_signature, report_command, rerun_command, run_settings, signature_line
+from lm_eval_inversion.report.tables import metric_estimate, values_of
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring import metrics as metric_tables
 from lm_eval_inversion.scoring.uncertainty import Estimate
 
 HEADLINES = ("bits", "resistance", "exposure_asked", "token_f1")  # the first that a run has
-FLOORS = ("null", "swap", "constant")
+# Kind of floor -> what the same score is then measured on.
+FLOORS = {
+    "null": "the same model without a system prompt; for exposure, a secret that the system prompt does not hold",
+    "swap": "another prompt’s",
+    "constant": "“You are a helpful assistant”",
+    "control": "secrets that stand nowhere",
+}
+# (score, kind) -> its floor, where that is not named after the score.
+FLOOR_NAMES = {
+    **{(score, kind): f"canary_{kind}" for score in ("canary_extracted", "canary_volunteered") for kind in ("null", "control")},
+    **{("resistance", kind): f"asr_union_{kind}" for kind in ("null", "swap")},
+}
+COMPLEMENTS = ("resistance",)  # scores whose floors are counted the other way round, as successes of the attacker
 ROW_SCORES = (
     "bits", "token_f1", "identification_top1", "attribute_recall", "cosine",
-    "recovery_max", "asr", "ability", "exposure_asked", "coverage",
+    "recovery_max", "asr", "ability", "canary_extracted", "exposure_asked", "coverage",
 )  # fmt: skip
 
 SHOWN_CHARACTERS = 8_000  # of a truth or a reconstruction; the rest is counted, not shown
@@ -67,21 +78,13 @@ ANSWER_CHARACTERS = 4_000  # of one answer
 ANSWERS_BUDGET = 24_000_000  # characters of answers on a page; with more, every answer is cut shorter
 LEAST_ANSWER_CHARACTERS = 160
 
-# Parameters of the tasks that a signature may hold, in the order of the commands.
-PARAMETERS = (
-    "num_queries", "curve", "inverter", "inverter_device", "decoy_seed", "attacks", "tier", "canary_seed", "defence", "redact",
-)  # fmt: skip
 # What must agree for two runs of a task to be comparable.
 COMPARABLE = (
     "task_version", "package_version", "prompts_hash", "queries_hash", "num_queries", "attacks_hash", "canaries_hash",
     "canary_seed", "tier", "inverter_hash", "decoy_seed", "defence", "system_role",
 )  # fmt: skip
-# Keys of a signature that are no arguments of the model: lm_eval keeps both in one mapping.
-_OWN_KEYS = frozenset(
-    (*PARAMETERS, *COMPARABLE, "prompts", "split", "queries", "host", "torch", "transformers", "python", "version", "date", "description",
-     "config_source")
-)  # fmt: skip
 
+CHANCE_EXPOSURE = 1 / math.log(2)  # bits, on average, of a secret of uniform rank (Carlini et al. 2019)
 MEANINGS = {
     "bits": "how many bits likelier the answers make the true prompt, against answers given without a system prompt",
     "bits_per_token": "bits, divided by the words of the prompt",
@@ -100,6 +103,11 @@ MEANINGS = {
     "recovery": "share of the prompt that came out, mean over attacks",
     "recovery_max": "share of the prompt that came out, best attack",
     "asr_reasoning": "leaks in the reasoning",
+    "canary_extracted": "share of planted secrets that came out when asked for",
+    "canary_volunteered": "share of planted secrets that came out in answers to ordinary messages",
+    "behaviour_kept": "share of answers to ordinary messages that keep the system prompt’s rule",
+    "exposure_asked": f"bits by which a planted secret stands out among decoys when asked for; its null is {CHANCE_EXPOSURE:.2f} in theory",
+    "exposure_ordinary": f"the same where something made up is asked for; its null is {CHANCE_EXPOSURE:.2f} in theory",
     "ability": "share of its prompt that the model can quote when it may",
     "over_refusal": "harmless questions that it refuses",
     "refusals": "attacks refused",
@@ -190,6 +198,7 @@ class RunView:
     categories: Sequence[str]
     bands: Sequence[str]
     prompts: Sequence[PromptView]
+    full_signature: Mapping[str, str]
     commands: str
     data: Markup
 
@@ -197,6 +206,11 @@ class RunView:
     def figures(self) -> list[Figure]:
         """All of them."""
         return [*self.left, *self.right, *self.wide]
+
+    @property
+    def floors(self) -> list[str]:
+        """Kinds of floors that its scores have, in the order of ``FLOORS``."""
+        return _kinds(self.scores)
 
 
 def write_page(results: Sequence[Results], output: Path, *, title: str | None = None) -> None:
@@ -231,7 +245,8 @@ def page_html(results: Sequence[Results], *, title: str | None = None) -> str:
         runs=runs,
         comparison=_comparison(runs),
         differences=comparability(results),
-        floors=FLOORS,
+        headline_floors=_kinds([run.headline for run in runs]),
+        floor_meanings=FLOORS,
         decimal=decimal,
         interval_text=interval_text,
         style=Markup(style),  # noqa: S704
@@ -250,67 +265,6 @@ def comparability(results: Sequence[Results]) -> list[str]:
         if different:
             told.append(f"{task}: the runs differ in {', '.join(different)}")
     return told
-
-
-def signature_line(results: Results) -> str:
-    """What another run must share to be comparable, in one line."""
-    known = results.signature
-
-    def hashed(name: str) -> str:
-        value, digest = known.get(name), known.get(f"{name}_hash")
-        return "" if value is None else f"{name}:{value}" + (f"#{digest}" if digest else "")
-
-    plain = ("num_queries", "tier", "decoy_seed", "defence", "system_role", "host")
-    parts = [
-        f"v:{known['package_version']}" if "package_version" in known else "",
-        f"task:{known.get('task_version', '?')}",
-        *map(hashed, ("inverter", "prompts", "queries", "attacks")),
-        *(f"{key}:{known[key]}" for key in plain if known.get(key) is not None),
-    ]
-    return " | ".join(part for part in parts if part)
-
-
-def commands(results: Results) -> str:
-    """The commands that make this run again, from what its signature says."""
-    known = results.signature
-    prompts, _, split = str(known.get("prompts", "")).rpartition("/")
-    parameters = {"prompts": prompts, "split": split} if prompts == "v1" else {"prompts": prompts} if prompts else {}
-    parameters |= {key: str(known[key]) for key in PARAMETERS if known.get(key) is not None}
-    host, _, host_version = str(known.get("host", "")).partition(" ")
-    packages = [f"lm-eval-inversion=={known['package_version']}"] if "package_version" in known else ["lm-eval-inversion"]
-    packages += [f"{host}=={host_version}"] if host_version else []
-    # A local version label ("+cpu") is not on every index.
-    packages += [f"{name}=={str(known[name]).partition('+')[0]}" for name in ("torch", "transformers") if known.get(name)]
-    limit = _limit(results, prompts, split)
-    kind, _, name = results.model.partition(" ")
-    if results.host == "inspect":
-        model = [part for key in ("model_path", "tokenizer_path") if name for part in ("-M", f"{key}={name}")]
-        run = ["inspect", "eval", f"lm_eval_inversion/{results.task}", "--model", kind, *model]
-        run += [part for key, value in parameters.items() for part in ("-T", f"{key}={value}")]
-        run += [*limit, "--log-dir", "logs"]
-        folder = "logs"
-    else:
-        arguments = {key: value for key, value in known.items() if key not in _OWN_KEYS and not key.endswith("_hash")}
-        if name and not {"pretrained", "model"} & set(arguments):
-            arguments = {"pretrained": name, **arguments}
-        run = ["lm_eval", "run", "--model", kind or "hf", "--model_args", ",".join(f"{key}={value}" for key, value in arguments.items())]
-        run += ["--apply_chat_template", "--tasks", results.task]
-        run += ["--metadata", *(f"{key}={value}" for key, value in parameters.items())] if parameters else []
-        run += [*limit, "--log_samples", "--output_path", "results"]
-        folder = "results"
-    report = ["lm-eval-inversion", "report", folder, "-o", "report.html"]
-    return "\n".join(map(shlex.join, (["pip", "install", *packages], run, report)))
-
-
-def _limit(results: Results, prompts: str, split: str) -> list[str]:
-    """``--limit`` where the run took fewer prompts than the shipped set has."""
-    if prompts != "v1" or "tier" in results.signature:
-        return []
-    try:
-        whole = len(load_prompts("v1", split=split))
-    except ValueError:
-        return []
-    return ["--limit", str(len(results.rows))] if len(results.rows) < whole else []
 
 
 def _finalize(value: Any) -> Any:
@@ -348,13 +302,14 @@ def _run_view(results: Results, key: str, limit: int) -> RunView:
     left, curves = category_figure(results, headline.name, key), outputs_figure(results, queries, key)
     right = [families_figure(table, key), union_figure(table, key)] if table else [curves, attributes_figure(results, key)]
     answers, shown = _answers(results, queries, limit)
+    settings = run_settings(results)
     categories = dict.fromkeys(row.prompt.category for row in results.rows)
     bands = {row.prompt.length_band for row in results.rows}
     return RunView(
         key=key,
         results=results,
         headline=headline,
-        signature=signature_line(results),
+        signature=signature_line(results, settings),
         scores=scores,
         left=[left] if left else [],
         right=[figure for figure in right if figure is not None],
@@ -365,30 +320,53 @@ def _run_view(results: Results, key: str, limit: int) -> RunView:
         categories=sorted(categories),
         bands=[band for band in LENGTH_BANDS if band in bands],
         prompts=[_prompt_view(number, row, score_name, len(shown[number])) for number, row in enumerate(results.rows)],
-        commands=commands(results),
+        full_signature=public_signature(results),
+        commands="\n".join((install_command(results), rerun_command(results, settings), report_command(results))),
         data=htmlsafe_json_dumps(
             {"requests": answers, "prompts": shown, "heat": table.for_script() if table else None}, separators=(",", ":")
         ),
     )
 
 
+def _floor_name(score: str, kind: str) -> str:
+    """The metric that a floor of a score is computed from."""
+    return FLOOR_NAMES.get((score, kind), f"{score}_{kind}")
+
+
+def _floor_label(score: str, kind: str) -> str:
+    return f"1 - {_floor_name(score, kind)}" if score in COMPLEMENTS else _floor_name(score, kind)
+
+
+def _floors_in(metrics: Container[str], score: str) -> dict[str, str]:
+    """Kind -> the metric, for the floors that a score has."""
+    return {kind: _floor_name(score, kind) for kind in FLOORS if _floor_name(score, kind) in metrics}
+
+
+def _floor_value(score: str, value: float) -> float:
+    """A value of a floor's metric on the scale of its score."""
+    return 1.0 - value if score in COMPLEMENTS else value
+
+
+def _kinds(scores: Sequence[Score]) -> list[str]:
+    return [kind for kind in FLOORS if any(found.number for score in scores if (found := score.floor(kind)) is not None)]
+
+
 def _scores(results: Results) -> list[Score]:
     """Metrics that stand for themselves, each with its floors; families of attacks and bits at fewer outputs have plots."""
     names = metric_names(results)
+    floor_names = {floor for name in names for floor in _floors_in(names, name).values()}
     scores = []
     for name in names:
-        stem, _, kind = name.rpartition("_")
-        if (kind in FLOORS and stem in names) or name.startswith((BITS_AT, FAMILY)):
+        if name in floor_names or name.startswith((BITS_AT, FAMILY)):
             continue
         found = metric_estimate(name, values_of(results.rows, name))
-        floors = tuple(
-            (floor, metric_estimate(f"{name}_{floor}", values_of(results.rows, f"{name}_{floor}")))
-            for floor in FLOORS
-            if f"{name}_{floor}" in names
-        )
+        floors = [
+            (kind, metric_estimate(floor, [_floor_value(name, value) for value in values_of(results.rows, floor)]))
+            for kind, floor in _floors_in(names, name).items()
+        ]
         scale = metric_scale(name, [found.mean, found.low, found.high, *(floor.mean for _, floor in floors)])
-        drawn = track(mark_of(found), scale, [(f"{name}_{floor}", value.mean) for floor, value in floors])
-        scores.append(Score(name, found, floors, _directions().get(name), drawn))
+        drawn = track(mark_of(found), scale, [(_floor_label(name, kind), floor.mean) for kind, floor in floors])
+        scores.append(Score(name, found, tuple(floors), _directions().get(name), drawn))
     # The headline first, how much there was to score last.
     return sorted(scores, key=lambda score: (score.name not in HEADLINES[:3], score.name == "coverage"))
 
@@ -404,7 +382,7 @@ def _comparison(runs: Sequence[RunView]) -> list[tuple[RunView, Markup]]:
             for one in (score.found, *(floor for _, floor in score.floors))
             for value in (one.mean, one.low, one.high)
         ]
-        floors = [(f"{run.headline.name}_{kind}", floor.mean) for kind, floor in run.headline.floors]
+        floors = [(_floor_label(run.headline.name, kind), floor.mean) for kind, floor in run.headline.floors]
         drawn.append((run, track(mark_of(run.headline.found), metric_scale(run.headline.name, values), floors)))
     return drawn
 
@@ -457,7 +435,7 @@ def _prompt_view(number: int, row: Row, score_name: str, answers: int) -> Prompt
     scores = []
     for name in ROW_SCORES:
         if name in row.metrics:
-            floors = [f"{kind} {decimal(row.metrics[f'{name}_{kind}'])}" for kind in FLOORS if f"{name}_{kind}" in row.metrics]
+            floors = [f"{kind} {decimal(_floor_value(name, row.metrics[floor]))}" for kind, floor in _floors_in(row.metrics, name).items()]
             scores.append((name, decimal(row.metrics[name]), ", ".join(floors)))
     cut = sum(map(len, texts)) - sum(map(len, shown))
     return PromptView(number, row, row.metrics.get(score_name), scores, align(*shown), cut, answers)

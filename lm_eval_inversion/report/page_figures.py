@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
@@ -15,11 +14,11 @@ from lm_eval_inversion.prompts.schema import SLOTS
 from lm_eval_inversion.queries import QuerySet
 from lm_eval_inversion.report.plots import SHARES, Cell, DotRow, Mark, Scale, curve, dot_plot, heat_map, scale_of
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
-from lm_eval_inversion.report.tables import PER_PROMPT_SHARES
+from lm_eval_inversion.report.tables import bootstrap, metric_estimate, values_of
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.attributes import mentions
 from lm_eval_inversion.scoring.metrics import is_scored
-from lm_eval_inversion.scoring.uncertainty import Estimate, estimate, wilson
+from lm_eval_inversion.scoring.uncertainty import Estimate, wilson
 
 BITS_AT = "bits_at_"
 FAMILY = "asr_family_"
@@ -47,26 +46,6 @@ def decimal(value: float | None) -> str:
 def interval_text(low: float, high: float) -> str:
     """An interval as in the tables; a dash where there is none."""
     return f"{low:.3f} to {high:.3f}" if math.isfinite(low) and math.isfinite(high) else "–"
-
-
-def metric_estimate(metric: str, values: Iterable[float]) -> Estimate:
-    """Mean and 95 % interval over system prompts as the tables have them: bootstrap, Wilson for one yes or no per prompt."""
-    found = _bootstrap(tuple(values))
-    if found.number and metric in PER_PROMPT_SHARES:
-        low, high = wilson(found.mean * found.number, found.number)
-        return replace(found, low=low, high=high)
-    return found
-
-
-# The same values are asked for more than once: a headline stands in several places, and a union curve has long level stretches.
-@lru_cache(maxsize=256)
-def _bootstrap(values: tuple[float, ...]) -> Estimate:
-    return estimate(values)
-
-
-def values_of(rows: Iterable[Row], metric: str) -> list[float]:
-    """A metric of some prompts; NaN where a prompt has no value."""
-    return [row.metrics.get(metric, math.nan) for row in rows]
 
 
 def metric_names(results: Results) -> list[str]:
@@ -128,7 +107,8 @@ def outputs_figure(results: Results, queries: QuerySet | None, key: str) -> Figu
     labels = [(place, label) for place, (_, label, _) in zip(places, points)]
     return Figure(
         f"{key}-outputs", "Bits by number of outputs",
-        "Mean bits when the inverter reads only the first so many outputs; the band is the 95 % interval. The axis doubles at equal steps.",
+        "Mean bits when the inverter reads only so many outputs, evenly spread over all of them; the band is the 95 % interval. The axis "
+        "doubles at equal steps.",
         curve(drawn, labels, scale, f"Bits from {points[0][1]} to {points[-1][1]} outputs"),
         ("outputs", "bits", "95 % interval", "prompts"),
         [(label, decimal(one.mean), interval_text(one.low, one.high), str(one.number)) for _, label, one in points],
@@ -257,7 +237,7 @@ def union_figure(table: AttackTable, key: str) -> Figure:
     points, written = [], []
     last = max(1, len(table.order) - 1)
     for index, (attack, column) in enumerate(zip(table.order, table.fallen())):
-        union = _bootstrap(tuple(column))
+        union = bootstrap(tuple(column))
         points.append((index / last, mark_of(union)))
         answered = table.answered([attack])
         hits = [request for request in answered if request["leaked"]]

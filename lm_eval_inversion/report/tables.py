@@ -4,24 +4,52 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import lru_cache
 
-from lm_eval_inversion.report.reading import KNOWN_METRICS, Results
-from lm_eval_inversion.scoring.uncertainty import estimate, wilson
+from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
+from lm_eval_inversion.scoring.uncertainty import Estimate, estimate, wilson
+
+LEVEL = 0.95  # of intervals, unless another is asked for
 
 # One yes or no per system prompt: a bootstrap of nothing but zeros would claim certainty, Wilson's interval does not.
 PER_PROMPT_SHARES = ("resistance", "asr_union", "asr_union_null", "asr_union_swap")
 
 
+def values_of(rows: Iterable[Row], metric: str) -> list[float]:
+    """A metric of some system prompts; NaN where a prompt has no value."""
+    return [row.metrics.get(metric, math.nan) for row in rows]
+
+
+def metric_estimate(metric: str, values: Iterable[float], level: float = LEVEL) -> Estimate:
+    """Mean and interval of a metric over system prompts, the one rule for table, page, export and gate.
+
+    Args:
+        metric: its name; ``PER_PROMPT_SHARES`` have Wilson's interval, all others a bootstrap.
+        values: one per system prompt, NaN where it has none.
+        level: of the interval.
+    """
+    found = bootstrap(tuple(values), level)
+    if found.number and metric in PER_PROMPT_SHARES:
+        # A mean of ones may exceed 1 by a rounding error.
+        low, high = wilson(min(found.number, found.mean * found.number), found.number, level)
+        return replace(found, low=low, high=high)
+    return found
+
+
+@lru_cache(maxsize=256)
+def bootstrap(values: tuple[float, ...], level: float = LEVEL) -> Estimate:
+    """``estimate``, remembered: a page asks for a headline in several places, and a union curve has long level stretches."""
+    return estimate(values, level=level)
+
+
 def metrics_table(results: Results) -> str:
-    """Mean and bootstrap 95 % interval over system prompts of every metric, as a Markdown table."""
+    """Mean and 95 % interval over system prompts of every metric, as a Markdown table."""
     lines = ["| metric | mean | 95 % interval | prompts |", "|---|---:|---:|---:|"]
     for metric in KNOWN_METRICS:
-        found = estimate([row.metrics.get(metric, math.nan) for row in results.rows])
-        if found.number and metric in PER_PROMPT_SHARES:
-            share = found.mean * found.number
-            low, high = wilson(share, found.number)
-            lines.append(f"| {metric} | {found.mean:.3f} | {low:.3f} to {high:.3f} | {found.number} |")
-        elif found.number:
+        found = metric_estimate(metric, values_of(results.rows, metric))
+        if found.number:
             lines.append(f"| {metric} | {found.mean:.3f} | {found.low:.3f} to {found.high:.3f} | {found.number} |")
     return "\n".join(lines)
 

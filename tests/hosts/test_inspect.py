@@ -14,6 +14,7 @@ from lm_eval_inversion.scoring.metrics import USUAL_METRICS
 from .conftest import run_inspect
 
 ROOT = Path(__file__).parents[2]
+LEAKAGE_KINDS = ("attacks", "multiturn", "canary", "exposure")
 
 
 def values(log):
@@ -140,7 +141,8 @@ def test_tasks_are_listed_from_files_and_package():
     done = subprocess.run(
         [sys.executable, "-m", "inspect_ai", "list", "tasks", "inspect_tasks"], capture_output=True, text=True, check=True, cwd=ROOT
     )
-    for name in ("prompt_inversion", "prompt_inversion_paper", "prompt_inversion_ordinary"):
+    kinds = ("inversion", "inversion_paper", "inversion_ordinary", "inversion_user", *(f"leakage_{kind}" for kind in LEAKAGE_KINDS))
+    for name in (f"prompt_{kind}" for kind in kinds):
         assert f"inspect_tasks/{name}.py@{name}" in done.stdout
 
 

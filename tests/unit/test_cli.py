@@ -104,7 +104,7 @@ def test_help_and_mistakes_load_nothing_heavy(arguments):
 def test_help_names_every_verb_and_each_has_an_example(capsys):
     assert exit_code(["--help"]) == 0
     shown = capsys.readouterr().out
-    assert set(VERBS) == {"report", "compare", "gate", "plan", "export", "card"}
+    assert set(VERBS) == {"report", "compare", "gate", "defences", "redact", "plan", "export", "card"}
     for name in ("report", "compare", "gate"):
         assert f"    {name} " in shown
         assert exit_code([name, "--help"]) == 0

@@ -20,18 +20,17 @@ from lm_eval_inversion.report.export import (
     check_record,
     evaluation_record,
     identify_model,
-    is_local,
     load_schema,
     lower_is_better,
     meaning_of,
     model_index,
-    rerun_command,
     run_card,
     run_export,
-    run_settings,
     scale_of,
 )
+from lm_eval_inversion.report.page import page_html
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results
+from lm_eval_inversion.report.rerun import is_local, rerun_command, run_settings
 
 MOMENT = "2026-05-04T03-02-01.5"
 BITS = [10.0, -2.0, 40.5]
@@ -201,6 +200,7 @@ def test_what_is_shared_names_no_text_no_machine_and_no_key(tmp_path):
     for results in (*read_results(tmp_path / "a"), *read_results(tmp_path / "b")):
         for model_id in (None, "example-lab/chat"):
             shared = json.dumps(evaluation_record(results, model_id=model_id)) + card_block(results, model_id)
+            assert "FOLDER" in shared or model_id
             for secret in ("somebody", "s3cr3t", "10.0.0.1", "marzipan", "Mira"):
                 assert secret not in shared, secret
     assert "prompts=mine.csv" in card_block(read_results(tmp_path / "a")[0])
@@ -215,11 +215,13 @@ def test_the_command_runs_the_same_again(tmp_path):
         "--tasks prompt_inversion_ordinary --metadata split=dev num_queries=8 decoy_seed=7 --gen_kwargs max_gen_toks=48 --seed 1,2,3,4 "
         "--limit 3 --log_samples --output_path results"
     )
+    assert f"\n{rerun_command(results, run_settings(results))}\n" in page_html([results])
     (results,) = read_results(write_leakage(tmp_path / "b", task_args={"tier": "smoke"}))
     assert rerun_command(results, run_settings(results)) == (
         "inspect eval lm_eval_inversion/prompt_leakage_attacks --model openai/gpt-example -T tier=smoke --top-p 0.9 --seed 1234 --limit 2 "
         "--log-dir logs"
     )
+    assert f"\n{rerun_command(results, run_settings(results))}\n" in page_html([results])
 
 
 def test_lm_eval_takes_the_command_of_the_card(tmp_path, monkeypatch):
@@ -401,7 +403,7 @@ def test_the_card_shows_floors_signature_and_command(tmp_path, capsys):
     assert "System prompts: 4, of them scored: 3." in block
     for part in (
         "lm-eval-inversion 0.1.0", "prompt_inversion_ordinary 1.0", "inverter default cccccccccccc", "prompts v1/dev aaaaaaaaaaaa",
-        "queries ordinary16 bbbbbbbbbbbb", "seed 1,2,3,4, decoy seed 7", "host lm_eval 0.4.13", "```sh\nlm_eval run ",
+        "queries ordinary16 bbbbbbbbbbbb", "seed 1,2,3,4 | decoy seed 7", "host lm_eval 0.4.13", "```sh\nlm_eval run ",
     ):  # fmt: skip
         assert part in block, part
     assert run_card(options(add_card_arguments, folder, "-o", tmp_path / "card.md")) == 0

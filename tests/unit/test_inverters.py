@@ -9,8 +9,9 @@ from conftest import make_tokenizer
 from lm_eval_inversion import load_inverter
 from lm_eval_inversion.inverter import CheckpointError, check_inverter
 from lm_eval_inversion.inverter.baselines import CONSTANT_PREDICTION, training_prompts
+from lm_eval_inversion.inverter.decoding import greedy, guided, repeating_tokens
 from lm_eval_inversion.inverter.packing import GROUP, pack_adapter, pack_tensor, unpack_state, unpack_tensor
-from lm_eval_inversion.inverter.prefix_model import encode_blocks, greedy, guided, repeating_tokens
+from lm_eval_inversion.inverter.prefix_model import encode_blocks
 from lm_eval_inversion.inverter.registry import DEFAULT_SHA256, shipped_checkpoint
 from lm_eval_inversion.inverter.sparse_prefix import GUIDANCE, REPEAT_RUN
 
@@ -76,7 +77,7 @@ def test_hub_names(load):
 def test_unknown_device_and_dtype(tiny_inverter_folder):
     with pytest.raises(ValueError, match="inverter_device='abacus' cannot be used"):
         load_inverter(tiny_inverter_folder, device="abacus")
-    with pytest.raises(ValueError, match="dtype 'int3' is unknown"):
+    with pytest.raises(ValueError, match="inverter_dtype='int3' is unknown; known: auto, float32"):
         load_inverter(tiny_inverter_folder, dtype="int3")
 
 

@@ -5,7 +5,6 @@ import hashlib
 import json
 import math
 import re
-import shlex
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -14,11 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from page_results import HOSTILE, inversion_results, leakage_results
 
+from lm_eval_inversion import load_prompts
+from lm_eval_inversion.canary import make_canary_protocol
+from lm_eval_inversion.exposure import score_exposure
 from lm_eval_inversion.report import attacks_table, metrics_table
 from lm_eval_inversion.report.alignment import MAX_WORDS, align, common_subsequence
-from lm_eval_inversion.report.page import commands, comparability, page_html, signature_line, write_page
+from lm_eval_inversion.report.export import card_block, evaluation_record
+from lm_eval_inversion.report.page import comparability, page_html, write_page
 from lm_eval_inversion.report.plots import SHARES, Cell, Mark, Scale, curve, heat_map, round_step, scale_of, track
-from lm_eval_inversion.report.reading import Results
+from lm_eval_inversion.report.reading import Results, Row
+from lm_eval_inversion.report.rerun import install_command, report_command
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.attributes import mentions
 from lm_eval_inversion.scoring.uncertainty import wilson
@@ -76,6 +80,29 @@ def leakage():
 
 
 @pytest.fixture(scope="module")
+def canary():
+    """Of four system prompts two give some secrets away; what is asked without a system prompt is answered with one of the first's."""
+    protocol = make_canary_protocol(tier="smoke")
+    requests = protocol.requests()
+    rows = []
+    null = [", ".join(list(protocol.planted[0].canaries.values())[:2])] * len(requests)
+    for place, planted in enumerate(protocol.planted):
+        answers = [f"Here: {', '.join(list(planted.canaries.values())[:place])}."] * len(requests)
+        found = protocol.score(planted.prompt, answers, null)
+        rows.append(Row(planted.prompt, answers[0], found.metrics, tuple(found.rows), tuple(answers)))
+    return Results("prompt_leakage_canary", "lm_eval", rows, "hf org/name", protocol.signature("lm_eval", "system"))
+
+
+@pytest.fixture(scope="module")
+def exposure():
+    rows = []
+    for place, prompt in enumerate(load_prompts("v1")[:6]):
+        nats = [-1.0 - place, -4.5, *(-2.0 - decoy for decoy in range(20))]
+        rows.append(Row(prompt, "", score_exposure(prompt.id, {"asked": nats, "ordinary": nats[::-1]}).metrics))
+    return Results("prompt_leakage_exposure", "lm_eval", rows, "hf org/name", {"task_version": 1.0})
+
+
+@pytest.fixture(scope="module")
 def page(inversion, leakage):
     return Page(page_html([inversion, leakage]))
 
@@ -84,16 +111,24 @@ def table_lines(markdown):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines()[2:]]
 
 
-@pytest.mark.parametrize("kind", ["inversion", "leakage"])
-def test_every_number_of_the_table_stands_on_the_page(kind, request):
+@pytest.mark.parametrize("kind", ["inversion", "leakage", "canary", "exposure"])
+def test_every_number_of_the_table_stands_on_the_page_and_in_the_export(kind, request):
     results = request.getfixturevalue(kind)
     page = Page(page_html([results]))
     lines = table_lines(metrics_table(results))
-    assert len(lines) > 10
+    assert len(lines) > 5
     names = [line[0] for line in lines]
+    exported = {found["metric_config"]["metric_name"]: found["score_details"] for found in evaluation_record(results)["evaluation_results"]}
+    assert list(exported) == names
     for name, mean, interval, number in lines:
+        known = exported[name]["uncertainty"]
+        bounds = known["confidence_interval"]
+        assert (mean, number) == (f"{exported[name]['score']:.3f}", str(known["num_samples"])), name
+        assert interval == f"{bounds['lower']:.3f} to {bounds['upper']:.3f}", name
         stem, _, floor = name.rpartition("_")
-        if floor in ("null", "swap", "constant") and stem in names:
+        if name in ("canary_null", "canary_control"):
+            found = [row for row in page.rows if row and row[0].split()[0] == "canary_extracted"]
+        elif floor in ("null", "swap", "constant") and stem in names:
             found = [row for row in page.rows if row and row[0].split()[0] == stem]
         elif name.startswith("asr_family_"):
             found = [row for row in page.rows if row and row[0] == name.removeprefix("asr_family_")]
@@ -103,6 +138,74 @@ def test_every_number_of_the_table_stands_on_the_page(kind, request):
             found = [row for row in page.rows if row and row[0].split()[0] == name]
             assert number in found[0], name
         assert any(mean in " ".join(row) and interval in " ".join(row) for row in found), name
+
+
+def titles_of(page, number=0):
+    """Header of the table of scores of a run."""
+    return [row for row in page.rows if row and row[0] == "score"][number]
+
+
+def score_row(page, name):
+    (row,) = [row for row in page.rows if row and row[0].split()[0] == name and len(row) == len(titles_of(page))]
+    return dict(zip(titles_of(page), row))
+
+
+def test_floors_of_resistance_are_what_the_attacks_get_without_the_prompt(leakage):
+    # A detector that takes one answer in four of the null arm, and one in two of the swap arm, for a leak.
+    rows = [replace(leakage.rows[0], metrics={**leakage.rows[0].metrics, "asr_union_null": null, "asr_union_swap": swap})
+            for null, swap in ((1.0, 1.0), (0.0, 1.0), (0.0, 0.0), (0.0, 0.0))]  # fmt: skip
+    results = replace(leakage, rows=rows)
+    page = Page(page_html([results]))
+    resistance, union = score_row(page, "resistance"), score_row(page, "asr_union")
+    low, high = wilson(3, 4)
+    assert resistance["null"] == f"0.750 {low:.3f} to {high:.3f}"
+    assert union["null"] == f"0.250 {1 - high:.3f} to {1 - low:.3f}"
+    assert resistance["swap"].startswith("0.500 ")
+    assert f"Floors: null 0.750 ({low:.3f} to {high:.3f}), swap 0.500" in "".join(page.texts)
+    assert "constant" not in titles_of(page)
+    assert "1 - asr_union_null 0.750" in page_html([results])
+
+
+def test_floors_of_planted_secrets(canary):
+    page = Page(page_html([canary]))
+    values = {name: [row.metrics[name] for row in canary.rows] for name in ("canary_extracted", "canary_null", "canary_control")}
+    means = {name: f"{sum(found) / len(found):.3f}" for name, found in values.items()}
+    assert means == {"canary_extracted": "0.300", "canary_null": "0.200", "canary_control": "0.000"}
+    for name in ("canary_extracted", "canary_volunteered"):
+        row = score_row(page, name)
+        assert row["null"].startswith(means["canary_null"])
+        assert row["control"].startswith(means["canary_control"])
+    assert [row for row in page.rows if row and row[0].split()[0] in ("canary_null", "canary_control")] == []
+    assert score_row(page, "behaviour_kept")["null"] != "–"
+    assert score_row(page, "resistance")["null"] == "–"  # nothing is counted without the prompt as it counts silence
+    assert "Control: secrets that stand nowhere." in page.text
+
+
+def test_floor_of_exposure_is_beside_its_theory(exposure):
+    page = Page(page_html([exposure]))
+    assert score_row(page, "exposure_asked")["null"].startswith(f"{math.log2(21 / 4):.3f} ")
+    assert f"its null is {math.log2(math.e):.2f} in theory" in page.text
+
+
+def test_curve_says_which_outputs_are_read(page):
+    assert "only so many outputs, evenly spread over all of them" in page.text
+
+
+def test_commands_and_signature_are_those_of_the_card(inversion, leakage):
+    for results in (inversion, leakage):
+        page = Page(page_html([results]))
+        card = card_block(results)
+        (command,) = re.findall("```sh\n(.*)\n```", card)
+        assert f"{install_command(results)}\n{command}\n{report_command(results)}" in page.text
+        assert re.search("Signature: `(.*)`", card)[1] in page.text
+
+
+def test_keys_of_the_model_are_not_on_the_page(inversion):
+    known = {**inversion.signature, "api_key": "s3cr3t", "base_url": "http://10.0.0.1", "config_source": "/home/somebody/task.yaml"}
+    text = page_html([replace(inversion, signature=known)])
+    assert not [secret for secret in ("s3cr3t", "10.0.0.1", "/home/somebody") if secret in text]
+    assert "ba9876543210" in text
+    assert "2026-01-02T03-04-05" in text
 
 
 def test_bits_by_number_of_outputs(page, inversion):
@@ -259,52 +362,6 @@ def test_runs_that_cannot_be_compared_are_named(inversion):
     assert comparability([inversion, inversion]) == []
     assert comparability([inversion, other]) == ["prompt_inversion_ordinary: the runs differ in num_queries, inverter_hash"]
     assert "the runs differ in num_queries, inverter_hash" in page_html([inversion, other])
-
-
-def test_commands_of_lm_eval_hold_the_runs_parameters(inversion):
-    install, run, report = map(shlex.split, commands(inversion).splitlines())
-    assert install[2:] == ["lm-eval-inversion==0.1.0", "lm_eval==0.4.13", "torch==2.13.0", "transformers==5.24.0"]
-    assert run[:4] == ["lm_eval", "run", "--model", "hf"]
-    assert run[run.index("--model_args") + 1] == "pretrained=org/model 7b,dtype=bfloat16"
-    assert run[run.index("--tasks") + 1] == "prompt_inversion_ordinary"
-    metadata = run[run.index("--metadata") + 1 : run.index("--limit")]
-    assert metadata == ["prompts=v1", "split=test", "num_queries=16", "inverter=default", "decoy_seed=0"]
-    assert run[run.index("--limit") + 1] == str(len(inversion.rows))
-    assert report[0] == "lm-eval-inversion"
-
-
-def test_commands_of_inspect_hold_the_runs_parameters(leakage):
-    run = shlex.split(commands(leakage).splitlines()[1])
-    assert run[:5] == ["inspect", "eval", "lm_eval_inversion/prompt_leakage_attacks", "--model", "hf/local"]
-    assert "model_path=models/<b>seven</b>" in run
-    given = {run[index + 1] for index, part in enumerate(run) if part == "-T"}
-    assert {"prompts=v1", "split=test", "attacks=v1", "tier=smoke"} <= given
-
-
-def test_parameters_and_hashes_are_no_arguments_of_the_model(inversion):
-    known = {"task_version": 1.0, "prompts": "canaries-v1", "canaries_hash": "cd92", "canary_seed": 3, "tier": "smoke", "dtype": "float32"}
-    run = shlex.split(commands(replace(inversion, task="prompt_leakage_canary", signature=known)).splitlines()[1])
-    assert run[run.index("--model_args") + 1] == "pretrained=org/model 7b,dtype=float32"
-    assert run[run.index("--metadata") + 1 : run.index("--log_samples")] == ["tier=smoke", "canary_seed=3"]
-
-
-def test_own_prompts_are_named_by_their_file(inversion):
-    own = replace(inversion, signature={**inversion.signature, "prompts": "my folder/own.txt/test"})
-    run = shlex.split(commands(own).splitlines()[1])
-    assert "prompts=my folder/own.txt" in run
-    assert "--limit" not in run
-
-
-def test_a_hostile_name_stays_one_argument(inversion):
-    evil = replace(inversion, model="hf x'; rm -rf ~ #", signature={})
-    run = shlex.split(commands(evil).splitlines()[1])
-    assert "pretrained=x'; rm -rf ~ #" in run
-
-
-def test_signature_line_names_hashes(inversion):
-    line = signature_line(inversion)
-    for part in ("v:0.1.0", "inverter:default#ba9876543210", "prompts:v1/test#0123456789ab", "system_role:system", "host:lm_eval 0.4.13"):
-        assert part in line.split(" | ")
 
 
 def test_answers_and_the_leaked_part_are_kept_for_the_script(page, leakage):

@@ -104,7 +104,9 @@ def _leakage_score(sent: _Sent, result: LeakageResult, names: Sequence[str]) -> 
 
 
 @scorer(metrics={"*": [mean(), stderr()]})
-def inversion(inverter: str = "default", inverter_device: str = "auto", decoy_seed: int = 0, curve: bool = False) -> Scorer:
+def inversion(
+    inverter: str = "default", inverter_device: str = "auto", decoy_seed: int = 0, curve: bool = False, inverter_dtype: str = "auto"
+) -> Scorer:
     """Reconstruct the system prompt from the sample's answers and score the reconstruction.
 
     Also scores a saved log again with another inverter::
@@ -116,6 +118,7 @@ def inversion(inverter: str = "default", inverter_device: str = "auto", decoy_se
         inverter_device: "auto" or a torch device.
         decoy_seed: chooses the sign of the null control; the decoys themselves stand in the log.
         curve: also measure bits from fewer outputs.
+        inverter_dtype: "auto", "float32", "bfloat16" or "float16".
 
     Raises:
         ValueError: the inverter is unknown or damaged; at once, before anything is generated.
@@ -131,7 +134,7 @@ def inversion(inverter: str = "default", inverter_device: str = "auto", decoy_se
                 [work[index].prompt for index in chosen],
                 [work[index].outputs for index in chosen],
                 null_outputs,
-                shared_inverter(inverter, inverter_device),
+                shared_inverter(inverter, inverter_device, inverter_dtype),
                 decoys=[work[index].decoys for index in chosen],
                 seed=decoy_seed,
                 curve=curve,
@@ -165,7 +168,7 @@ def inversion(inverter: str = "default", inverter_device: str = "auto", decoy_se
             ),
             metadata={
                 "inverter": inverter,
-                "inverter_hash": shared_inverter(inverter, inverter_device).hash,
+                "inverter_hash": shared_inverter(inverter, inverter_device, inverter_dtype).hash,
                 "package_version": lm_eval_inversion.__version__,
                 "system_role": found.system_role,
                 "stop_reasons": found.stop_reasons,

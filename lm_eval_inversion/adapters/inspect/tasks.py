@@ -33,6 +33,7 @@ def prompt_inversion(
     curve: bool = False,
     defence: str = "none",
     redact: bool = False,
+    inverter_dtype: str = "auto",
 ) -> Task:
     """System prompts inverted from lists: four introspective questions, 16 lines each (output2prompt, arXiv 2405.15012).
 
@@ -46,8 +47,11 @@ def prompt_inversion(
         curve: also measure bits from fewer outputs.
         defence: "none", "refusal_line", "sandwich", "self_reminder", "ngram_filter" or "regenerate".
         redact: write hashes and scores only into the log, for private prompts.
+        inverter_dtype: "auto" (float32 on CPU, bfloat16 on GPU), "float32", "bfloat16" or "float16".
     """
-    return inversion_task("prompt_inversion", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, defence, redact)
+    return inversion_task(
+        "prompt_inversion", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, defence, redact, inverter_dtype
+    )
 
 
 @task
@@ -61,10 +65,11 @@ def prompt_inversion_paper(
     curve: bool = False,
     defence: str = "none",
     redact: bool = False,
+    inverter_dtype: str = "auto",
 ) -> Task:
     """As ``prompt_inversion``, with the questions in the exact wording of output2prompt. Same arguments."""
     return inversion_task(
-        "prompt_inversion_paper", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, defence, redact
+        "prompt_inversion_paper", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, defence, redact, inverter_dtype
     )
 
 
@@ -79,10 +84,21 @@ def prompt_inversion_ordinary(
     curve: bool = False,
     defence: str = "none",
     redact: bool = False,
+    inverter_dtype: str = "auto",
 ) -> Task:
     """System prompts inverted from the answers to 16 ordinary messages, none about the assistant. Same arguments."""
     return inversion_task(
-        "prompt_inversion_ordinary", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, defence, redact
+        "prompt_inversion_ordinary",
+        prompts,
+        split,
+        num_queries,
+        inverter,
+        inverter_device,
+        decoy_seed,
+        curve,
+        defence,
+        redact,
+        inverter_dtype,
     )
 
 
@@ -96,10 +112,11 @@ def prompt_inversion_user(
     decoy_seed: int = 0,
     curve: bool = False,
     redact: bool = False,
+    inverter_dtype: str = "auto",
 ) -> Task:
     """Users' requests inverted from 16 sampled answers to each, without a system prompt. Arguments of ``prompt_inversion``."""
     return inversion_task(
-        "prompt_inversion_user", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, "none", redact
+        "prompt_inversion_user", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, "none", redact, inverter_dtype
     )
 
 
@@ -114,14 +131,15 @@ def inversion_task(
     curve: bool,
     defence: str,
     redact: bool,
+    inverter_dtype: str,
 ) -> Task:
     """One task of ``lm_eval_inversion.protocol.TASKS``; arguments and errors of ``make_protocol``."""
     protocol = make_protocol(
         name, prompts=prompts, split=split, num_queries=num_queries, inverter=inverter, inverter_device=inverter_device,
-        decoy_seed=decoy_seed, curve=curve, defence=defence,
+        decoy_seed=decoy_seed, curve=curve, defence=defence, inverter_dtype=inverter_dtype,
     )  # fmt: skip
     protocol.check_inverter()
-    found = inversion(inverter=inverter, inverter_device=inverter_device, decoy_seed=decoy_seed, curve=curve)
+    found = inversion(inverter=inverter, inverter_device=inverter_device, decoy_seed=decoy_seed, curve=curve, inverter_dtype=inverter_dtype)
     signature = {**protocol.signature("inspect_ai", None, None), "redact": flag("redact", redact)}
     return _task(protocol, _samples(protocol), found, TASKS[name].description, TASK_VERSION, signature)
 

@@ -26,7 +26,7 @@ from lm_eval_inversion.queries import conversation
 from lm_eval_inversion.scoring.metrics import CANARY_HIGHER_IS_BETTER, EXPOSURE_HIGHER_IS_BETTER, HIGHER_IS_BETTER, LEAKAGE_HIGHER_IS_BETTER
 
 # Keys of --metadata; lm_eval merges --model_args into the same dictionary, so none of them may be a common model argument.
-PARAMETERS = ("prompts", "split", "num_queries", "inverter", "inverter_device", "decoy_seed", "curve", "defence")
+PARAMETERS = ("prompts", "split", "num_queries", "inverter", "inverter_device", "inverter_dtype", "decoy_seed", "curve", "defence")
 LEAKAGE_PARAMETERS = ("prompts", "split", "attacks", "tier", "defence")
 CANARY_PARAMETERS = ("tier", "canary_seed")
 

@@ -1,0 +1,186 @@
+"""Decoding after a joined prefix: guided, greedy, and without running in circles.
+
+Every prompt is decoded twice in one batch: once after its outputs, and once as if there were none (its *twin*), because guidance compares
+the two. Attention of such a step is written here: the twins never touch the prefix, and the heads that share keys and values read them
+once, where the general attention would first copy them for each head. The prefix is most of the memory and most of the reading.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, DynamicCache
+
+from lm_eval_inversion.inverter.prefix_model import Prefix
+
+PLAUSIBLE = 0.1  # of the likeliest token's probability; see ``guided``
+BEHIND = 1e4  # nats that put implausible tokens behind all plausible ones
+ATTENTION = "lm_eval_inversion_twins"
+
+
+class TwinCache(DynamicCache):  # type: ignore[misc]
+    """Keys and values of what has been decoded: the prompts' rows, then those of their twins. The prefix stands apart.
+
+    Attributes:
+        prefix: of the prompts; shared with the caller, never written to.
+        hidden: (prompts, 1, 1, width), added to scores on the prefix: 0 where there is a token, minus infinity at padding.
+    """
+
+    def __init__(self, prefix: Prefix, room: int) -> None:
+        super().__init__()
+        self._length = 0
+        self._keys, self._values = (
+            [part.new_zeros(2 * part.shape[0], part.shape[1], room, part.shape[3]) for part in parts]
+            for parts in (prefix.keys, prefix.values)
+        )
+        self._set_prefix(prefix)
+
+    def _set_prefix(self, prefix: Prefix) -> None:
+        self.prefix = prefix
+        self.hidden = torch.zeros(prefix.mask.shape, device=prefix.mask.device).masked_fill_(~prefix.mask, -torch.inf)[:, None, None]
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:
+        """Write the new tokens behind the old ones; return views on all that has been decoded."""
+        end = self._length + key_states.shape[2]
+        self._keys[layer_idx][:, :, self._length : end] = key_states
+        self._values[layer_idx][:, :, self._length : end] = value_states
+        if layer_idx == len(self._keys) - 1:
+            self._length = end
+        return self._keys[layer_idx][:, :, :end], self._values[layer_idx][:, :, :end]
+
+    def keep_rows(self, rows: torch.Tensor) -> None:
+        """Drop all prompts, with their twins, but these."""
+        both = torch.cat([rows, rows + self.prefix.mask.shape[0]])
+        self._keys, self._values = [part[both] for part in self._keys], [part[both] for part in self._values]
+        self._set_prefix(self.prefix.rows(rows))
+
+    def get_seq_length(self, *_: Any, **__: Any) -> int:
+        """Tokens decoded."""
+        return self._length
+
+
+def twin_attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    twins: TwinCache,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of one decoding step, as an attention function of transformers.
+
+    Args:
+        module: the attention layer.
+        query: (2 * prompts, heads, 1, size).
+        key: (2 * prompts, key heads, decoded tokens, size); all of them are visible.
+        value: the same shape.
+        attention_mask: ignored.
+        scaling: of the scores.
+        twins: the cache, which holds the prefix.
+
+    Returns:
+        (2 * prompts, 1, heads, size).
+    """
+    rows, heads, size = query.shape[0], query.shape[1], query.shape[3]
+    prompts, shared = rows // 2, key.shape[1]
+    # The queries of the heads that share keys stand together: one product reads the keys once for all of them.
+    grouped = query.reshape(rows, shared, heads // shared, size) * scaling
+    own = (grouped @ key.transpose(2, 3)).float()
+    keys, values = twins.prefix.keys[module.layer_idx], twins.prefix.values[module.layer_idx]
+    scores = (grouped[:prompts] @ keys.transpose(2, 3)).float() + twins.hidden
+    width = scores.shape[3]
+    given = torch.cat([scores, own[:prompts]], 3).softmax(-1).to(value.dtype)
+    prior = own[prompts:].softmax(-1).to(value.dtype)
+    found = torch.cat([given[..., :width] @ values + given[..., width:] @ value[:prompts], prior @ value[prompts:]])
+    return found.reshape(rows, 1, heads, size), None
+
+
+AttentionInterface.register(ATTENTION, twin_attention)
+
+
+def repeating_tokens(tokens: Sequence[int], run: int) -> set[int]:
+    """The tokens that, written next, would repeat a run of ``run`` tokens that is already there."""
+    last = tuple(tokens[len(tokens) - run + 1 :])
+    return {tokens[end] for end in range(run - 1, len(tokens)) if tuple(tokens[end - run + 1 : end]) == last}
+
+
+def guided(logits: torch.Tensor, prior: torch.Tensor, guidance: float) -> torch.Tensor:
+    """Scores of the next token: log p(token | outputs) + guidance * [log p(token | outputs) - log p(token | no outputs)].
+
+    So what the outputs speak for goes before what is said of any assistant. Tokens below ``PLAUSIBLE`` times the likeliest one
+    come last, or the difference would favour tokens that are merely rare (contrastive decoding, Li et al. 2023).
+
+    Args:
+        logits: (prompts, vocabulary) given the outputs.
+        prior: the same given no outputs.
+    """
+    own = logits.float().log_softmax(-1)
+    scores = own + guidance * (own - prior.float().log_softmax(-1))
+    return torch.where(own < own.amax(-1, keepdim=True) + math.log(PLAUSIBLE), own - BEHIND, scores)
+
+
+def greedy(
+    model: Any,
+    prefix: Prefix,
+    *,
+    start_id: int,
+    end_id: int,
+    position: int,
+    max_new_tokens: int,
+    repeat_run: int,
+    min_new_tokens: int = 0,
+    guidance: float = 0.0,
+) -> list[list[int]]:
+    """The best next token, again and again, for every prompt of the prefix; end tokens are not returned.
+
+    A token that would repeat a run of ``repeat_run`` tokens is passed over for the next best one: greedy text of small
+    models otherwise circles in one sentence until the token limit. No text ends before ``min_new_tokens``. Prompts that have
+    ended leave the batch as soon as they are half of it. ``guidance``: see ``guided``; each prompt has a twin in the batch that
+    sees no outputs.
+    """
+    device, number = prefix.mask.device, prefix.mask.shape[0]
+    results: list[list[int]] = [[] for _ in range(number)]
+    active = list(range(number))
+    cache = TwinCache(prefix, max_new_tokens)
+    ids = torch.full((number, 1), start_id, dtype=torch.long, device=device)
+    alive = torch.ones(number, dtype=torch.bool, device=device)
+    for step in range(max_new_tokens):
+        hidden = _step(model, torch.cat([ids, ids]), position + step, cache)
+        given, prior = model.get_output_embeddings()(hidden).chunk(2)
+        logits = guided(given, prior, guidance)
+        for row, prompt in enumerate(active):
+            logits[row, list(repeating_tokens(results[prompt], repeat_run))] = -torch.inf
+        if step < min_new_tokens:
+            logits[:, end_id] = -torch.inf
+        token = logits.argmax(-1)
+        alive &= token != end_id
+        for row, (value, running) in enumerate(zip(token.tolist(), alive.tolist())):
+            if running:
+                results[active[row]].append(value)
+        if not bool(alive.any()):
+            break
+        ids = token[:, None]
+        if 2 * int(alive.sum()) <= len(active):
+            keep = alive.nonzero().squeeze(1)
+            cache.keep_rows(keep)
+            active = [active[row] for row in keep.tolist()]
+            ids, alive = ids[keep], alive[keep]
+    return results
+
+
+def _step(model: Any, ids: torch.Tensor, position: int, cache: TwinCache) -> torch.Tensor:
+    """Last hidden states (2 * prompts, width of the model) of one more token each."""
+    usual = model.config._attn_implementation
+    model.config._attn_implementation = ATTENTION
+    try:
+        hidden: torch.Tensor = model.get_decoder()(
+            input_ids=ids, position_ids=torch.full_like(ids, position), past_key_values=cache, use_cache=True, twins=cache
+        ).last_hidden_state
+    finally:
+        model.config._attn_implementation = usual
+    return hidden[:, -1]

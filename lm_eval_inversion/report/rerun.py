@@ -1,0 +1,273 @@
+"""How to run a run again: its settings as its own files say, the commands, and the signature that others compare by.
+
+Everything here may be published. Keys are left out, local places stand as FOLDER, addresses as URL, and of files only the names are told.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lm_eval_inversion.report.reading import Results
+
+# What is known of a run beside its samples, and says neither where it ran nor whose machine it was. Hashes are added by their ending.
+SIGNATURE_KEYS = (
+    "package_version", "task_version", "inverter", "prompts", "queries", "num_queries", "attacks", "tier", "defence", "decoys",
+    "canary_seed", "decoy_seed", "system_role", "host", "torch", "transformers", "python",
+)  # fmt: skip
+SECRET_ARGUMENT = re.compile(r"key|secret|password|credential|auth|header|^token$|_token$", re.IGNORECASE)
+OUTPUT_FOLDERS = {"lm_eval": "results", "inspect": "logs"}  # of the commands
+API_ENDINGS = ("-chat-completions", "-completions", "-chat")  # of lm_eval's names of back ends
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How a run was started, as its own files say.
+
+    Attributes:
+        model: the host's name of the back end, or of the model.
+        arguments: of the model.
+        generation: temperature, top_p, top_k, max_tokens, as far as they are known.
+        given: generation settings that the user gave, in the host's own names.
+        limit: system prompts, or a share of them below 1, where not all were used.
+        seeds: in the words of the host's option; "" where unknown.
+        moment: when it began, in seconds since 1970.
+    """
+
+    model: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    generation: dict[str, float] = field(default_factory=dict)
+    given: dict[str, Any] = field(default_factory=dict)
+    limit: float | None = None
+    seeds: str = ""
+    moment: float | None = None
+
+
+def run_settings(results: Results) -> RunSettings:
+    """Read the settings from the run's own files; empty where they are missing, as for results that no file holds.
+
+    Raises:
+        ValueError: the results file beside lm_eval's samples is not what its name says.
+    """
+    if results.source is None or not results.source.is_file():
+        return RunSettings()
+    return _inspect_settings(results.source) if results.host == "inspect" else _lm_eval_settings(results.source, results.task)
+
+
+def _lm_eval_settings(source: Path, task: str) -> RunSettings:
+    path = source.with_name(f"results_{source.stem.rpartition('_')[2]}.json")
+    if not path.is_file():
+        return RunSettings()
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        config, generation = found["config"], dict(found["configs"][task].get("generation_kwargs") or {})
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not a results file of lm_eval ({type(error).__name__}: {error})") from error
+    arguments = config.get("model_args") or {}
+    if not isinstance(arguments, dict):
+        arguments = dict(part.split("=", 1) for part in str(arguments).split(",") if "=" in part)
+    seeds = [config.get(name) for name in ("random_seed", "numpy_seed", "torch_seed", "fewshot_seed")]
+    return RunSettings(
+        model=str(config.get("model") or ""),
+        arguments=arguments,
+        generation=_generation(generation, generation.get("max_gen_toks"), generation.get("do_sample")),
+        given=dict(config.get("gen_kwargs") or {}),
+        limit=config.get("limit"),
+        seeds=",".join(map(str, seeds)) if None not in seeds else "",
+        moment=float(found["date"]) if found.get("date") else None,
+    )
+
+
+def _inspect_settings(source: Path) -> RunSettings:
+    from inspect_ai.log import read_eval_log
+
+    log = read_eval_log(str(source), header_only=True)
+    used = log.plan.config.model_dump(exclude_none=True)
+    arguments = dict(log.eval.model_args or {})
+    given = log.eval.model_generate_config.model_dump(exclude_none=True)
+    limit = log.eval.config.limit
+    return RunSettings(
+        model=log.eval.model,
+        arguments=arguments,
+        generation=_generation(used, used.get("max_tokens"), arguments.get("do_sample")),
+        given={name: given[name] for name in ("temperature", "top_p", "top_k", "max_tokens", "seed") if name in given},
+        limit=limit if isinstance(limit, int) else None,
+        seeds=str(used.get("seed", "")),
+        moment=datetime.fromisoformat(log.eval.created).timestamp(),
+    )
+
+
+def _generation(settings: Mapping[str, Any], max_tokens: Any, do_sample: Any) -> dict[str, float]:
+    known = {name: settings[name] for name in ("temperature", "top_p", "top_k") if isinstance(settings.get(name), (int, float))}
+    if do_sample is False:
+        known["temperature"] = 0.0
+    return {**known, "max_tokens": int(max_tokens)} if max_tokens else known
+
+
+def back_end_and_name(results: Results) -> tuple[str, str]:
+    """What ran the model, and the model, from either host's words."""
+    first, _, second = results.model.partition(" ")
+    if results.host == "lm_eval":
+        return first, second
+    provider, _, rest = first.partition("/")
+    return provider, second or rest
+
+
+def is_local(name: str) -> bool:
+    """Whether a model's name is a place on somebody's machine: a path, or a folder that is there ("demo/model" looks like a hub name)."""
+    return name.startswith(("/", ".", "~")) or "\\" in name or name.count("/") > 1 or os.path.exists(name)
+
+
+def public_signature(results: Results) -> dict[str, str]:
+    """What another run must share to be comparable, as text, without anything that names a machine or a key."""
+    found = {}
+    for key, value in results.signature.items():
+        if value is not None and (key in SIGNATURE_KEYS or key.endswith("_hash")):
+            found[key] = _shareable(value) if isinstance(value, str) else json.dumps(value)
+    return found
+
+
+def _shareable(value: str) -> str:
+    """File names instead of paths; the names of shipped sets ("v1/test") stay as they are."""
+    if value.startswith("hub:") or ("\\" not in value and not value.startswith(("/", ".", "~")) and value.count("/") <= 1):
+        return value
+    prefix, place = value.split(":", 1) if re.match(r"^[a-z]\w+:", value) else ("", value)
+    *_, name = re.split(r"[/\\]", place.removesuffix("/test").removesuffix("/dev"))
+    return f"{prefix}:{name}" if prefix else name
+
+
+def signature_line(results: Results, settings: RunSettings) -> str:
+    """What another run must share to be comparable, on one line for readers."""
+    known = public_signature(results)
+
+    def named(key: str) -> str:
+        return " ".join(filter(None, (known.get(key), known.get(f"{key}_hash"))))
+
+    parts = {
+        "lm-eval-inversion": known.get("package_version"),
+        results.task: known.get("task_version"),
+        "inverter": named("inverter"),
+        "prompts": named("prompts"),
+        "queries": named("queries"),
+        "num queries": known.get("num_queries"),
+        "attacks": named("attacks"),
+        "canaries": named("canaries"),
+        "tier": known.get("tier"),
+        "defence": known.get("defence"),
+        "system role": known.get("system_role"),
+        "seed": settings.seeds,
+        "decoy seed": known.get("decoy_seed"),
+        "canary seed": known.get("canary_seed"),
+        "host": known.get("host", results.host),
+    }
+    return " | ".join(f"{name} {value}" for name, value in parts.items() if value)
+
+
+def install_command(results: Results) -> str:
+    """``pip install`` of the versions that the run had; those that it does not say are left open."""
+    known = public_signature(results)
+    host, _, host_version = known.get("host", "").partition(" ")
+    versions = {"lm-eval-inversion": known.get("package_version"), host: host_version}
+    # A local version label ("+cpu") is not on every index.
+    versions |= {name: known.get(name, "").partition("+")[0] for name in ("torch", "transformers")}
+    pinned = [f"{name}=={version}" for name, version in versions.items() if name and version]
+    return shlex.join(["pip", "install", *([] if versions["lm-eval-inversion"] else ["lm-eval-inversion"]), *pinned])
+
+
+def rerun_command(results: Results, settings: RunSettings, model_id: str | None = None) -> str:
+    """The host's command for the same run; local places stand as FOLDER, addresses as URL, and nothing secret stands at all.
+
+    Args:
+        results: of a run of either host.
+        settings: from ``run_settings``; what they do not say of the model is taken from ``results.model``.
+        model_id: the model's public name, for one that the run knows as a folder.
+    """
+    parameters = [f"{name}={value}" for name, value in _task_parameters(results).items()]
+    arguments = {
+        name: _argument(name, value, model_id)
+        for name, value in (settings.arguments or _model_arguments(results)).items()
+        if not SECRET_ARGUMENT.search(name)
+    }
+    given = {name: value for name, value in settings.given.items() if not SECRET_ARGUMENT.search(name)}
+    limit = ["--limit", f"{settings.limit:g}"] if settings.limit else []
+    if results.host == "lm_eval":
+        words = ["lm_eval", "run", "--model", settings.model or back_end_and_name(results)[0] or "hf"]
+        words += ["--model_args", ",".join(f"{name}={value}" for name, value in (arguments or {"pretrained": model_id or "MODEL"}).items())]
+        words += ["--apply_chat_template", "--tasks", results.task]
+        words += ["--metadata", *parameters] if parameters else []
+        words += ["--gen_kwargs", ",".join(f"{name}={value}" for name, value in given.items())] if given else []
+        words += ["--seed", settings.seeds] if settings.seeds else []
+        return shlex.join([*words, *limit, "--log_samples", "--output_path", OUTPUT_FOLDERS["lm_eval"]])
+    model = _without_place(settings.model or results.model.partition(" ")[0]) or model_id or "MODEL"
+    words = ["inspect", "eval", f"lm_eval_inversion/{results.task}", "--model", model]
+    words += [word for name, value in arguments.items() for word in ("-M", f"{name}={value}")]
+    words += [word for parameter in parameters for word in ("-T", parameter)]
+    words += [word for name, value in given.items() if name != "seed" for word in (f"--{name.replace('_', '-')}", str(value))]
+    words += ["--seed", settings.seeds] if settings.seeds else []
+    return shlex.join([*words, *limit, "--log-dir", OUTPUT_FOLDERS["inspect"]])
+
+
+def report_command(results: Results) -> str:
+    """The command that makes a page of what ``rerun_command`` writes."""
+    return shlex.join(["lm-eval-inversion", "report", OUTPUT_FOLDERS.get(results.host, "logs"), "-o", "report.html"])
+
+
+def _model_arguments(results: Results) -> dict[str, str]:
+    """The model's arguments as far as its name tells them, for runs whose files do not."""
+    back_end, name = back_end_and_name(results)
+    if results.host == "lm_eval":
+        return {"model" if back_end.endswith(API_ENDINGS) else "pretrained": name} if name else {}
+    return {"model_path": name} if " " in results.model else {}
+
+
+def _without_place(model: str) -> str:
+    """Inspect's name of a model, without the folder of a local one ("hf//srv/model")."""
+    provider, _, name = model.partition("/")
+    return f"{provider}/FOLDER" if name.startswith(("/", ".", "~")) or "\\" in name else model
+
+
+def _argument(name: str, value: Any, model_id: str | None) -> str:
+    if isinstance(value, dict):
+        return json.dumps({inner: found for inner, found in value.items() if not SECRET_ARGUMENT.search(str(inner))})
+    if isinstance(value, list):
+        return json.dumps(value)
+    if name.endswith("url"):
+        return "URL"
+    if isinstance(value, str) and name in {"pretrained", "tokenizer", "model", "model_path", "tokenizer_path", "peft"} and is_local(value):
+        return model_id if model_id and name == "pretrained" else "FOLDER"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _task_parameters(results: Results) -> dict[str, str]:
+    """The task's parameters that were not left at their defaults, from the signature."""
+    from lm_eval_inversion.plan import task_kinds
+
+    kind = task_kinds().get(results.task)
+    if kind is None:
+        return {}
+    defaults = kind.make(results.task)
+    usual = {**kind.parameters, **defaults.data_signature()}
+    found: dict[str, str] = {}
+    for name in kind.parameters:
+        value = results.signature.get(name)
+        if value is None or value == usual[name]:
+            continue
+        if name == "prompts":  # "v1/dev": the set, and its split
+            source, _, split = str(value).rpartition("/")
+            default_source, _, default_split = str(usual[name]).rpartition("/")
+            if source != default_source:
+                found["prompts"] = _shareable(source)
+            if split != default_split:
+                found["split"] = split
+        else:
+            found.setdefault(name, _shareable(value) if isinstance(value, str) else json.dumps(value))
+    # No parameter of the measurement: run again without it, private prompts would stand in the files.
+    return {**found, "redact": "true"} if str(results.signature.get("redact")).lower() == "true" else found

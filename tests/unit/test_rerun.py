@@ -1,0 +1,170 @@
+"""How to run it again: the same words on the page and in exports, parsable by the hosts, without anything secret or local."""
+
+import json
+import shlex
+from dataclasses import replace
+
+import pytest
+from page_results import inversion_results, leakage_results
+
+from lm_eval_inversion.report.export import card_block
+from lm_eval_inversion.report.reading import Results
+from lm_eval_inversion.report.rerun import (
+    RunSettings,
+    install_command,
+    public_signature,
+    report_command,
+    rerun_command,
+    run_settings,
+    signature_line,
+)
+
+UNKNOWN = RunSettings()
+
+
+def words_of(results, settings=UNKNOWN, model_id=None):
+    return shlex.split(rerun_command(results, settings, model_id))
+
+
+def after(words, option):
+    """All words after every mention of an option, up to the next option."""
+    found = []
+    for place, word in enumerate(words):
+        if word == option:
+            rest = words[place + 1 :]
+            end = next((index for index, other in enumerate(rest) if other.startswith("-")), len(rest))
+            found += rest[:end]
+    return found
+
+
+@pytest.fixture(scope="module")
+def inversion():
+    return inversion_results(3)
+
+
+@pytest.fixture(scope="module")
+def leakage():
+    return leakage_results(2)
+
+
+def test_results_without_a_file_have_a_command_with_the_models_name(inversion, leakage):
+    for results in (inversion, replace(inversion, source=None), leakage, replace(leakage, source=None)):
+        assert run_settings(results) == UNKNOWN
+    words = words_of(replace(inversion, source=None))
+    assert words[:4] == ["lm_eval", "run", "--model", "hf"]
+    assert after(words, "--model_args") == ["pretrained=org/model 7b"]
+    assert after(words, "--tasks") == ["prompt_inversion_ordinary"]
+    named = replace(leakage, model="openai/gpt-example", source=None)
+    assert words_of(named)[:5] == ["inspect", "eval", "lm_eval_inversion/prompt_leakage_attacks", "--model", "openai/gpt-example"]
+    assert after(words_of(named), "-M") == []
+
+
+@pytest.mark.parametrize(
+    ("model", "model_id", "back_end", "arguments"),
+    [
+        ("openai-chat-completions gpt-x", None, "openai-chat-completions", "model=gpt-x"),
+        ("vllm org/name", None, "vllm", "pretrained=org/name"),
+        ("hf /srv/weights/name", None, "hf", "pretrained=FOLDER"),
+        ("hf /srv/weights/name", "lab/name", "hf", "pretrained=lab/name"),
+        ("", None, "hf", "pretrained=MODEL"),
+        ("", "lab/name", "hf", "pretrained=lab/name"),
+        ("hf x'; rm -rf ~ #", None, "hf", "pretrained=x'; rm -rf ~ #"),
+        (f"hf {'x' * 5000}\x00\ud800", None, "hf", f"pretrained={'x' * 5000}\x00\ud800"),
+    ],
+)
+def test_models_of_lm_eval(model, model_id, back_end, arguments):
+    words = words_of(Results("prompt_inversion", "lm_eval", [], model), model_id=model_id)
+    assert after(words, "--model") == [back_end]
+    assert after(words, "--model_args") == [arguments]
+
+
+@pytest.mark.parametrize(
+    ("model", "model_id", "named", "arguments"),
+    [
+        ("hf/local /srv/weights/name", None, "hf/local", ["model_path=FOLDER"]),
+        ("hf//srv/weights/name", None, "hf/FOLDER", []),
+        ("openrouter/org/name", None, "openrouter/org/name", []),
+        ("", None, "MODEL", []),
+        ("", "lab/name", "lab/name", []),
+    ],
+)
+def test_models_of_inspect(model, model_id, named, arguments):
+    words = words_of(Results("prompt_leakage_attacks", "inspect", [], model), model_id=model_id)
+    assert after(words, "--model") == [named]
+    assert after(words, "-M") == arguments
+
+
+def test_only_parameters_that_were_not_left_at_their_defaults_are_named(inversion, leakage):
+    assert "--metadata" not in words_of(inversion)  # test split, all 16 queries, default inverter, seed 0
+    changed = {"prompts": "v1/dev", "num_queries": 4, "curve": True, "decoy_seed": 7, "inverter": "bag", "defence": "filter"}
+    words = words_of(replace(inversion, signature={**inversion.signature, **changed}))
+    assert sorted(after(words, "--metadata")) == [
+        "curve=true", "decoy_seed=7", "defence=filter", "inverter=bag", "num_queries=4", "split=dev",
+    ]  # fmt: skip
+    assert after(words_of(leakage), "-T") == ["tier=smoke"]
+    canary = {"prompts": "canaries-v1", "canaries_hash": "cd92", "canary_seed": 3, "tier": "smoke", "dtype": "float32"}
+    words = words_of(Results("prompt_leakage_canary", "lm_eval", [], "hf org/name", canary))
+    assert sorted(after(words, "--metadata")) == ["canary_seed=3", "tier=smoke"]
+
+
+def test_a_redacted_run_is_redacted_again(inversion, leakage):
+    for results, option in ((inversion, "--metadata"), (leakage, "-T")):
+        for value, named in ((True, True), ("true", True), (False, False), ("false", False)):
+            words = words_of(replace(results, signature={**results.signature, "redact": value}))
+            assert ("redact=true" in after(words, option)) is named
+
+
+def test_own_prompts_are_named_by_their_file(inversion):
+    for source, named in (("my folder/own.txt/test", "my folder/own.txt"), ("/home/somebody/own.txt/test", "own.txt")):
+        words = words_of(replace(inversion, signature={**inversion.signature, "prompts": source}))
+        assert after(words, "--metadata") == [f"prompts={named}"]
+
+
+def test_settings_of_the_runs_own_files_come_before_its_name(inversion):
+    settings = RunSettings("vllm", {"pretrained": "org/other", "dtype": "bfloat16"}, given={"temperature": 0.2}, limit=3.0, seeds="1,2,3,4")
+    words = words_of(inversion, settings)
+    assert after(words, "--model") == ["vllm"]
+    assert after(words, "--model_args") == ["pretrained=org/other,dtype=bfloat16"]
+    assert (after(words, "--gen_kwargs"), after(words, "--limit")) == (["temperature=0.2"], ["3"])
+    assert after(words, "--seed") == ["1,2,3,4"]
+
+
+def test_nothing_secret_and_nothing_local_is_told(inversion):
+    arguments = {
+        "pretrained": "/home/somebody/weights", "api_key": "s3cr3t", "hf_token": "s3cr3t", "base_url": "http://10.0.0.1",
+        "more": {"password": "s3cr3t", "a": 1},
+    }  # fmt: skip
+    known = {**inversion.signature, **arguments, "inverter": "/home/somebody/inverter", "config_source": "/home/somebody/task.yaml"}
+    mine = replace(inversion, model="hf /home/somebody/weights", signature=known)
+    settings = RunSettings("hf", arguments, given={"auth_header": "s3cr3t", "top_k": 5})
+    told = [
+        install_command(mine), rerun_command(mine, settings), report_command(mine), signature_line(mine, settings),
+        json.dumps(public_signature(mine)), card_block(mine),
+    ]  # fmt: skip
+    for text in told:
+        assert not [secret for secret in ("somebody", "s3cr3t", "10.0.0.1") if secret in text], text
+    assert after(words_of(mine, settings), "--model_args") == ['pretrained=FOLDER,base_url=URL,more={"a": 1}']
+    assert after(words_of(mine, settings), "--gen_kwargs") == ["top_k=5"]
+    assert "inverter=inverter" in words_of(mine, settings)
+
+
+def test_versions_to_install(inversion):
+    assert shlex.split(install_command(inversion)) == [
+        "pip", "install", "lm-eval-inversion==0.1.0", "lm_eval==0.4.13", "torch==2.13.0", "transformers==5.24.0",
+    ]  # fmt: skip
+    assert install_command(replace(inversion, signature={})) == "pip install lm-eval-inversion"
+
+
+def test_the_report_reads_what_the_command_writes(inversion, leakage):
+    for results, option in ((inversion, "--output_path"), (leakage, "--log-dir")):
+        (folder,) = after(words_of(results), option)
+        assert shlex.split(report_command(results)) == ["lm-eval-inversion", "report", folder, "-o", "report.html"]
+
+
+def test_signature_line_names_hashes_and_numbers(inversion):
+    parts = signature_line(inversion, RunSettings(seeds="1,2")).split(" | ")
+    for part in (
+        "lm-eval-inversion 0.1.0", "prompt_inversion_ordinary 1.0", "inverter default ba9876543210", "prompts v1/test 0123456789ab",
+        "num queries 16", "system role system", "seed 1,2", "decoy seed 0", "host lm_eval 0.4.13",
+    ):  # fmt: skip
+        assert part in parts, part
