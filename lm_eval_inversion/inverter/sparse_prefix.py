@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,8 @@ from lm_eval_inversion.inverter.decoding import greedy
 from lm_eval_inversion.inverter.packing import unpack_state
 from lm_eval_inversion.inverter.prefix_model import Prefix, encode_blocks, packed_prompt_loss
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_BATCH_SIZE = 8
 KEPT_PREFIXES = 4
@@ -69,28 +72,40 @@ class SparsePrefixInverter(Inverter):
     def invert(
         self, outputs: OutputSets, max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS, batch_size: int | None = None
     ) -> list[str]:
-        """See ``Inverter.invert``."""
+        """See ``Inverter.invert``. Where memory does not suffice, batches are halved."""
         blocks = [self.tokenizer.blocks(lines) for lines in outputs]
         # Prompts of about one size decode together, which keeps padding of the prefix small.
         order = sorted(range(len(blocks)), key=lambda index: sum(map(len, blocks[index])))
         size = batch_size or DEFAULT_BATCH_SIZE
         reconstructions = [""] * len(blocks)
-        for start in range(0, len(order), size):
+        start = 0
+        while start < len(order):
             chosen = order[start : start + size]
-            ids = greedy(
-                self.model,
-                encode_blocks(self.model, [blocks[index] for index in chosen]),
-                start_id=self.layout.start_id,
-                end_id=self.layout.end_id,
-                position=self.layout.prompt_position,
-                max_new_tokens=max_new_tokens,
-                repeat_run=REPEAT_RUN,
-                min_new_tokens=MINIMUM_TOKENS,
-                guidance=GUIDANCE,
-            )
+            try:
+                ids = self._decode([blocks[index] for index in chosen], max_new_tokens)
+            except RuntimeError as error:
+                if len(chosen) == 1 or not _out_of_memory(error):
+                    raise
+                size = len(chosen) // 2
+                logger.warning("Memory does not suffice to invert %d prompts at once: going on with %d.", len(chosen), size)
+                continue
             for index, tokens in zip(chosen, ids):
                 reconstructions[index] = self.tokenizer.decode(tokens)
+            start += len(chosen)
         return reconstructions
+
+    def _decode(self, blocks: Sequence[Sequence[Sequence[int]]], max_new_tokens: int) -> list[list[int]]:
+        return greedy(
+            self.model,
+            encode_blocks(self.model, blocks),
+            start_id=self.layout.start_id,
+            end_id=self.layout.end_id,
+            position=self.layout.prompt_position,
+            max_new_tokens=max_new_tokens,
+            repeat_run=REPEAT_RUN,
+            min_new_tokens=MINIMUM_TOKENS,
+            guidance=GUIDANCE,
+        )
 
     @torch.inference_mode()
     def nll(self, outputs: OutputSets, prompts: Sequence[str]) -> list[float]:
@@ -108,6 +123,11 @@ class SparsePrefixInverter(Inverter):
                 for (index, _), loss in zip(chosen, losses.tolist()):
                     result[index] = loss
         return result
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch found no memory, on a GPU or on the CPU (whose allocator has no exception of its own)."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _within_budget(candidates: list[tuple[int, list[int]]]) -> list[list[tuple[int, list[int]]]]:

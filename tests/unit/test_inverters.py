@@ -315,3 +315,29 @@ def test_sparse_t5_does_not_depend_on_batch_order_or_padding(tiny_t5):
     assert inverter.invert(sets, max_new_tokens=12) == alone
     assert inverter.invert([sets[0][::-1]], max_new_tokens=12) == alone[:1]
     assert inverter.nll([sets[0]], ["x"])[0] == pytest.approx(inverter.nll([sets[0][::-1]], ["x"])[0], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.cuda.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_batches_are_halved_where_memory_does_not_suffice(tiny_inverter, monkeypatch, caplog, error):
+    outputs = [[f"I bake loaf {number}.", "Rye is best."] for number in range(7)]
+    whole = tiny_inverter.invert(outputs, max_new_tokens=6)
+    decode, sizes = type(tiny_inverter)._decode, []
+
+    def scarce(self, blocks, max_new_tokens):
+        sizes.append(len(blocks))
+        if len(blocks) > 2:
+            raise error
+        return decode(self, blocks, max_new_tokens)
+
+    monkeypatch.setattr(type(tiny_inverter), "_decode", scarce)
+    assert tiny_inverter.invert(outputs, max_new_tokens=6) == whole
+    assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
+    assert "going on with 3" in caplog.text
+    monkeypatch.setattr(type(tiny_inverter), "_decode", lambda *_: (_ for _ in ()).throw(error))
+    with pytest.raises(RuntimeError, match="memory"):
+        tiny_inverter.invert(outputs[:1], max_new_tokens=6)
+    monkeypatch.setattr(type(tiny_inverter), "_decode", lambda *_: (_ for _ in ()).throw(RuntimeError("shapes differ")))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        tiny_inverter.invert(outputs, max_new_tokens=6)
