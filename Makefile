@@ -10,9 +10,10 @@ BIN := $(VENV)/bin
 demo: $(VENV)/installed
 	$(BIN)/python -m lm_eval_inversion.demo --folder demo
 
+# Two workers of one thread each: most tests start a host, which one core does as fast as two.
 test: $(VENV)/installed
 	$(BIN)/python -m lm_eval_inversion.demo --folder demo --prepare-only
-	SMOLLM2_FOLDER=demo/smollm2 $(BIN)/python -m pytest
+	SMOLLM2_FOLDER=demo/smollm2 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .
