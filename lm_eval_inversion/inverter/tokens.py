@@ -1,7 +1,7 @@
 """Text -> blocks of tokens, the same for training, inversion and likelihoods.
 
 A block is ``[start] + tokens of one output``; a prompt is ``[start] + tokens + [end]``. Special tokens that stand in a
-text ("<|im_end|>") are read as plain characters, so no output can forge a control token.
+text ("<|im_end|>") are read as plain characters, so no output can forge a control token, whatever the tokenizer makes of them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
+
+from lm_eval_inversion.characters import whole_characters
+
+NO_CHARACTER = "\U0010fffd"  # for private use: no tokenizer knows it
 
 
 @dataclass(frozen=True)
@@ -42,25 +46,54 @@ class BlockFormat:
 
 
 class BlockTokenizer:
-    """A ``tokenizers`` file read with special tokens switched off inside texts."""
+    """A ``tokenizers`` file read with special tokens switched off inside texts.
+
+    Attributes:
+        control_ids: tokens that no text may become: the start, the end, and everything that the tokenizer calls special, the token of
+            unknown characters apart.
+    """
 
     def __init__(self, path: Path, layout: BlockFormat) -> None:
         self.tokenizer = Tokenizer.from_file(str(path))
         self.tokenizer.encode_special_tokens = True
         self.layout = layout
+        special = {token for token, added in self.tokenizer.get_added_tokens_decoder().items() if added.special}
+        unknown = self.tokenizer.encode(NO_CHARACTER, add_special_tokens=False).ids
+        self.control_ids = frozenset({layout.start_id, layout.end_id, *special.difference(unknown)})
 
     def blocks(self, outputs: Sequence[str]) -> list[list[int]]:
         """Token ids of the outputs, one block each, empty outputs left out, in an order that does not depend on theirs."""
         texts = sorted(text.strip() for text in outputs if text.strip())[: self.layout.max_outputs]
         # A token is at least one byte, so this many characters always hold enough tokens... of ordinary text; it bounds the work.
-        texts = [text[: self.layout.max_output_tokens * 32] for text in texts]
+        texts = [whole_characters(text[: self.layout.max_output_tokens * 32]) for text in texts]
         encoded = self.tokenizer.encode_batch(texts, add_special_tokens=False)
-        return [[self.layout.start_id, *encoding.ids[: self.layout.max_output_tokens]] for encoding in encoded]
+        return [
+            [self.layout.start_id, *self._plain(text, encoding)[: self.layout.max_output_tokens]] for text, encoding in zip(texts, encoded)
+        ]
 
     def prompt(self, text: str, max_tokens: int | None = None) -> list[int]:
         """Token ids of a prompt with its start and end; cut to ``max_tokens`` tokens of text."""
-        ids = self.tokenizer.encode(text, add_special_tokens=False).ids[:max_tokens]
+        text = whole_characters(text)
+        ids = self._plain(text, self.tokenizer.encode(text, add_special_tokens=False))[:max_tokens]
         return [self.layout.start_id, *ids, self.layout.end_id]
+
+    def _plain(self, text: str, encoding: Encoding) -> list[int]:
+        """The ids of an encoding, control tokens spelt out letter by letter.
+
+        ``encode_special_tokens`` does not reach all of them: unigram vocabularies hold "</s>" as an ordinary piece, and a start or end
+        token may be added without being called special.
+        """
+        ids: list[int] = encoding.ids
+        if self.control_ids.isdisjoint(ids):
+            return ids
+        found: list[int] = []
+        for token, (start, end) in zip(ids, encoding.offsets):
+            if token in self.control_ids:
+                letters = self.tokenizer.encode_batch(list(text[start:end]), add_special_tokens=False)
+                found += [part for letter in letters for part in letter.ids if part not in self.control_ids]
+            else:
+                found.append(token)
+        return found
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of generated ids."""

@@ -54,7 +54,7 @@ def load_prompts(source: str | Path = "v1", split: str | None = "test") -> list[
     if name.startswith(HUB_PREFIX):
         return _hub_prompts(name)
     path = Path(name)
-    if not path.is_file():
+    if not is_file(path):
         raise FileNotFoundError(
             f"prompts={name!r} is neither a shipped set ({', '.join(PROMPT_SETS)}) nor a file; check the path ({path.absolute()})"
         )
@@ -69,6 +69,14 @@ def load_prompts(source: str | Path = "v1", split: str | None = "test") -> list[
     else:
         rows = _text_blocks(text)
     return _read_rows(str(path), rows)
+
+
+def is_file(path: Path) -> bool:
+    """``path.is_file()``, also False for names that the file system cannot hold."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def prompts_hash(prompts: Sequence[SystemPrompt]) -> str:
@@ -100,6 +108,8 @@ def _jsonl_rows(name: str, text: str) -> Iterable[tuple[int, Any]]:
                 raise ValueError(
                     f"{name} line {number}: not JSON ({error.msg} at column {error.colno}); write one object a line"
                 ) from error
+            except (ValueError, RecursionError) as error:  # a number too long, nesting too deep
+                raise ValueError(f"{name} line {number}: not JSON that can be read ({error}); write one object a line") from error
 
 
 def _csv_rows(name: str, text: str) -> Iterable[tuple[int, Any]]:
@@ -125,6 +135,7 @@ def _csv_rows(name: str, text: str) -> Iterable[tuple[int, Any]]:
 
 def _csv_records(name: str, text: str) -> Iterator[tuple[int, list[str]]]:
     """Records that are not blank, each with the line that it starts in: fields in quotes may go over several lines."""
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # the module's own limit is 128 KiB a field
     reader = csv.reader(io.StringIO(text, newline="\n"), strict=True)
     while True:
         line = reader.line_num + 1

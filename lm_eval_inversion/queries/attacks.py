@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_inversion.hashing import content_hash
+from lm_eval_inversion.prompts.loading import is_file
 from lm_eval_inversion.queries.conversations import Message
 
 ATTACK_SETS = {"v1": "attacks", "multiturn-v1": "attacks_multiturn"}
@@ -64,11 +65,15 @@ def load_attacks(source: str = "v1") -> tuple[Attack, ...]:
         name, text = f"attack set {source}", files(__package__).joinpath("data", f"{ATTACK_SETS[source]}.yaml").read_text(encoding="utf-8")
     else:
         path = Path(source)
-        if not path.is_file():
+        if not is_file(path):
             raise FileNotFoundError(
                 f"attacks={source!r} is neither a shipped set ({', '.join(ATTACK_SETS)}) nor a file ({path.absolute()})"
             )
-        name, text = str(path), path.read_text(encoding="utf-8-sig")
+        try:
+            name, text = str(path), path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = error.object[: error.start].count(b"\n") + 1
+            raise ValueError(f"{path} line {line}: the file is not UTF-8; save it as UTF-8") from error
     return _read(name, text)
 
 
@@ -83,13 +88,15 @@ def _read(name: str, text: str) -> tuple[Attack, ...]:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also an impossible date, a number too long, nesting too deep
         raise ValueError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
     entries = data.get("attacks") if isinstance(data, dict) else None
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{name}: a list 'attacks' with at least one entry is missing")
-    node = next(value for key, value in root.value if key.value == "attacks")
-    lines = [entry.start_mark.line + 1 for entry in node.value]
+    nodes = [value for key, value in root.value if key.value == "attacks"]
+    if len(nodes) != 1:
+        raise ValueError(f"{name}: 'attacks' stands {len(nodes)} times as a key of the file itself; write it once")
+    lines = [entry.start_mark.line + 1 for entry in nodes[0].value]
     attacks: list[Attack] = []
     first_line: dict[str, int] = {}
     for line, entry in zip(lines, entries):
@@ -109,7 +116,9 @@ def _attack(entry: Any) -> Attack:
         raise ValueError("an attack needs an 'id', a 'family', and a 'text' or 'turns'")
     for key, known in (("family", FAMILIES), ("encoding", ENCODINGS)):
         if entry.get(key, "none") not in known:
-            raise ValueError(f"{key} {entry.get(key)!r} of attack {entry['id']!r} is unknown; known: {', '.join(known)}")
+            raw = entry.get(key)  # a few lines of nested references are gigabytes when written out
+            shown = repr(raw)[:80] if isinstance(raw, (str, int, float, type(None))) else type(raw).__name__
+            raise ValueError(f"{key} {shown} of attack {entry['id']!r} is unknown; known: {', '.join(known)}")
     if "family" not in entry:
         raise ValueError(f"attack {entry['id']!r} has no family; known: {', '.join(FAMILIES)}")
     raw = entry.get("turns", [{"user": entry.get("text")}])
@@ -118,6 +127,8 @@ def _attack(entry: Any) -> Attack:
         role = "assistant" if index % 2 else "user"
         if not isinstance(turn, dict) or list(turn) != [role] or not isinstance(turn[role], str) or not turn[role].strip():
             raise ValueError(f"turn {index + 1} of attack {entry['id']!r} must be a text of the {role}; user and assistant alternate")
+        if any("\ud800" <= character <= "\udfff" for character in turn[role]):
+            raise ValueError(f"turn {index + 1} of attack {entry['id']!r} holds half a surrogate pair, which is no character; remove it")
         turns.append({"role": role, "content": turn[role]})
     if len(turns) % 2 == 0:
         raise ValueError(f"attack {entry['id']!r} must end with a turn of the user")

@@ -103,7 +103,10 @@ def _known(metrics: dict[str, Any]) -> dict[str, float]:
 def _read_lm_eval(path: Path) -> Results:
     rows = []
     answers: list[list[str]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    # Not ``splitlines``: answers may hold other line separators, which JSON leaves as they are.
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if not line:
+            continue
         try:
             sample = json.loads(line)
             rows.append(_lm_eval_row(sample, path.name))

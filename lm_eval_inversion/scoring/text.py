@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+MAX_CHARACTERS = 200_000  # read of either text, as in the leak detector: far beyond any prompt, and it bounds the work
 TEXT_METRICS = ("token_f1", "bleu", "rouge1", "rougeL_recall", "exact_match")
 
 
@@ -58,11 +59,13 @@ def _rouge() -> Any:
 
 def text_metrics(truth: str, reconstruction: str) -> dict[str, float]:
     """All of ``TEXT_METRICS``; every one in [0, 1] but ``bleu`` in [0, 100]."""
+    exact = float(truth == reconstruction)
+    truth, reconstruction = truth[:MAX_CHARACTERS], reconstruction[:MAX_CHARACTERS]
     rouge = _rouge().score(truth, reconstruction)
     return {
         "token_f1": token_f1(truth, reconstruction),
         "bleu": bleu(truth, reconstruction),
         "rouge1": float(rouge["rouge1"].fmeasure),
         "rougeL_recall": float(rouge["rougeL"].recall),
-        "exact_match": float(truth == reconstruction),
+        "exact_match": exact,
     }

@@ -277,6 +277,8 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{missing} answers are missing; {given.output} says for each why")
     except (EndpointError, FileNotFoundError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
+    except OSError as error:  # a full disk, a folder that cannot be written to
+        parser.exit(2, f"{parser.prog}: error: {given.output} cannot be written ({error}); rows so far are kept: start again to go on\n")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,8 @@ def _from_lm_eval(path: Path) -> Iterator[dict[str, Any]]:
     task = path.stem.removeprefix("samples_").rpartition("_")[0]
     if task.startswith(LEAKAGE_TASKS):
         raise ValueError("answers to attacks are no training data")
-    samples = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    # Not ``splitlines``: answers may hold other line separators, which JSON leaves as they are.
+    samples = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
     if task not in TASKS:
         yield _any_lm_eval_task(path, task, samples)
         return

@@ -39,6 +39,7 @@ from lm_eval_inversion.training.calibration import calibration_examples, round_w
 from lm_eval_inversion.training.pairs import HELD_OUT_EVERY, Pair, examples, held_out_pairs, load_dev_pairs, load_pairs
 
 STATE_EVERY_SECONDS = 600.0
+STATE_FILE = "state.safetensors"  # in OUTPUT/last
 SETTINGS_FILE, PACKED_BASE_FILE, ADAPTER_FILE = "settings.json", "packed_base.safetensors", "adapter.safetensors"
 
 
@@ -63,34 +64,35 @@ def learning_rate(done: float, steps_warm: float, peak: float) -> float:
 
 
 def save_state(folder: Path, parameters: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
-    """Write weights, optimiser moments and progress as safetensors and JSON; the folder is complete once ``progress.json`` is."""
+    """Write weights, optimiser moments and progress as one safetensors file, which takes the place of the last one once it is whole."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "progress.json").unlink(missing_ok=True)
-    save_file({name: value.detach().contiguous() for name, value in parameters.items()}, folder / "parameters.safetensors")
-    moments = {
+    tensors = {name: value.detach().contiguous() for name, value in parameters.items()}
+    tensors |= {
         f"{name}|{key}": optimizer.state[value][key]
         for name, value in parameters.items()
         if value in optimizer.state
         for key in ("exp_avg", "exp_avg_sq", "step")
     }
-    save_file(moments, folder / "optimizer.safetensors")
-    (folder / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
+    part = folder / "state.part"
+    save_file(tensors, part, metadata={"progress": json.dumps(progress)})
+    part.replace(folder / STATE_FILE)
 
 
 def load_state(folder: Path, parameters: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
-    """Restore what ``save_state`` wrote; None when there is nothing complete."""
-    from safetensors.torch import load_file
+    """Restore what ``save_state`` wrote; None when there is nothing."""
+    from safetensors import safe_open
 
-    if not (folder / "progress.json").is_file():
+    if not (folder / STATE_FILE).is_file():
         return None
-    saved, moments = load_file(folder / "parameters.safetensors"), load_file(folder / "optimizer.safetensors")
-    for name, parameter in parameters.items():
-        parameter.data.copy_(saved[name])
-        if f"{name}|step" in moments:
-            optimizer.state[parameter] = {key: moments[f"{name}|{key}"] for key in ("exp_avg", "exp_avg_sq", "step")}
-    progress: dict[str, Any] = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
+    with safe_open(folder / STATE_FILE, "pt") as stream:
+        known = set(stream.keys())
+        for name, parameter in parameters.items():
+            parameter.data.copy_(stream.get_tensor(name))
+            if f"{name}|step" in known:
+                optimizer.state[parameter] = {key: stream.get_tensor(f"{name}|{key}") for key in ("exp_avg", "exp_avg_sq", "step")}
+        progress: dict[str, Any] = json.loads(stream.metadata()["progress"])
     return progress
 
 

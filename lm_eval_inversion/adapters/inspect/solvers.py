@@ -14,14 +14,17 @@ from inspect_ai.model import (
     ContentReasoning,
     GenerateConfig,
     Model,
+    ModelInfo,
     ModelOutput,
     get_model,
+    set_model_info,
 )
 from inspect_ai.model._generate_config import active_generate_config
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.util import collect, span
 
 from lm_eval_inversion.adapters.inspect.store import Answers
+from lm_eval_inversion.characters import whole_characters
 from lm_eval_inversion.hashing import content_hash
 from lm_eval_inversion.queries import SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
 from lm_eval_inversion.queries.conversations import Message
@@ -102,7 +105,7 @@ def _raw_answer(output: ModelOutput) -> str:
     """The answer as other hosts see it: what the back end split off as reasoning stands before it, in think tags."""
     content = output.message.content if output.choices else output.completion
     parts = [] if isinstance(content, str) else [part.reasoning for part in content if isinstance(part, ContentReasoning)]
-    return "".join(f"<think>{part}</think>\n" for part in parts if part) + output.completion
+    return whole_characters("".join(f"<think>{part}</think>\n" for part in parts if part) + output.completion)
 
 
 def renderer(model: Model) -> Any:
@@ -121,6 +124,9 @@ def system_role(model: Model) -> SystemRole:
     if render is None:
         return "system"
     api: Any = model.api
+    # Inspect looks up the context length of models that it does not know by loading them a second time, from the hub even where they
+    # are a local folder ("hf/local"), after every answer until it fails: a minute of retries without a network. So it is told.
+    set_model_info(str(model), ModelInfo(context_length=getattr(api.model.config, "max_position_embeddings", None)))
     if getattr(api, "use_chat_template", None) is False or not (getattr(api, "chat_template", None) or api.tokenizer.chat_template):
         raise ValueError(
             f"{model}: the model has no chat template, so no system prompt can reach it; give a chat model, or a template with "

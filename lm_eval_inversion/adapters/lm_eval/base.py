@@ -18,6 +18,7 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
+from lm_eval_inversion.characters import whole_characters
 from lm_eval_inversion.hashing import content_hash
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.protocol import API_SEED, TEMPERATURE, flag, normalise_sampling
@@ -239,7 +240,8 @@ class ConversationTask(ConfigurableTask):
         firsts: dict[int, Instance] = {}
         for instance in sorted(self._instances, key=lambda instance: (instance.doc_id, instance.idx)):
             # The first response: the harness pads short ranks with copies of their last request.
-            text = str(instance.resps[0] or "")
+            instance.resps = [whole_characters(str(response or "")) for response in instance.resps]  # also what the harness saves
+            text = instance.resps[0]
             if self._is_null(instance):
                 null_answers.append(text)
             else:
