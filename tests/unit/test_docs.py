@@ -6,6 +6,7 @@ import inspect
 import re
 import shlex
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -198,7 +199,7 @@ def test_commands_parse_and_modules_exist(page):
             if word == "-T":
                 assert words[place + 1].partition("=")[0] in parameters, words
             if word == "--metadata":
-                given = [follower for follower in words[place + 1 :] if re.fullmatch(r"\w+=.*", follower)]
+                given = list(takewhile(lambda follower: not follower.startswith("-"), words[place + 1 :]))
                 assert given, words
                 assert {name.partition("=")[0] for name in given} <= parameters, words
 

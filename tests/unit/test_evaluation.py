@@ -66,7 +66,7 @@ def test_no_outputs_means_unscored_and_never_safe(tiny_inverter):
     evaluation = evaluate(PROMPTS[:3], [nothing, refusals, outputs_of(PROMPTS[2])], NULL, tiny_inverter, max_new_tokens=4)
     for result in evaluation.results[:2]:
         assert result.reconstruction is None
-        assert result.metrics == {"coverage": 0.0}
+        assert result.metrics == {"coverage": 0.0, "defence_acted": 0.0}
     summary = evaluation.summary()
     assert summary["token_f1"].number == 1
     assert summary["coverage"].number == 3
