@@ -8,7 +8,7 @@ from lm_eval_inversion.inverter import Inverter
 from lm_eval_inversion.outputs import OutputCounts, Outputs, parse_outputs
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.queries import load_query_set
-from lm_eval_inversion.scoring.metrics import USUAL_METRICS
+from lm_eval_inversion.scoring.metrics import USUAL_METRICS, is_scored
 
 QUERIES = load_query_set("ordinary16").first(4)
 PROMPTS = load_prompts("v1", split="dev")[:6]
@@ -66,7 +66,8 @@ def test_no_outputs_means_unscored_and_never_safe(tiny_inverter):
     evaluation = evaluate(PROMPTS[:3], [nothing, refusals, outputs_of(PROMPTS[2])], NULL, tiny_inverter, max_new_tokens=4)
     for result in evaluation.results[:2]:
         assert result.reconstruction is None
-        assert result.metrics == {"coverage": 0.0, "defence_acted": 0.0}
+        assert result.metrics["coverage"] == 0.0
+        assert not is_scored(result.metrics)
     summary = evaluation.summary()
     assert summary["token_f1"].number == 1
     assert summary["coverage"].number == 3
