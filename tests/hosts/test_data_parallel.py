@@ -1,11 +1,14 @@
-"""Data parallel runs of lm_eval through accelerate: two processes give what one gives."""
+"""Data parallel runs of lm_eval: two processes give what one gives."""
 
 import json
+import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+
+# The harness starts several processes where it sees several GPUs; here it is told of two, and both processes compute on the CPU.
+TWO_PROCESSES = "import torch; torch.cuda.device_count = lambda: 2; from lm_eval.__main__ import cli_evaluate; cli_evaluate()"
 
 
 def saved(folder):
@@ -20,19 +23,19 @@ def test_two_processes_give_what_one_gives(chat_model, arguments, tmp_path, task
     metadata = {"tier": "smoke"} if "leakage" in task else arguments
     limit = ["--limit", "3"]  # not a multiple of two: the harness pads the shorter rank
     command = [
-        "-m", "lm_eval", "run", "--model", "hf", "--model_args", f"pretrained={chat_model},dtype=float32", "--tasks", task,
+        "run", "--model", "hf", "--model_args", f"pretrained={chat_model},dtype=float32", "--tasks", task,
         "--metadata", *(f"{name}={value}" for name, value in metadata.items()), *limit, "--apply_chat_template", "--device", "cpu",
         "--batch_size", "4", "--gen_kwargs", "temperature=0,max_gen_toks=12", "--log_samples",
     ]  # fmt: skip
-    launch = [
-        str(Path(sys.executable).parent / "accelerate"), "launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
-        "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
-    ]  # fmt: skip
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
     found = {}
-    for name, words in (("one", [sys.executable]), ("two", launch)):
+    for name, words in (("one", [sys.executable, "-m", "lm_eval"]), ("two", launch)):
         done = subprocess.run(
-            [*words, *command, "--output_path", str(tmp_path / name)], capture_output=True, text=True, check=False, timeout=300
-        )
+            [*words, *command, "--output_path", str(tmp_path / name)], capture_output=True, text=True, check=False, timeout=300,
+            env={**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         found[name] = saved(tmp_path / name)
     (rows, one), (others, two) = found["one"], found["two"]
@@ -45,5 +48,6 @@ def test_two_processes_give_what_one_gives(chat_model, arguments, tmp_path, task
         assert row["resps"][:own] == others[key]["resps"][:own]
         assert row["filtered_resps"][:own] == others[key]["filtered_resps"][:own]
     for metric, value in one[task].items():
-        if isinstance(value, float):
+        # Standard errors of metrics that not every document has are the harness's own bootstrap then.
+        if isinstance(value, float) and "stderr" not in metric:
             assert two[task][metric] == pytest.approx(value, abs=1e-6), metric

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
@@ -16,6 +17,7 @@ from functools import cached_property
 from typing import Any
 
 from lm_eval.api.instance import Instance
+from lm_eval.api.registry import get_aggregation
 from lm_eval.api.task import ConfigurableTask
 
 from lm_eval_inversion.characters import whole_characters
@@ -47,6 +49,8 @@ class ConversationTask(ConfigurableTask):
         self.protocol = protocol
         self.system_role: SystemRole | None = None
         self._results: dict[str, Any] = {}
+        self._world_size = 1
+        self._partial_metrics: set[str] = set()
         self._texts = {prompt.id: prompt.text for prompt in protocol.prompts}
         # Of this process and this run; None where nothing is redacted.
         self._salt = run_salt() if flag("redact", (config.get("metadata") or {}).get("redact", False)) else None
@@ -148,6 +152,7 @@ class ConversationTask(ConfigurableTask):
                 "or raise --limit"
             )
         self.check_parameters()
+        self._world_size = world_size
         if self.output_type == "generate_until":
             self._config.generation_kwargs = normalise_sampling(self._config.generation_kwargs)
         try:
@@ -251,6 +256,7 @@ class ConversationTask(ConfigurableTask):
         prompts = [by_id[instance.doc["id"]] for instance in firsts.values()]
         results = self.score(prompts, [answers[doc_id] for doc_id in firsts], null_answers)
         self._results = {result.prompt_id: result for result in results}
+        self._agree_on_metrics()
         unscored = sum(not is_scored(result.metrics) for result in results)
         if unscored:
             logger.warning(
@@ -278,11 +284,30 @@ class ConversationTask(ConfigurableTask):
             instance.arguments = (redact_text(str(instance.arguments[0]), self._salt), *instance.arguments[1:])
             instance.resps = [redact_text(str(response or ""), self._salt) for response in instance.resps]
 
+    def _agree_on_metrics(self) -> None:
+        """Find the metrics that some documents of some process lack.
+
+        The harness gathers the metrics that its first process has, and fails where another one lacks them; a document without a value
+        then says NaN, and the mean leaves it out.
+        """
+        import torch.distributed as processes
+
+        if self._world_size == 1 or not processes.is_initialized():
+            return
+        found = Counter(metric for result in self._results.values() for metric in result.metrics)
+        gathered: list[Any] = [None] * processes.get_world_size()
+        processes.all_gather_object(gathered, (len(self._results), found))
+        documents = sum(number for number, _ in gathered)
+        together: Counter[str] = sum((counts for _, counts in gathered), Counter())
+        self._partial_metrics = {metric for metric, number in together.items() if number < documents}
+        for metric in self._partial_metrics:
+            self._aggregation_list[metric] = get_aggregation("nanmean")
+
     def process_results(self, doc: dict[str, Any], results: list[Any]) -> dict[str, float]:
         """The metrics of one system prompt; an unscored one has ``coverage`` only, so that means skip it."""
         if "bypass" in self._metric_fn_list:
             return {"bypass": 999}  # the harness's own value
-        return dict(self._results[doc["id"]].metrics)
+        return {**dict.fromkeys(self._partial_metrics, math.nan), **self._results[doc["id"]].metrics}
 
     def dump_config(self) -> dict[str, Any]:
         """The configuration as logged, with the signature of the run."""
