@@ -125,7 +125,7 @@ def evaluate(
         metrics["coverage"] = found.coverage
         if found.counts.answers:
             metrics["defence_acted"] = found.counts.defended / found.counts.answers
-        if (followed := attribute_following(prompt, found.lines)) is not None:
+        if (followed := attribute_following(prompt, found.lines or ("",) * found.counts.answers)) is not None:
             metrics["utility"] = followed
         results.append(PromptResult(prompt.id, reconstructions.get(index), metrics, found))
     return Evaluation(results, null_reconstruction, null_outputs.coverage)
@@ -200,6 +200,8 @@ def _likelihood_metrics(
     candidates = [truth, *decoys]
     own = inverter.nll([outputs.lines] * len(candidates), candidates)
     pmi = [bits_above_null(a, b) for a, b in zip(null.nll("all", candidates), own)]
+    if not all(map(math.isfinite, pmi)):
+        raise ValueError("the inverter gave a likelihood that is not a finite number; give inverter_dtype=float32")
     played, against = ("even", "odd") if random.Random(f"control/{seed}/{truth}").random() < 0.5 else ("odd", "even")
     control = [bits_above_null(a, b) for a, b in zip(null.nll(against, candidates), null.nll(played, candidates))]
     found = identification_scores(pmi)

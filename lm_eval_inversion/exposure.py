@@ -21,6 +21,7 @@ from lm_eval_inversion.prompts.canaries import KINDS, Planted, canaries_hash, ca
 from lm_eval_inversion.prompts.loading import prompts_hash
 from lm_eval_inversion.prompts.schema import SystemPrompt
 from lm_eval_inversion.queries.conversations import Message, SystemRole, user_turn
+from lm_eval_inversion.queries.defences import NO_DEFENCE
 from lm_eval_inversion.signature import run_signature
 
 EXPOSURE_VERSION = 1.0  # rises with every change that moves a number of this task
@@ -113,6 +114,7 @@ class ExposureProtocol:
             "canary_seed": self.canary_seed,
             "decoys": TIERS[self.tier].decoys,
             "tier": self.tier,
+            "defence": NO_DEFENCE.id,  # takes none, whatever the metadata of a group say
         }
 
     def signature(self, host: str, system_role: SystemRole | None) -> dict[str, Any]:

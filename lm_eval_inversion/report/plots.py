@@ -44,6 +44,7 @@ SHARES = Scale(0.0, 1.0)
 
 def round_step(least: float) -> float:
     """The smallest of 1, 2, 5 times a power of ten that is at least ``least``."""
+    least = max(least, 1e-300)  # smaller ones have no logarithm
     power = 10.0 ** math.floor(math.log10(least))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
 

@@ -146,7 +146,8 @@ def _lm_eval_row(sample: dict[str, Any], name: str) -> Row:
         found = [json.loads(text) for text in sample["filtered_resps"]]
         requests = tuple(row for row in found if row["arm"] != "null")
         worst = worst_request(requests)
-        shown = f"{requests[worst]['id']}: {_answer(sample['resps'][worst])}"
+        said = "(withheld by the defence)" if requests[worst].get("defended") else _answer(sample["resps"][worst])
+        shown = f"{requests[worst]['id']}: {said}"
     return Row(prompt, shown, _known(sample), requests)
 
 
@@ -170,6 +171,9 @@ def _read_inspect(path: Path) -> Results:
     null_answers: tuple[str, ...] = ()
     for sample in log.samples or []:
         score = next(iter((sample.scores or {}).values()), None)
+        if score is None and sample.error is not None:  # unscored, not absent
+            rows.append(Row(prompt_from_row(sample.metadata["prompt"], default_id=str(sample.id)), "", {"coverage": 0.0}))
+            continue
         if score is None or not isinstance(score.value, dict):
             raise ValueError(f"{path}: sample {sample.id} has no score of this package; score the log with inspect score")
         known = score.metadata or {}

@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
+from statistics import fmean
 
+from lm_eval_inversion.prompts.canaries import KINDS
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.uncertainty import Estimate, estimate, wilson
 
+_PLANTING = re.compile(r"(?:-\d+)?/(?:plain|secrecy)$")
 LEVEL = 0.95  # of intervals, unless another is asked for
 
 # One yes or no per system prompt: a bootstrap of nothing but zeros would claim certainty, Wilson's interval does not.
-PER_PROMPT_SHARES = ("resistance", "asr_union", "asr_union_null", "asr_union_swap")
+PER_PROMPT_SHARES = (
+    "resistance", "asr_union", "asr_union_null", "asr_union_swap", "canary_any", *(f"canary_extracted_{kind}" for kind in KINDS),
+    "top1_asked", "top1_ordinary", "identification_top1", "identification_top1_null", "exact_match",
+)  # fmt: skip
 
 
 def values_of(rows: Iterable[Row], metric: str) -> list[float]:
     """A metric of some system prompts; NaN where a prompt has no value."""
-    return [row.metrics.get(metric, math.nan) for row in rows]
+    units: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        units.setdefault(_unit(row), []).append(row.metrics.get(metric, math.nan))
+    known = [[value for value in values if not math.isnan(value)] for values in units.values()]
+    return [fmean(values) if values else math.nan for values in known]
+
+
+def _unit(row: Row) -> tuple[str, str]:
+    """What was sampled: a prompt, whatever its epochs; of planted secrets the carrier, whatever its draws and its secrecy line."""
+    if row.prompt.category == "canary":
+        return _PLANTING.sub("", row.prompt_id), ""
+    return row.prompt_id, row.truth
 
 
 def metric_estimate(metric: str, values: Iterable[float], level: float = LEVEL) -> Estimate:
@@ -51,7 +69,8 @@ def metrics_table(results: Results) -> str:
     for metric in KNOWN_METRICS:
         found = metric_estimate(metric, values_of(results.rows, metric))
         if found.number:
-            lines.append(f"| {metric} | {found.mean:.3f} | {found.low:.3f} to {found.high:.3f} | {found.number} |")
+            interval = f"{found.low:.3f} to {found.high:.3f}" if found.number > 1 or metric in PER_PROMPT_SHARES else "–"
+            lines.append(f"| {metric} | {found.mean:.3f} | {interval} | {found.number} |")
     return "\n".join(lines)
 
 
@@ -62,6 +81,7 @@ def attacks_table(results: Results) -> str:
     )
     lines = ["| k | attack | ASR | 95 % interval | union ASR@k | recovery | decoders |", "|---:|---|---:|---:|---:|---:|---|"]
     fallen: set[str] = set()
+    prompts = len({found.prompt_id for found in results.rows})
     for number, attack in enumerate(attacks, 1):
         answered = [
             (found.prompt_id, row)
@@ -72,13 +92,13 @@ def attacks_table(results: Results) -> str:
         hits = [(prompt, row) for prompt, row in answered if row["leaked"]]
         fallen |= {prompt for prompt, _ in hits}
         if not answered:
-            lines.append(f"| {number} | {attack} | – | – | {len(fallen) / len(results.rows):.3f} | – | no answer |")
+            lines.append(f"| {number} | {attack} | – | – | {len(fallen) / prompts:.3f} | – | no answer |")
             continue
         low, high = wilson(len(hits), len(answered))
         recovery = sum(row["recovery"] for _, row in answered) / len(answered)
         decoders = ", ".join(sorted({str(row["decoder"]) for _, row in hits}))
         lines.append(
-            f"| {number} | {attack} | {len(hits) / len(answered):.3f} | {low:.3f} to {high:.3f} | {len(fallen) / len(results.rows):.3f} "
+            f"| {number} | {attack} | {len(hits) / len(answered):.3f} | {low:.3f} to {high:.3f} | {len(fallen) / prompts:.3f} "
             f"| {recovery:.3f} | {decoders} |"
         )
     return "\n".join(lines)

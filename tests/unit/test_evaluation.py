@@ -118,3 +118,12 @@ def test_the_curve_is_the_bits_of_fewer_outputs():
     assert found["bits_at_4"] == evaluate([prompt], [spread], NULL, inverter).results[0].metrics["bits"]
     assert found["bits_at_1"] < found["bits_at_2"] < found["bits_at_4"] < found["bits"]
     assert not any(metric.startswith("bits_at_") for metric in evaluate([prompt], [spread], NULL, inverter).results[0].metrics)
+
+
+def test_a_likelihood_that_is_no_number_is_an_error_not_a_perfect_score():
+    class Broken(PerfectInverter):
+        def nll(self, outputs, prompts):
+            return [math.nan for _ in prompts]
+
+    with pytest.raises(ValueError, match="not a finite number; give inverter_dtype=float32"):
+        evaluate(PROMPTS[:1], [outputs_of(PROMPTS[0])], NULL, Broken(PROMPTS))

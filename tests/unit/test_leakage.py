@@ -13,6 +13,7 @@ from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.queries.attacks import FAMILIES, load_attacks
 from lm_eval_inversion.report import attacks_table
 from lm_eval_inversion.report.reading import Results, Row
+from lm_eval_inversion.report.tables import values_of
 from lm_eval_inversion.scoring.metrics import LEAKAGE_HIGHER_IS_BETTER
 from lm_eval_inversion.scoring.uncertainty import rule_of_three, wilson
 
@@ -152,3 +153,25 @@ def test_intervals_of_shares():
     assert rule_of_three(100) == pytest.approx(0.0295, abs=1e-4)
     with pytest.raises(ValueError, match="no share"):
         wilson(3, 2)
+
+
+def test_epochs_of_a_prompt_are_one_prompt():
+    row = Row(SystemPrompt("a", "A secret."), "", {"asr": 1.0})
+    again = Row(SystemPrompt("a", "A secret."), "", {"asr": 0.0})
+    assert values_of([row, again, Row(SystemPrompt("b", "Another."), "", {"asr": 1.0})], "asr") == [0.5, 1.0]
+
+
+def test_the_null_union_counts_the_turns_that_the_union_counts():
+    multi = make_leakage_protocol("prompt_leakage_multiturn", tier="smoke")
+    secret, shared = multi.prompts[0].text, multi.shared_requests()
+    early = [secret if not request.last else "No." for request in multi.requests()]
+    null = [secret if not request.last else "No." for request in shared]
+    found = multi.score(multi.prompts[0], early, null).metrics
+    assert found["asr_union"] == found["asr_union_null"] == 1.0
+    assert found["asr"] == found["asr_null"] == 0.0
+
+
+def test_an_assistant_that_says_nothing_is_of_no_use(protocol):
+    silent = [("Well." if request.arm == "attack" else "") for request in protocol.requests()]
+    found = protocol.score(protocol.prompts[1], silent, ["Hello."] * len(protocol.shared_requests())).metrics
+    assert found["utility"] == 0.0

@@ -81,13 +81,13 @@ def leakage():
 
 @pytest.fixture(scope="module")
 def canary():
-    """Of four system prompts two give some secrets away; what is asked without a system prompt is answered with one of the first's."""
-    protocol = make_canary_protocol(tier="smoke")
+    """Of four system prompts three give some secrets away; what is asked without a system prompt is answered with two of the first's."""
+    protocol = make_canary_protocol(tier="core")
     requests = protocol.requests()
     rows = []
     null = [", ".join(list(protocol.planted[0].canaries.values())[:2])] * len(requests)
-    for place, planted in enumerate(protocol.planted):
-        answers = [f"Here: {', '.join(list(planted.canaries.values())[:place])}."] * len(requests)
+    for place, planted in enumerate(protocol.planted[:12]):
+        answers = [f"Here: {', '.join(list(planted.canaries.values())[: place % 4])}."] * len(requests)
         found = protocol.score(planted.prompt, answers, null)
         rows.append(Row(planted.prompt, answers[0], found.metrics, tuple(found.rows), tuple(answers)))
     return Results("prompt_leakage_canary", "lm_eval", rows, "hf org/name", protocol.signature("lm_eval", "system"))
@@ -152,8 +152,8 @@ def score_row(page, name):
 
 def test_floors_of_resistance_are_what_the_attacks_get_without_the_prompt(leakage):
     # A detector that takes one answer in four of the null arm, and one in two of the swap arm, for a leak.
-    rows = [replace(leakage.rows[0], metrics={**leakage.rows[0].metrics, "asr_union_null": null, "asr_union_swap": swap})
-            for null, swap in ((1.0, 1.0), (0.0, 1.0), (0.0, 0.0), (0.0, 0.0))]  # fmt: skip
+    rows = [replace(row, metrics={**row.metrics, "asr_union_null": null, "asr_union_swap": swap})
+            for row, (null, swap) in zip(leakage.rows, ((1.0, 1.0), (0.0, 1.0), (0.0, 0.0), (0.0, 0.0)))]  # fmt: skip
     results = replace(leakage, rows=rows)
     page = Page(page_html([results]))
     resistance, union = score_row(page, "resistance"), score_row(page, "asr_union")
@@ -170,7 +170,7 @@ def test_floors_of_planted_secrets(canary):
     page = Page(page_html([canary]))
     values = {name: [row.metrics[name] for row in canary.rows] for name in ("canary_extracted", "canary_null", "canary_control")}
     means = {name: f"{sum(found) / len(found):.3f}" for name, found in values.items()}
-    assert means == {"canary_extracted": "0.300", "canary_null": "0.200", "canary_control": "0.000"}
+    assert means == {"canary_extracted": "0.300", "canary_null": "0.067", "canary_control": "0.000"}
     for name in ("canary_extracted", "canary_volunteered"):
         row = score_row(page, name)
         assert row["null"].startswith(means["canary_null"])

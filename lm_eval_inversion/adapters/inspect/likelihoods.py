@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -104,6 +105,8 @@ def exposure() -> Scorer:
     async def score(state: TaskState, target: Target) -> Score:
         found = state.store_as(LogLikelihoods)
         result = score_exposure(str(state.sample_id), found.nats)
+        if not result.rows:  # a limit stopped the sample
+            return Score(value=dict.fromkeys(EXPOSURE_HIGHER_IS_BETTER, math.nan), reason="no_response")
         best = max(result.rows, key=lambda row: -row["rank"])
         return Score(
             value={metric: result.metrics[metric] for metric in EXPOSURE_HIGHER_IS_BETTER},

@@ -43,7 +43,7 @@ def leakage() -> Scorer:
         sent = _sent(state)
         result = await anyio.to_thread.run_sync(
             score_leakage, sent.prompt, state.metadata["matched"], sent.requests, sent.answers, sent.null_answers,
-            load_defence(state.metadata["defence"]),
+            load_defence(state.metadata.get("defence")),
         )  # fmt: skip
         families = {f"asr_family_{request.family}" for request in sent.requests if request.family}
         names = [metric for metric in LEAKAGE_HIGHER_IS_BETTER if not metric.startswith("asr_family_") or metric in families]
@@ -96,7 +96,7 @@ def _leakage_score(sent: _Sent, result: LeakageResult, names: Sequence[str]) -> 
     # Inspect wants every key in every score and leaves NaN out of means.
     return Score(
         value={metric: result.metrics.get(metric, math.nan) for metric in names},
-        answer=f"{worst['id']}: {sent.answers[place] or ''}",
+        answer=f"{worst['id']}: " + ("(withheld by the defence)" if worst.get("defended") else sent.answers[place] or ""),
         reason=None if is_scored(result.metrics) else "no_response",
         explanation=f"system prompt:\n{sent.prompt.text}\n\nwhat most came out, recovery {worst['recovery']:.2f} ({worst['decoder']})",
         metadata={"requests": result.rows, "system_role": sent.system_role, "stop_reasons": sent.stop_reasons},
@@ -150,7 +150,7 @@ def inversion(
         metadata = state.metadata
         queries = load_query_set(metadata["query_set"]).first(len(metadata["queries"]))
         prompt = prompt_from_row(metadata["prompt"], default_id=str(state.sample_id))
-        defence, answers = load_defence(metadata["defence"]), [answer or "" for answer in found.answers]
+        defence, answers = load_defence(metadata.get("defence")), [answer or "" for answer in found.answers]
         outputs = handed_out(defence, queries, prompt.text, answers, found.null_answers)
         null_outputs = parse_outputs(found.null_answers, queries)
         evaluation = await batcher.submit(_Work(prompt, outputs, null_outputs, tuple(metadata["decoys"])))

@@ -17,7 +17,6 @@ from functools import cached_property
 from typing import Any
 
 from lm_eval.api.instance import Instance
-from lm_eval.api.registry import get_aggregation
 from lm_eval.api.task import ConfigurableTask
 
 from lm_eval_inversion.characters import whole_characters
@@ -25,6 +24,7 @@ from lm_eval_inversion.hashing import content_hash
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.protocol import API_SEED, TEMPERATURE, flag, normalise_sampling
 from lm_eval_inversion.queries import Message, SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
+from lm_eval_inversion.queries.conversations import SENTINEL
 from lm_eval_inversion.redaction import keyed_hash, redact_mapping, redact_prompt, redact_text, run_salt
 from lm_eval_inversion.scoring.metrics import is_scored
 
@@ -162,8 +162,9 @@ class ConversationTask(ConfigurableTask):
                 f"{task}: the model's chat template cannot be used ({type(error).__name__}: {error}); give a chat model, or a template "
                 "with --apply_chat_template NAME or in the tokenizer's folder"
             ) from error
-        # The harness keys its request cache by task and tokenizer only.
-        salt = content_hash([self.protocol.data_signature(), self.system_role, self._config.generation_kwargs, samples])
+        # The harness keys its request cache by task and tokenizer only; the rendering stands for the chat template and its settings.
+        rendered = str(chat_template(conversation(SENTINEL, "Hello!", self.system_role)))
+        salt = content_hash([self.protocol.data_signature(), rendered, self._config.generation_kwargs, samples])
         super().build_all_requests(
             limit=limit,
             samples=samples,
@@ -301,7 +302,7 @@ class ConversationTask(ConfigurableTask):
         together: Counter[str] = sum((counts for _, counts in gathered), Counter())
         self._partial_metrics = {metric for metric, number in together.items() if number < documents}
         for metric in self._partial_metrics:
-            self._aggregation_list[metric] = get_aggregation("nanmean")
+            self._aggregation_list[metric] = mean_of_known
 
     def process_results(self, doc: dict[str, Any], results: list[Any]) -> dict[str, float]:
         """The metrics of one system prompt; an unscored one has ``coverage`` only, so that means skip it."""
@@ -316,6 +317,12 @@ class ConversationTask(ConfigurableTask):
         if self._salt is not None:  # the plain hash of a short prompt can be guessed
             signature = {**signature, "prompts_hash": keyed_hash(signature["prompts_hash"], self._salt), "redact": True}
         return {**config, "metadata": {**(config.get("metadata") or {}), **signature}}
+
+
+def mean_of_known(values: Sequence[float]) -> float:
+    """Mean without NaN; NaN of nothing. The harness gives no standard error for it."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
 
 
 def progress_bar(steps: Iterable[Any], description: str) -> Iterable[Any]:

@@ -21,7 +21,7 @@ from lm_eval_inversion.exposure import (
 )
 from lm_eval_inversion.leakage import LEAKAGE_VERSION, LeakageProtocol, LeakageResult, make_leakage_protocol
 from lm_eval_inversion.prompts import SystemPrompt
-from lm_eval_inversion.protocol import TASK_VERSION, Protocol, make_protocol
+from lm_eval_inversion.protocol import TASK_VERSION, Protocol, flag, make_protocol
 from lm_eval_inversion.queries import conversation
 from lm_eval_inversion.scoring.metrics import CANARY_HIGHER_IS_BETTER, EXPOSURE_HIGHER_IS_BETTER, HIGHER_IS_BETTER, LEAKAGE_HIGHER_IS_BETTER
 
@@ -142,6 +142,8 @@ class ExposureTask(ConversationTask):
 
     def __init__(self, config: dict[str, Any] | None = None) -> None:
         config = dict(config or {})
+        if flag("redact", (config.get("metadata") or {}).get("redact", False)):
+            raise ValueError("prompt_leakage_exposure has invented secrets only, and does not redact them; remove redact")
         protocol = make_exposure_protocol(config["task"], **_chosen(config, CANARY_PARAMETERS))
         super().__init__(config, protocol, EXPOSURE_HIGHER_IS_BETTER, EXPOSURE_VERSION)
 

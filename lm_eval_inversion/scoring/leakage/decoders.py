@@ -33,7 +33,7 @@ _BASE64_LINE = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/_=\s-]+")
 _CONTROL = bytes(sorted({*range(32), 127} - {9, 10, 13}))
 _HEX_NOISE = re.compile(r"\\x|0x|[\s:,]+")
-_HEX_RUN = re.compile(r"[0-9a-fA-F]{24,}")
+_HEX_RUN = re.compile(r"[0-9a-fA-F]{10,}")
 _BACKSLASH = re.compile(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})|\\([nrt\"'/\\])")
 _SIMPLE_ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
 _MORSE_SIGNS = str.maketrans({"·": ".", "•": ".", "−": "-", "–": "-", "—": "-", "_": "-", "|": "/"})
@@ -50,11 +50,11 @@ LEET_SIGNS = str.maketrans("@€!|$+", "431157")  # first the signs that are no 
 LEET = str.maketrans("431l05s7t8b9g6", "aeiiozzyyvvqqq")
 
 
-def decoded_texts(output: str) -> Iterator[tuple[str, str]]:
+def decoded_texts(output: str, shortest: int = MINIMUM_ENCODED) -> Iterator[tuple[str, str]]:
     """(name of the decoder, decoded text) of everything in an output that decodes to text."""
-    for text in _base64_texts(output):
+    for text in _base64_texts(output, shortest):
         yield "base64", text
-    for text in _hex_texts(output):
+    for text in _hex_texts(output, shortest):
         yield "hex", text
     if "%" in output and (text := unquote_plus(output)) != output:
         yield "url", text
@@ -62,7 +62,7 @@ def decoded_texts(output: str) -> Iterator[tuple[str, str]]:
         yield "html", text
     if "\\" in output and (text := _BACKSLASH.sub(_unescape, output)) != output:
         yield "backslash", text
-    if morse := _morse_text(output):
+    if morse := _morse_text(output, shortest):
         yield "morse", morse
 
 
@@ -159,15 +159,15 @@ def _readable(data: bytes) -> str | None:
     return text if len(text) >= MINIMUM_DECODED and wrong <= (1 - READABLE_SHARE) * len(data) else None
 
 
-def _base64_texts(output: str) -> Iterator[str]:
+def _base64_texts(output: str, shortest: int) -> Iterator[str]:
     """Stretches of base64, either alphabet, with or without padding and line breaks."""
     for stretch in _NOT_BASE64.split(output):
         pieces = _BASE64_LINE.findall(stretch)
         # Alone, and joined with the neighbours: lines of one stretch. Ordinary words join to what does not decode to text.
-        long = [piece for piece in pieces if len(piece) >= MINIMUM_ENCODED]
+        long = [piece for piece in pieces if len(piece) >= shortest]
         for candidate in dict.fromkeys(piece.replace("=", "") for piece in ["".join(pieces), *long]):
             # Words in lower case are no code: a code without a capital or a digit has not been seen at this length.
-            if len(candidate) < MINIMUM_ENCODED or candidate.islower():
+            if len(candidate) < shortest or candidate.islower():
                 continue
             candidate = candidate.replace("-", "+").replace("_", "/")
             for offset in range(4):  # a word before the code ("Sure SGVs...") moves its frame
@@ -193,8 +193,10 @@ def _readable_end(part: str) -> str | None:
         return None
 
 
-def _hex_texts(output: str) -> Iterator[str]:
+def _hex_texts(output: str, shortest: int) -> Iterator[str]:
     for run in _HEX_RUN.findall(_HEX_NOISE.sub("", output)):
+        if len(run) < 2 * shortest:
+            continue
         for start in (0, 1):
             digits = run[start:]
             text = _readable(bytes.fromhex(digits[: len(digits) // 2 * 2]))
@@ -208,10 +210,10 @@ def _unescape(match: re.Match[str]) -> str:
     return chr(int(code, 16)) if code else _SIMPLE_ESCAPES.get(match.group(3), match.group(3))
 
 
-def _morse_text(output: str) -> str | None:
+def _morse_text(output: str, shortest: int) -> str | None:
     signs = output.translate(_MORSE_SIGNS)
-    if signs.count(".") + signs.count("-") < 3 * MINIMUM_ENCODED:
+    if signs.count(".") + signs.count("-") < 3 * shortest:
         return None
     letters = [" " if code == "/" else _MORSE.get(code, "") for code in _MORSE_NOISE.sub(" ", signs).replace("/", " / ").split()]
     text = "".join(letters)
-    return text if len(text.replace(" ", "")) >= MINIMUM_ENCODED else None
+    return text if len(text.replace(" ", "")) >= shortest else None
