@@ -40,11 +40,11 @@ class Scale:
 
 
 SHARES = Scale(0.0, 1.0)
+SMALLEST_SPAN = 1e-290  # of an axis of its own; a smaller one cannot be divided into steps
 
 
 def round_step(least: float) -> float:
     """The smallest of 1, 2, 5 times a power of ten that is at least ``least``."""
-    least = max(least, 1e-300)  # smaller ones have no logarithm
     power = 10.0 ** math.floor(math.log10(least))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
 
@@ -53,7 +53,7 @@ def scale_of(values: Iterable[float]) -> Scale:
     """An axis with round ends that holds 0 and all values; NaN is left out."""
     known = [0.0, *(value for value in values if math.isfinite(value))]
     low, high = min(known), max(known)
-    if low == high:
+    if high - low < SMALLEST_SPAN:
         return SHARES
     step = round_step((high - low) / 6)
     return Scale(math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step)
