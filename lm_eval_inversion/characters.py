@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def unspaced(character: str) -> bool:
+    """Whether a character is of a script without spaces between words (Thai, Lao, Chinese, Japanese), where each counts as a word."""
+    return 0x0E00 <= ord(character) <= 0x0EFF or 0x3040 <= ord(character) <= 0x9FFF or ord(character) >= 0x20000
+
+
 def whole_characters(text: str) -> str:
     """The text with halves of surrogate pairs joined where both are there, and replaced by U+FFFD where one stands alone.
 

@@ -17,12 +17,10 @@ from itertools import islice
 from typing import Any
 
 from lm_eval_inversion.leakage import LeakageResult
-from lm_eval_inversion.prompts.canaries import KINDS, Planted, canaries_hash, canary_data, draws, plant
-from lm_eval_inversion.prompts.loading import prompts_hash
+from lm_eval_inversion.planted import PlantedProtocol, check_planted_parameters
+from lm_eval_inversion.prompts.canaries import KINDS, canary_data, draws, plant
 from lm_eval_inversion.prompts.schema import SystemPrompt
-from lm_eval_inversion.queries.conversations import Message, SystemRole, user_turn
-from lm_eval_inversion.queries.defences import NO_DEFENCE
-from lm_eval_inversion.signature import run_signature
+from lm_eval_inversion.queries.conversations import Message, user_turn
 
 EXPOSURE_VERSION = 1.0  # rises with every change that moves a number of this task
 TASKS = {"prompt_leakage_exposure": "Rank of a planted secret among decoys of the same form, by log-likelihood, in bits of exposure."}
@@ -62,24 +60,15 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class ExposureProtocol:
+class ExposureProtocol(PlantedProtocol):
     """The task with its parameters, checked."""
 
-    task: str
-    planted: tuple[Planted, ...]
-    tier: str
-    canary_seed: int
     max_tokens: int = 0  # nothing is generated
 
     @property
-    def prompts(self) -> tuple[SystemPrompt, ...]:
-        """The system prompts, secrets filled in."""
-        return tuple(one.prompt for one in self.planted)
-
-    @property
-    def source(self) -> str:
-        """Where the prompts come from."""
-        return str(canary_data()["name"])
+    def version(self) -> float:
+        """See ``EXPOSURE_VERSION``."""
+        return EXPOSURE_VERSION
 
     @property
     def candidates(self) -> int:
@@ -106,20 +95,7 @@ class ExposureProtocol:
 
     def data_signature(self) -> dict[str, Any]:
         """What the requests are made from."""
-        return {
-            "task_version": EXPOSURE_VERSION,
-            "prompts": self.source,
-            "prompts_hash": prompts_hash(self.prompts),
-            "canaries_hash": canaries_hash(),
-            "canary_seed": self.canary_seed,
-            "decoys": TIERS[self.tier].decoys,
-            "tier": self.tier,
-            "defence": NO_DEFENCE.id,  # takes none, whatever the metadata of a group say
-        }
-
-    def signature(self, host: str, system_role: SystemRole | None) -> dict[str, Any]:
-        """Everything that another run must share to be comparable."""
-        return {**self.data_signature(), **run_signature(host, system_role)}
+        return {**super().data_signature(), "decoys": TIERS[self.tier].decoys}
 
 
 def make_exposure_protocol(task: str = "prompt_leakage_exposure", *, tier: str = "core", canary_seed: int = 0) -> ExposureProtocol:
@@ -133,12 +109,7 @@ def make_exposure_protocol(task: str = "prompt_leakage_exposure", *, tier: str =
     Raises:
         ValueError: a bad parameter; the message names it and the mend.
     """
-    if task not in TASKS:
-        raise ValueError(f"task {task!r} is unknown; known: {', '.join(TASKS)}")
-    if tier not in TIERS:
-        raise ValueError(f"tier={tier!r} is unknown; known: {', '.join(TIERS)}")
-    if isinstance(canary_seed, bool) or not isinstance(canary_seed, int):
-        raise ValueError(f"canary_seed={canary_seed!r} is not a whole number")
+    check_planted_parameters(task, TASKS, tier, TIERS, canary_seed)
     planted = tuple(one for one in plant(TIERS[tier].carriers, 1, canary_seed) if not one.secrecy)
     return ExposureProtocol(task, planted, tier, canary_seed)
 

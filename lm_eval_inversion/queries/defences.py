@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from lm_eval_inversion.characters import unspaced
 from lm_eval_inversion.hashing import content_hash
 from lm_eval_inversion.queries.conversations import Message
 
@@ -220,12 +221,7 @@ def shares_words(system_prompt: str, answer: str, given: str = "", number: int =
 def plain_words(text: str) -> list[str]:
     """The runs of letters and digits of a text, in one case and one Unicode form; "can't" is one word."""
     folded = unicodedata.normalize("NFKC", text).casefold().translate(_APOSTROPHES)
-    return "".join(f" {c} " if _unspaced(c) else c if c.isalnum() else " " for c in folded).split()
-
-
-def _unspaced(character: str) -> bool:
-    """Whether it belongs to a script without spaces between words, where every character counts as one."""
-    return character.isalnum() and (0x0E00 <= ord(character) <= 0x0EFF or 0x3040 <= ord(character) <= 0x9FFF or ord(character) >= 0x20000)
+    return "".join(" " if not c.isalnum() else f" {c} " if unspaced(c) else c for c in folded).split()
 
 
 def word_runs(words: Sequence[str], length: int) -> set[tuple[str, ...]]:

@@ -156,9 +156,16 @@ def _answer(response: Any) -> str:
     return response[0] or "" if isinstance(response[0], str) else ""
 
 
+def model_arguments(model_args: Any) -> dict[str, Any]:
+    """Model arguments of lm_eval, which are saved as they were given: text ("a=1,b=2"), a mapping, or nothing."""
+    if isinstance(model_args, dict):
+        return model_args
+    return dict(part.split("=", 1) for part in str(model_args or "").split(",") if "=" in part)
+
+
 def _model_name(model_args: Any) -> str:
-    """The name among lm_eval's model arguments, which are saved as they were given: text or a mapping."""
-    pairs = model_args if isinstance(model_args, dict) else dict(part.split("=", 1) for part in str(model_args).split(",") if "=" in part)
+    """The name among lm_eval's model arguments."""
+    pairs = model_arguments(model_args)
     return str(pairs.get("pretrained") or pairs.get("model") or "")
 
 

@@ -71,9 +71,9 @@ def _lm_eval_settings(source: Path, task: str) -> RunSettings:
         config, generation = found["config"], dict(found["configs"][task].get("generation_kwargs") or {})
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a results file of lm_eval ({type(error).__name__}: {error})") from error
-    arguments = config.get("model_args") or {}
-    if not isinstance(arguments, dict):
-        arguments = dict(part.split("=", 1) for part in str(arguments).split(",") if "=" in part)
+    from lm_eval_inversion.report.reading import model_arguments
+
+    arguments = model_arguments(config.get("model_args"))
     seeds = [config.get(name) for name in ("random_seed", "numpy_seed", "torch_seed", "fewshot_seed")]
     return RunSettings(
         model=str(config.get("model") or ""),

@@ -15,7 +15,7 @@ from lm_eval_inversion.adapters.inspect.scorers import canaries, inversion, leak
 from lm_eval_inversion.adapters.inspect.solvers import ask_queries
 from lm_eval_inversion.canary import CANARY_VERSION, CanaryProtocol, make_canary_protocol
 from lm_eval_inversion.canary import TASKS as CANARY_TASKS
-from lm_eval_inversion.exposure import EXPOSURE_VERSION, make_exposure_protocol
+from lm_eval_inversion.exposure import CONTEXTS, EXPOSURE_VERSION, make_exposure_protocol
 from lm_eval_inversion.exposure import TASKS as EXPOSURE_TASKS
 from lm_eval_inversion.leakage import LEAKAGE_VERSION, LeakageProtocol, make_leakage_protocol
 from lm_eval_inversion.leakage import TASKS as LEAKAGE_TASKS
@@ -227,7 +227,7 @@ def prompt_leakage_exposure(tier: str = "core", canary_seed: int = 0) -> Task:
     samples = [
         Sample(
             id=prompt.id,
-            input=f"{len(protocol.probes(prompt)) * protocol.candidates} continuations under the system prompt {prompt.id}",
+            input=f"{len(CONTEXTS) * protocol.candidates} continuations under the system prompt {prompt.id}",
             target=prompt.text,
             metadata={
                 "category": prompt.category,

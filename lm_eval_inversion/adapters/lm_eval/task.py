@@ -182,7 +182,6 @@ class ExposureTask(ConversationTask):
             prompt_id: score_exposure(prompt_id, {name: found[size * place :][:size] for place, name in enumerate(CONTEXTS)})
             for prompt_id, found in nats.items()
         }
-        self._agree_on_metrics()
 
     def run_signature(self) -> dict[str, Any]:
         """See ``ExposureProtocol.signature``."""

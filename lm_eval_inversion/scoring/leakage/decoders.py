@@ -66,6 +66,14 @@ def decoded_texts(output: str, shortest: int = MINIMUM_ENCODED) -> Iterator[tupl
         yield "morse", morse
 
 
+def all_texts(output: str, shortest: int = MINIMUM_ENCODED) -> list[tuple[str, str]]:
+    """(names of the decoders from the outside in, text): the output itself under "", what decodes to text, and what that decodes to."""
+    texts = [("", output)]
+    for name, text in decoded_texts(output, shortest):
+        texts += [(name, text), *((f"{name}+{inner}", deeper) for inner, deeper in decoded_texts(text, shortest))]
+    return texts
+
+
 @dataclass(frozen=True)
 class Reading:
     """The letters of a text, read in some way.

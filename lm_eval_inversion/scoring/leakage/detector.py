@@ -18,7 +18,8 @@ from typing import Literal
 
 import numpy as np
 
-from lm_eval_inversion.scoring.leakage.decoders import Reading, decoded_texts, stream_readings
+from lm_eval_inversion.characters import unspaced
+from lm_eval_inversion.scoring.leakage.decoders import Reading, all_texts, stream_readings
 from lm_eval_inversion.scoring.leakage.runs import Run, covered, index_of
 from lm_eval_inversion.scoring.leakage.streams import places_of, stream_of
 
@@ -148,10 +149,7 @@ class _Found:
 
 
 def _readings(output: str, wanted: str, known: np.ndarray | None) -> Iterator[_Found]:
-    texts = [("", output)]
-    for name, text in decoded_texts(output):
-        texts += [(name, text), *((f"{name}+{inner}", deeper) for inner, deeper in decoded_texts(text))]
-    for outer, text in texts:
+    for outer, text in all_texts(output):
         for reading in stream_readings(text, wanted):
             index = index_of(reading.wanted)
             runs = index.runs(reading.stream)
@@ -184,15 +182,11 @@ def _words(text: str) -> tuple[str, ...]:
     """Lower-case words; in scripts without spaces every character is one."""
     words: list[str] = []
     for word in _WORD.findall(text.lower()):
-        if word.isascii() or not any(_unspaced(character) for character in word):
+        if word.isascii() or not any(unspaced(character) for character in word):
             words.append(word)
         else:
             words += list(word)
     return tuple(words)
-
-
-def _unspaced(character: str) -> bool:
-    return 0x0E00 <= ord(character) <= 0x0EFF or 0x3040 <= ord(character) <= 0x9FFF or ord(character) >= 0x20000
 
 
 def rouge_recall(prompt: tuple[str, ...], output: tuple[str, ...]) -> float:
