@@ -107,21 +107,23 @@ def evaluate(
     null_reconstruction = null.reconstruction(max_new_tokens)
     scored = [index for index, found in enumerate(outputs) if found.usable]
     reconstructions: dict[int, str] = {}
+    measured: dict[int, dict[str, float]] = {}
     size = batch_size or 8
     batches = [scored[start : start + size] for start in range(0, len(scored), size)]
     for batch in progress(batches, "inverting"):
         texts = inverter.invert([outputs[index].lines for index in batch], max_new_tokens, batch_size=size)
         reconstructions.update(zip(batch, texts))
-    results = []
-    for index in progress(range(len(prompts)), "scoring"):
-        prompt, found = prompts[index], outputs[index]
-        metrics: dict[str, float] = {}
-        if index in reconstructions:
-            metrics.update(_reconstruction_metrics(prompt, reconstructions[index], null_reconstruction, decoys[index]))
+        # Batch by batch, while the inverter still holds what it has read.
+        for index in batch:
+            metrics = _reconstruction_metrics(prompts[index], reconstructions[index], null_reconstruction, decoys[index])
             if inverter.has_likelihood():
-                metrics.update(_likelihood_metrics(prompt.text, decoys[index], found, inverter, null, seed))
+                metrics |= _likelihood_metrics(prompts[index].text, decoys[index], outputs[index], inverter, null, seed)
                 if curve:
-                    metrics.update(_curve_metrics(prompt.text, found, inverter, null))
+                    metrics |= _curve_metrics(prompts[index].text, outputs[index], inverter, null)
+            measured[index] = metrics
+    results = []
+    for index, (prompt, found) in enumerate(zip(prompts, outputs)):
+        metrics = measured.get(index, {})
         metrics["coverage"] = found.coverage
         if found.counts.answers:
             metrics["defence_acted"] = found.counts.defended / found.counts.answers

@@ -10,10 +10,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 from lm_eval_inversion.evaluation import decoys_for
-from lm_eval_inversion.inverter.base import Inverter
+from lm_eval_inversion.inverter.base import Inverter, Secret
 from lm_eval_inversion.inverter.registry import check_dtype, check_inverter, load_inverter
 from lm_eval_inversion.outputs import Outputs, parse_outputs
 from lm_eval_inversion.prompts import SystemPrompt, load_prompts, prompts_hash
@@ -43,7 +43,7 @@ class TaskDefinition:
     max_tokens: int
     description: str
     prompts: str = "v1"
-    secret: Literal["system", "user"] = "system"
+    secret: Secret = "system"
 
 
 TASKS = {
@@ -102,7 +102,7 @@ class Protocol:
     @property
     def inverter(self) -> Inverter:
         """The inverter, loaded on first use and shared by all tasks of the process."""
-        return shared_inverter(self.inverter_name, self.inverter_device, self.inverter_dtype)
+        return shared_inverter(self.inverter_name, self.inverter_device, self.inverter_dtype, TASKS[self.task].secret)
 
     def decoys(self, prompts: Sequence[SystemPrompt]) -> list[list[str]]:
         """Identification decoys of some of the task's prompts, chosen among all of them."""
@@ -237,8 +237,10 @@ def flag(name: str, value: Any) -> bool:
 
 
 @lru_cache(maxsize=2)
-def shared_inverter(name: str, device: str, dtype: str = "auto") -> Inverter:
-    """One loaded inverter per name, device and floating-point type."""
+def shared_inverter(name: str, device: str, dtype: str = "auto", secret: Secret = "system") -> Inverter:
+    """One inverter per name, device, floating-point type and kind of secret; the kinds share the loaded weights."""
+    if secret != "system":
+        return shared_inverter(name, device, dtype).of(secret)
     return load_inverter(name, device=device, dtype=dtype)
 
 

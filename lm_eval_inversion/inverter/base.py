@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Literal
 
+Secret = Literal["system", "user"]  # what outputs are inverted to: a system prompt, or the message of a user
 OutputSets = Sequence[Sequence[str]]
 DEFAULT_MAX_NEW_TOKENS = 256
 
@@ -41,6 +43,32 @@ class Inverter(ABC):
         """
         raise NotImplementedError(f"inverter {self.name!r} has no likelihood: bits and identification need a trained inverter")
 
+    def sample(
+        self, outputs: OutputSets, number: int, temperature: float, seed: int, max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
+    ) -> list[list[str]]:
+        """Per system prompt one greedy reconstruction and ``number`` sampled ones, in this order.
+
+        Args:
+            outputs: as of ``invert``.
+            number: of sampled reconstructions.
+            temperature: of the draws, above 0.
+            seed: of the draws; they depend on it and on the prompt's own outputs, not on their order or on the other prompts.
+            max_new_tokens: the longest reconstruction, in the inverter's tokens.
+
+        Raises:
+            NotImplementedError: the inverter cannot sample (baselines, the paper's architecture).
+            ValueError: the number is negative, or the temperature not above 0.
+        """
+        raise NotImplementedError(f"inverter {self.name!r} does not sample: give a trained inverter, such as inverter=default")
+
+    def of(self, secret: Secret) -> Inverter:
+        """The inverter for texts of a kind; itself, where kinds make no difference to it."""
+        return self
+
     def has_likelihood(self) -> bool:
         """Whether ``nll`` works."""
         return type(self).nll is not Inverter.nll
+
+    def has_sampling(self) -> bool:
+        """Whether ``sample`` works."""
+        return type(self).sample is not Inverter.sample

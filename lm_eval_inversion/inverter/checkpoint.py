@@ -193,15 +193,18 @@ def _checked_layout(raw: Any) -> BlockFormat:
     from lm_eval_inversion.inverter.tokens import BlockFormat
 
     names = set(BlockFormat().to_dict())
-    if not isinstance(raw, dict) or set(raw) != names:
+    optional = {"user_start_id"}  # checkpoints before it have none
+    if not isinstance(raw, dict) or set(raw) | optional != names:
         raise CheckpointError(f"{DESCRIPTION_FILE}: 'block_format' must hold the numbers {', '.join(sorted(names))}")
-    for name in sorted(names):
+    given = {name: value for name, value in raw.items() if name not in optional or value is not None}
+    for name in sorted(given):
         low = 0 if name.endswith("_id") else 1
         if not _whole(raw[name], low, 1 << 24):
             raise CheckpointError(f"{DESCRIPTION_FILE}: block_format.{name} is {str(raw[name])[:40]}; it is a whole number from {low} on")
-    if raw["start_id"] == raw["end_id"]:
-        raise CheckpointError(f"{DESCRIPTION_FILE}: start_id and end_id are both {raw['start_id']}; a prompt could not end")
-    return BlockFormat(**raw)
+    layout = BlockFormat(**given)
+    if layout.end_id in (layout.start_id, layout.user_start_id):
+        raise CheckpointError(f"{DESCRIPTION_FILE}: a start_id and end_id are both {layout.end_id}; a prompt could not end")
+    return layout
 
 
 def _checked_config(raw: Any) -> dict[str, Any]:
@@ -238,7 +241,7 @@ def _check_tokenizer(path: Path, layout: BlockFormat, vocabulary: int) -> None:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain Exception
         raise CheckpointError(f"{path.name} is not a tokenizer ({str(error)[:200]}); get the file again") from error
-    largest = max([layout.start_id, layout.end_id, *tokenizer.get_vocab(with_added_tokens=True).values()])
+    largest = max([layout.start_id, layout.opening("user"), layout.end_id, *tokenizer.get_vocab(with_added_tokens=True).values()])
     if largest >= vocabulary:
         raise CheckpointError(f"{path.name} or block_format has a token {largest}, but the model's vocab_size is {vocabulary}")
 
@@ -301,7 +304,7 @@ def write_checkpoint(
     packed: dict[str, Any],
     tokenizer_file: Path,
     *,
-    block_format: dict[str, int],
+    block_format: Mapping[str, int | None],
     model_config: dict[str, Any],
     training: dict[str, Any],
 ) -> str:

@@ -1,4 +1,4 @@
-"""Decoding after a joined prefix: guided, greedy, and without running in circles.
+"""Decoding after a joined prefix: guided, greedy or sampled, and without running in circles.
 
 Every prompt is decoded twice in one batch: once after its outputs, and once as if there were none (its *twin*), because guidance compares
 the two. Attention of such a step is written here: the twins never touch the prefix, and the heads that share keys and values read them
@@ -8,7 +8,7 @@ once, where the general attention would first copy them for each head. The prefi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,21 +19,23 @@ from lm_eval_inversion.inverter.prefix_model import Prefix
 PLAUSIBLE = 0.1  # of the likeliest token's probability; see ``guided``
 BEHIND = 1e4  # nats that put implausible tokens behind all plausible ones
 ATTENTION = "lm_eval_inversion_twins"
+# (scores of the next token (rows, vocabulary), which text each row is, step) -> the next token of every row
+Chooser = Callable[[torch.Tensor, Sequence[int], int], torch.Tensor]
 
 
 class TwinCache(DynamicCache):  # type: ignore[misc]
     """Keys and values of what has been decoded: the prompts' rows, then those of their twins. The prefix stands apart.
 
     Attributes:
-        prefix: of the prompts; shared with the caller, never written to.
-        hidden: (prompts, 1, 1, width), added to scores on the prefix: 0 where there is a token, minus infinity at padding.
+        prefix: of the prompts, or one that all of them share; shared with the caller, never written to.
+        hidden: (prompts or 1, 1, 1, width), added to scores on the prefix: 0 where there is a token, minus infinity at padding.
     """
 
-    def __init__(self, prefix: Prefix, room: int) -> None:
+    def __init__(self, prefix: Prefix, room: int, number: int) -> None:
         super().__init__()
-        self._length = 0
+        self._length, self._number = 0, number
         self._keys, self._values = (
-            [part.new_zeros(2 * part.shape[0], part.shape[1], room, part.shape[3]) for part in parts]
+            [part.new_zeros(2 * number, part.shape[1], room, part.shape[3]) for part in parts]
             for parts in (prefix.keys, prefix.values)
         )
         self._set_prefix(prefix)
@@ -53,9 +55,11 @@ class TwinCache(DynamicCache):  # type: ignore[misc]
 
     def keep_rows(self, rows: torch.Tensor) -> None:
         """Drop all prompts, with their twins, but these."""
-        both = torch.cat([rows, rows + self.prefix.mask.shape[0]])
+        both = torch.cat([rows, rows + self._number])
         self._keys, self._values = [part[both] for part in self._keys], [part[both] for part in self._values]
-        self._set_prefix(self.prefix.rows(rows))
+        if self.prefix.mask.shape[0] == self._number:
+            self._set_prefix(self.prefix.rows(rows))
+        self._number = len(rows)
 
     def get_seq_length(self, *_: Any, **__: Any) -> int:
         """Tokens decoded."""
@@ -92,12 +96,21 @@ def twin_attention(
     grouped = query.reshape(rows, shared, heads // shared, size) * scaling
     own = (grouped @ key.transpose(2, 3)).float()
     keys, values = twins.prefix.keys[module.layer_idx], twins.prefix.values[module.layer_idx]
-    scores = (grouped[:prompts] @ keys.transpose(2, 3)).float() + twins.hidden
+    scores = _times_prefix(grouped[:prompts], keys.transpose(2, 3)).float() + twins.hidden
     width = scores.shape[3]
     given = torch.cat([scores, own[:prompts]], 3).softmax(-1).to(value.dtype)
     prior = own[prompts:].softmax(-1).to(value.dtype)
-    found = torch.cat([given[..., :width] @ values + given[..., width:] @ value[:prompts], prior @ value[prompts:]])
+    found = torch.cat([_times_prefix(given[..., :width], values) + given[..., width:] @ value[:prompts], prior @ value[prompts:]])
     return found.reshape(rows, 1, heads, size), None
+
+
+def _times_prefix(rows: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """(prompts, key heads, heads, a) times (prompts, key heads, a, b); a matrix that all prompts share, (1, ...), is read once for all."""
+    if matrix.shape[0] == rows.shape[0]:
+        return rows @ matrix
+    prompts, shared, heads, inner = rows.shape
+    together = rows.transpose(0, 1).reshape(1, shared, prompts * heads, inner) @ matrix
+    return together.reshape(shared, prompts, heads, -1).transpose(0, 1)
 
 
 AttentionInterface.register(ATTENTION, twin_attention)
@@ -124,6 +137,31 @@ def guided(logits: torch.Tensor, prior: torch.Tensor, guidance: float) -> torch.
     return torch.where(own < own.amax(-1, keepdim=True) + math.log(PLAUSIBLE), own - BEHIND, scores)
 
 
+def likeliest(scores: torch.Tensor, texts: Sequence[int], step: int) -> torch.Tensor:
+    """The ``Chooser`` of greedy decoding."""
+    return scores.argmax(-1)
+
+
+def sampling(draws: torch.Tensor, temperature: float) -> Chooser:
+    """A ``Chooser`` that decodes text 0 greedily and samples the others, with p proportional to exp(score / temperature).
+
+    Each text has its own uniform numbers, drawn beforehand, so that it depends neither on how many others there are nor on when they end.
+    What ``guided`` puts behind is never sampled as long as anything plausible may be written.
+
+    Args:
+        draws: (texts, steps) float64 in [0, 1).
+        temperature: above 0.
+    """
+
+    def choose(scores: torch.Tensor, texts: Sequence[int], step: int) -> torch.Tensor:
+        cumulative = (scores.double() / temperature).softmax(-1).cumsum(-1)
+        wanted = draws[list(texts), step][:, None].to(scores.device) * cumulative[:, -1:]
+        sampled = torch.searchsorted(cumulative, wanted, right=True).squeeze(1).clamp(max=scores.shape[-1] - 1)
+        return torch.where(torch.tensor([text == 0 for text in texts], device=scores.device), scores.argmax(-1), sampled)
+
+    return choose
+
+
 def greedy(
     model: Any,
     prefix: Prefix,
@@ -136,17 +174,38 @@ def greedy(
     min_new_tokens: int = 0,
     guidance: float = 0.0,
 ) -> list[list[int]]:
-    """The best next token, again and again, for every prompt of the prefix; end tokens are not returned.
+    """The best next token, again and again, for every prompt of the prefix; end tokens are not returned. The settings are ``decode``'s."""
+    return decode(
+        model, prefix, prefix.mask.shape[0], likeliest, start_id=start_id, end_id=end_id, position=position,
+        max_new_tokens=max_new_tokens, repeat_run=repeat_run, min_new_tokens=min_new_tokens, guidance=guidance,
+    )  # fmt: skip
 
-    A token that would repeat a run of ``repeat_run`` tokens is passed over for the next best one: greedy text of small
-    models otherwise circles in one sentence until the token limit. No text ends before ``min_new_tokens``. Prompts that have
-    ended leave the batch as soon as they are half of it. ``guidance``: see ``guided``; each prompt has a twin in the batch that
-    sees no outputs.
+
+def decode(
+    model: Any,
+    prefix: Prefix,
+    number: int,
+    choose: Chooser,
+    *,
+    start_id: int,
+    end_id: int,
+    position: int,
+    max_new_tokens: int,
+    repeat_run: int,
+    min_new_tokens: int = 0,
+    guidance: float = 0.0,
+) -> list[list[int]]:
+    """``number`` texts, token by token as ``choose`` says: one for every prompt of the prefix, or all after its only prompt.
+
+    End tokens are not returned. A token that would repeat a run of ``repeat_run`` tokens is passed over for the next best one:
+    greedy text of small models otherwise circles in one sentence until the token limit. No text ends before ``min_new_tokens``.
+    Texts that have ended leave the batch as soon as they are half of it. ``guidance``: see ``guided``; each text has a twin in the
+    batch that sees no outputs.
     """
-    device, number = prefix.mask.device, prefix.mask.shape[0]
+    device = prefix.mask.device
     results: list[list[int]] = [[] for _ in range(number)]
     active = list(range(number))
-    cache = TwinCache(prefix, max_new_tokens)
+    cache = TwinCache(prefix, max_new_tokens, number)
     ids = torch.full((number, 1), start_id, dtype=torch.long, device=device)
     alive = torch.ones(number, dtype=torch.bool, device=device)
     for step in range(max_new_tokens):
@@ -157,7 +216,7 @@ def greedy(
             logits[row, list(repeating_tokens(results[prompt], repeat_run))] = -torch.inf
         if step < min_new_tokens:
             logits[:, end_id] = -torch.inf
-        token = logits.argmax(-1)
+        token = choose(logits, active, step)
         alive &= token != end_id
         for row, (value, running) in enumerate(zip(token.tolist(), alive.tolist())):
             if running:

@@ -3,13 +3,14 @@
 Every output is a block of its own: causal attention inside the block, positions from 0. A prompt attends to all blocks
 and to itself; its positions start after the longest allowed block. So blocks are run as a batch of short sequences,
 their key/value caches are joined, and cost is linear in the number of outputs. This is the sparse encoding of Zhang et
-al. 2024, section 4, carried over to decoder-only models. Training and inference both call these functions.
+al. 2024, section 4, carried over to decoder-only models. Training computes the same without a cache (``training.packed_loss``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -36,6 +37,11 @@ class Prefix:
         """The prefixes of some prompts."""
         return Prefix([k[index] for k in self.keys], [v[index] for v in self.values], self.mask[index])
 
+    def part(self, row: int, columns: torch.Tensor) -> Prefix:
+        """Some columns of one prompt's prefix, copied."""
+        keys, values = ([layer[row : row + 1, :, columns] for layer in layers] for layers in (self.keys, self.values))
+        return Prefix(keys, values, self.mask[row : row + 1, columns])
+
 
 def pad_rows(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Right-padded ids (rows, width) and their lengths (rows,)."""
@@ -47,68 +53,61 @@ def pad_rows(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[torch
 def encode_blocks(model: Any, blocks: Sequence[Sequence[Sequence[int]]]) -> Prefix:
     """Run every block by itself and join the caches per prompt.
 
+    Prompts run one after another, so that the numbers of one never depend on which others there are.
+
     Args:
-        model: a transformers decoder-only LM (peft-wrapped in training).
+        model: a transformers decoder-only LM.
         blocks: blocks[p][n] are the token ids of output n of prompt p.
 
     Returns:
         The prefix; gradients flow through it.
     """
-    decoder, device = model.get_decoder(), next(model.parameters()).device
-    flat = [block for prompt_blocks in blocks for block in prompt_blocks]
-    totals = [sum(map(len, prompt_blocks)) for prompt_blocks in blocks]
-    width = max(totals, default=0)
-    if not flat:
-        config = model.config
-        dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else next(model.parameters()).dtype
-        head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        empty = [torch.zeros(len(blocks), config.num_key_value_heads, 0, head, dtype=dtype, device=device)] * config.num_hidden_layers
-        return Prefix(empty, list(empty), torch.zeros(len(blocks), 0, dtype=torch.bool, device=device))
+    device, config = next(model.parameters()).device, model.config
+    dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else next(model.parameters()).dtype
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    widths = torch.tensor([sum(map(len, own)) for own in blocks], dtype=torch.long, device=device)
+    width = int(widths.max()) if len(blocks) else 0
+    shape = (len(blocks), config.num_key_value_heads, width, head)
+    keys, values = ([torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)] for _ in range(2))
+    for row, own in enumerate(blocks):
+        for columns, cache, real in _run_blocks(model, own, device):
+            for layer, states in enumerate(cache.layers):
+                keys[layer][row].index_copy_(1, columns, _joined(states.keys, real).to(dtype))
+                values[layer][row].index_copy_(1, columns, _joined(states.values, real).to(dtype))
+    return Prefix(keys, values, torch.arange(width, device=device)[None] < widths[:, None])
+
+
+def block_columns(blocks: Sequence[Sequence[int]]) -> list[int]:
+    """Where in the prefix of its prompt each block begins."""
+    return [0, *accumulate(map(len, blocks))][: len(blocks)]
+
+
+def _run_blocks(
+    model: Any, blocks: Sequence[Sequence[int]], device: torch.device
+) -> Iterator[tuple[torch.Tensor, DynamicCache, torch.Tensor]]:
+    """Run the blocks of one prompt, as many at once as the budget allows.
+
+    Yields:
+        Columns of the prefix that the real tokens belong to (tokens,), the cache of these blocks, and which of its
+        (blocks * padded length) places are real.
+    """
+    starts = block_columns(blocks)
     # Longest first, so that blocks run together have about one length and little padding.
-    order = sorted(range(len(flat)), key=lambda index: -len(flat[index]))
-    group_keys: list[list[torch.Tensor]] = []
-    group_values: list[list[torch.Tensor]] = []
-    offsets = [0] * len(flat)  # where each block's tokens start once all groups are laid end to end, padding removed
-    laid = start = 0
-    while start < len(order):
-        size = max(1, BLOCK_TOKEN_BUDGET // len(flat[order[start]]))
-        chosen = order[start : start + size]
-        ids, lengths = pad_rows([flat[index] for index in chosen], device)
+    order = sorted(range(len(blocks)), key=lambda index: -len(blocks[index]))
+    while order:
+        size = max(1, BLOCK_TOKEN_BUDGET // len(blocks[order[0]]))
+        chosen, order = order[:size], order[size:]
+        ids, lengths = pad_rows([blocks[index] for index in chosen], device)
         cache = DynamicCache()
         positions = torch.arange(ids.shape[1], device=device)[None].expand_as(ids)
-        decoder(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True)
-        real = (positions < lengths[:, None]).reshape(-1)
-        group_keys.append([_flatten(layer.keys)[real] for layer in cache.layers])
-        group_values.append([_flatten(layer.values)[real] for layer in cache.layers])
-        for index in chosen:
-            offsets[index] = laid
-            laid += len(flat[index])
-        start += size
-    source = torch.full((len(blocks), width), laid, dtype=torch.long)  # ``laid`` is the index of a row of zeros: padding
-    flat_index = 0
-    for row, prompt_blocks in enumerate(blocks):
-        column = 0
-        for block in prompt_blocks:
-            source[row, column : column + len(block)] = torch.arange(offsets[flat_index], offsets[flat_index] + len(block))
-            column += len(block)
-            flat_index += 1
-    source = source.to(device)
-    keys, values = (
-        [_gather([group[layer] for group in groups], source) for layer in range(len(groups[0]))] for groups in (group_keys, group_values)
-    )
-    return Prefix(keys, values, source < laid)
+        model.get_decoder()(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True)
+        columns = [starts[index] + place for index in chosen for place in range(len(blocks[index]))]
+        yield torch.tensor(columns, dtype=torch.long, device=device), cache, (positions < lengths[:, None]).reshape(-1)
 
 
-def _flatten(states: torch.Tensor) -> torch.Tensor:
-    """(blocks, heads, tokens, size) -> (blocks * tokens, heads, size)."""
-    return states.transpose(1, 2).reshape(-1, states.shape[1], states.shape[3])
-
-
-def _gather(groups: list[torch.Tensor], source: torch.Tensor) -> torch.Tensor:
-    """(tokens, heads, size) parts and (prompts, width) indices -> (prompts, heads, width, size)."""
-    tokens = torch.cat([*groups, groups[0].new_zeros(1, *groups[0].shape[1:])])
-    # Contiguous, because every step of decoding reads it, and would otherwise copy it first.
-    return tokens[source].transpose(1, 2).contiguous()
+def _joined(states: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """(blocks, heads, tokens, size) -> (heads, real tokens, size)."""
+    return states.transpose(0, 1).flatten(1, 2)[:, real]
 
 
 def visible(prefix: Prefix, own: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

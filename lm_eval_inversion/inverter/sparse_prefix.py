@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
+import random
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -10,11 +13,11 @@ from typing import Any
 
 import torch
 
-from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets
+from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets, Secret
 from lm_eval_inversion.inverter.checkpoint import TOKENIZER_FILE, WEIGHTS_FILE, CheckpointError, verify_checkpoint
-from lm_eval_inversion.inverter.decoding import greedy
+from lm_eval_inversion.inverter.decoding import decode, greedy, sampling
 from lm_eval_inversion.inverter.packing import unpack_state
-from lm_eval_inversion.inverter.prefix_model import Prefix, encode_blocks, packed_prompt_loss
+from lm_eval_inversion.inverter.prefix_model import Prefix, block_columns, encode_blocks, packed_prompt_loss
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
 
 logger = logging.getLogger(__name__)
@@ -27,6 +30,31 @@ MINIMUM_TOKENS, GUIDANCE = 64, 1.0
 PACKED_PROMPT_TOKENS = 2048  # candidate tokens scored in one row; the attention mask grows with its square
 
 
+class _Read:
+    """A batch of outputs that has been encoded: prefixes of all that was among them can be had without running the model again."""
+
+    def __init__(self, prefix: Prefix, blocks: Sequence[Sequence[Sequence[int]]]) -> None:
+        self.prefix = prefix
+        self._starts: list[dict[tuple[int, ...], list[int]]] = []  # per prompt: block -> where in the prefix it stands
+        for own in blocks:
+            starts: dict[tuple[int, ...], list[int]] = defaultdict(list)
+            for block, column in zip(own, block_columns(own)):
+                starts[tuple(block)].append(column)
+            self._starts.append(dict(starts))
+
+    def prefix_of(self, blocks: Sequence[Sequence[int]]) -> Prefix | None:
+        """The prefix of these blocks, where one prompt of the batch has them all; what else is read never changes a block."""
+        for row, starts in enumerate(self._starts):
+            wanted = Counter(map(tuple, blocks))
+            if not wanted or any(len(starts.get(block, ())) < number for block, number in wanted.items()):
+                continue
+            unused = {block: iter(starts[block]) for block in wanted}
+            begins = [next(unused[tuple(block)]) for block in blocks]
+            columns = [begin + place for begin, block in zip(begins, blocks) for place in range(len(block))]
+            return self.prefix.part(row, torch.tensor(columns, device=self.prefix.mask.device))
+        return None
+
+
 class SparsePrefixInverter(Inverter):
     """Inverts by guided greedy decoding, without circling, after a joined key/value prefix of all outputs.
 
@@ -34,13 +62,17 @@ class SparsePrefixInverter(Inverter):
     rounding, far below what changes a greedy token).
     """
 
-    def __init__(self, model: Any, tokenizer: BlockTokenizer, layout: BlockFormat, *, name: str, hash: str) -> None:
-        self.model, self.tokenizer, self.layout, self.name, self.hash = model, tokenizer, layout, name, hash
+    def __init__(
+        self, model: Any, tokenizer: BlockTokenizer, layout: BlockFormat, *, name: str, hash: str, secret: Secret = "system"
+    ) -> None:
+        self.model, self.tokenizer, self.layout, self.name, self.hash, self.secret = model, tokenizer, layout, name, hash, secret
+        # What ``invert`` read last; ``nll`` is asked about the same outputs, and about parts of them.
+        self._read: _Read | None = None
         # Likelihoods under the null are asked for one prompt at a time, always with the same outputs.
         self._prefix = lru_cache(maxsize=KEPT_PREFIXES)(self._encode)
 
-    def _encode(self, lines: tuple[str, ...]) -> Prefix:
-        return encode_blocks(self.model, [self.tokenizer.blocks(lines)])
+    def _encode(self, blocks: tuple[tuple[int, ...], ...]) -> Prefix:
+        return encode_blocks(self.model, [blocks])
 
     @classmethod
     def from_folder(
@@ -67,6 +99,12 @@ class SparsePrefixInverter(Inverter):
         model.tie_weights()
         model = model.to(device=device, dtype=dtype).eval()
         return cls(model, BlockTokenizer(folder / TOKENIZER_FILE, layout), layout, name=name, hash=checkpoint.hash)
+
+    def of(self, secret: Secret) -> SparsePrefixInverter:
+        """See ``Inverter.of``: the same weights, prompts opened with another token."""
+        if secret == self.secret:
+            return self
+        return SparsePrefixInverter(self.model, self.tokenizer, self.layout, name=self.name, hash=self.hash, secret=secret)
 
     @torch.inference_mode()
     def invert(
@@ -95,10 +133,12 @@ class SparsePrefixInverter(Inverter):
         return reconstructions
 
     def _decode(self, blocks: Sequence[Sequence[Sequence[int]]], max_new_tokens: int) -> list[list[int]]:
+        self._read = None  # makes room first
+        self._read = _Read(encode_blocks(self.model, blocks), blocks)
         return greedy(
             self.model,
-            encode_blocks(self.model, blocks),
-            start_id=self.layout.start_id,
+            self._read.prefix,
+            start_id=self.layout.opening(self.secret),
             end_id=self.layout.end_id,
             position=self.layout.prompt_position,
             max_new_tokens=max_new_tokens,
@@ -108,8 +148,36 @@ class SparsePrefixInverter(Inverter):
         )
 
     @torch.inference_mode()
+    def sample(
+        self, outputs: OutputSets, number: int, temperature: float, seed: int, max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
+    ) -> list[list[str]]:
+        """See ``Inverter.sample``. The outputs of a prompt are read once for all of its reconstructions."""
+        if number < 0 or not 0 < temperature < math.inf:
+            raise ValueError(f"{number} candidates at temperature {temperature}: give a number of at least 0 and a temperature above 0")
+        found = []
+        for lines in outputs:
+            blocks = self.tokenizer.blocks(lines)
+            generator = torch.Generator().manual_seed(random.Random(f"sample/{seed}/{blocks}").getrandbits(62))
+            draws = torch.rand(number + 1, max_new_tokens, dtype=torch.float64, generator=generator)
+            ids = decode(
+                self.model,
+                self._prefix(tuple(map(tuple, blocks))),
+                number + 1,
+                sampling(draws, temperature),
+                start_id=self.layout.opening(self.secret),
+                end_id=self.layout.end_id,
+                position=self.layout.prompt_position,
+                max_new_tokens=max_new_tokens,
+                repeat_run=REPEAT_RUN,
+                min_new_tokens=MINIMUM_TOKENS,
+                guidance=GUIDANCE,
+            )
+            found.append([self.tokenizer.decode(tokens) for tokens in ids])
+        return found
+
+    @torch.inference_mode()
     def nll(self, outputs: OutputSets, prompts: Sequence[str]) -> list[float]:
-        """See ``Inverter.nll``. Pairs with equal outputs share one encoding."""
+        """See ``Inverter.nll``. Pairs with equal outputs share one encoding; outputs that ``invert`` has just read are not run again."""
         if len(outputs) != len(prompts):
             raise ValueError(f"{len(outputs)} sets of outputs and {len(prompts)} prompts; give one set of outputs per prompt")
         members: dict[tuple[str, ...], list[int]] = {}
@@ -117,8 +185,9 @@ class SparsePrefixInverter(Inverter):
             members.setdefault(tuple(lines), []).append(index)
         result = [0.0] * len(prompts)
         for lines, indices in members.items():
-            prefix = self._prefix(lines)
-            for chosen in _within_budget([(index, self.tokenizer.prompt(prompts[index])) for index in indices]):
+            blocks = self.tokenizer.blocks(lines)
+            prefix = (self._read.prefix_of(blocks) if self._read else None) or self._prefix(tuple(map(tuple, blocks)))
+            for chosen in _within_budget([(index, self.tokenizer.prompt(prompts[index], secret=self.secret)) for index in indices]):
                 losses = packed_prompt_loss(self.model, prefix, [ids for _, ids in chosen], self.layout.prompt_position)
                 for (index, _), loss in zip(chosen, losses.tolist()):
                     result[index] = loss

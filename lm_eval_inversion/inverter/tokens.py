@@ -13,8 +13,34 @@ from pathlib import Path
 from tokenizers import Encoding, Tokenizer
 
 from lm_eval_inversion.characters import whole_characters
+from lm_eval_inversion.inverter.base import Secret
 
 NO_CHARACTER = "\U0010fffd"  # for private use: no tokenizer knows it
+
+
+def special_ids(tokenizer: Tokenizer) -> set[int]:
+    """Everything that a tokenizer calls special, the token of unknown characters apart."""
+    special = {token for token, added in tokenizer.get_added_tokens_decoder().items() if added.special}
+    return special.difference(tokenizer.encode(NO_CHARACTER, add_special_tokens=False).ids)
+
+
+def plain_ids(tokenizer: Tokenizer, control_ids: frozenset[int], text: str, encoding: Encoding) -> list[int]:
+    """The ids of an encoding, control tokens spelt out letter by letter.
+
+    ``encode_special_tokens`` does not reach all of them: unigram vocabularies hold "</s>" as an ordinary piece, and a start or end
+    token may be added without being called special.
+    """
+    ids: list[int] = encoding.ids
+    if control_ids.isdisjoint(ids):
+        return ids
+    found: list[int] = []
+    for token, (start, end) in zip(ids, encoding.offsets):
+        if token in control_ids:
+            letters = tokenizer.encode_batch(list(text[start:end]), add_special_tokens=False)
+            found += [part for letter in letters for part in letter.ids if part not in control_ids]
+        else:
+            found.append(token)
+    return found
 
 
 @dataclass(frozen=True)
@@ -25,8 +51,10 @@ class BlockFormat:
         max_outputs: outputs read per prompt; the rest is left out (after sorting, so order still does not matter).
         max_output_tokens: tokens read per output.
         max_prompt_tokens: longest prompt in training.
-        start_id: token that opens every block and every prompt.
+        start_id: token that opens every block and every system prompt.
         end_id: token that ends a prompt.
+        user_start_id: token that opens a prompt that is a user's message; None where the checkpoint was not trained on any: they
+            open like system prompts.
     """
 
     max_outputs: int = 64
@@ -34,13 +62,18 @@ class BlockFormat:
     max_prompt_tokens: int = 288
     start_id: int = 1
     end_id: int = 2
+    user_start_id: int | None = None
 
     @property
     def prompt_position(self) -> int:
         """Position of a prompt's first token: just after the longest block."""
         return self.max_output_tokens + 1
 
-    def to_dict(self) -> dict[str, int]:
+    def opening(self, secret: Secret) -> int:
+        """The token that opens a prompt of a kind."""
+        return self.start_id if secret == "system" or self.user_start_id is None else self.user_start_id
+
+    def to_dict(self) -> dict[str, int | None]:
         """As stored in ``inverter.json``."""
         return asdict(self)
 
@@ -57,9 +90,7 @@ class BlockTokenizer:
         self.tokenizer = Tokenizer.from_file(str(path))
         self.tokenizer.encode_special_tokens = True
         self.layout = layout
-        special = {token for token, added in self.tokenizer.get_added_tokens_decoder().items() if added.special}
-        unknown = self.tokenizer.encode(NO_CHARACTER, add_special_tokens=False).ids
-        self.control_ids = frozenset({layout.start_id, layout.end_id, *special.difference(unknown)})
+        self.control_ids = frozenset({layout.start_id, layout.opening("user"), layout.end_id, *special_ids(self.tokenizer)})
 
     def blocks(self, outputs: Sequence[str]) -> list[list[int]]:
         """Token ids of the outputs, one block each, empty outputs left out, in an order that does not depend on theirs."""
@@ -71,29 +102,14 @@ class BlockTokenizer:
             [self.layout.start_id, *self._plain(text, encoding)[: self.layout.max_output_tokens]] for text, encoding in zip(texts, encoded)
         ]
 
-    def prompt(self, text: str, max_tokens: int | None = None) -> list[int]:
-        """Token ids of a prompt with its start and end; cut to ``max_tokens`` tokens of text."""
+    def prompt(self, text: str, max_tokens: int | None = None, secret: Secret = "system") -> list[int]:
+        """Token ids of a prompt of a kind, with its start and end; cut to ``max_tokens`` tokens of text."""
         text = whole_characters(text)
         ids = self._plain(text, self.tokenizer.encode(text, add_special_tokens=False))[:max_tokens]
-        return [self.layout.start_id, *ids, self.layout.end_id]
+        return [self.layout.opening(secret), *ids, self.layout.end_id]
 
     def _plain(self, text: str, encoding: Encoding) -> list[int]:
-        """The ids of an encoding, control tokens spelt out letter by letter.
-
-        ``encode_special_tokens`` does not reach all of them: unigram vocabularies hold "</s>" as an ordinary piece, and a start or end
-        token may be added without being called special.
-        """
-        ids: list[int] = encoding.ids
-        if self.control_ids.isdisjoint(ids):
-            return ids
-        found: list[int] = []
-        for token, (start, end) in zip(ids, encoding.offsets):
-            if token in self.control_ids:
-                letters = self.tokenizer.encode_batch(list(text[start:end]), add_special_tokens=False)
-                found += [part for letter in letters for part in letter.ids if part not in self.control_ids]
-            else:
-                found.append(token)
-        return found
+        return plain_ids(self.tokenizer, self.control_ids, text, encoding)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of generated ids."""

@@ -16,12 +16,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from lm_eval_inversion.queries import Query, QuerySet, conversation, load_query_set
+from lm_eval_inversion.inverter.base import Secret
+from lm_eval_inversion.queries import Query, QuerySet, conversation, load_query_set, user_turn
 from lm_eval_inversion.queries.conversations import Message, SystemRole
 from lm_eval_inversion.queries.sets import QueryKind
 
 # Of the eight queries under each prompt; list questions get one place, because small models answer them badly.
 QUERY_SHARES = {"ordinary16": 5, "training": 2, "intro4x16": 1}
+USER_QUERY_SHARES = {"ordinary16": 16}  # a user's message is sampled once for each, and the queries themselves only where there is none
 NULL_EVERY = 40  # one place in 40 has no system prompt: the inverter must know that condition
 DEFENCE_SHARE = 0.1  # of the places with a system prompt
 MESSAGE_TOKENS, LIST_TOKENS = (32, 64, 128), (256, 512)  # longest answers; one of them is drawn for each conversation
@@ -55,6 +57,7 @@ class Settings:
         message_tokens: longest answers to ``message`` queries, one drawn per conversation.
         list_tokens: the same for ``list`` queries.
         defence_share: share of the places with a system prompt where a line of ``DEFENCE_LINES`` follows it, in [0, 1].
+        secret: "user": the prompts are messages of users, each answered once per query, without a system prompt.
     """
 
     shares: Mapping[str, int] = field(default_factory=lambda: dict(QUERY_SHARES))
@@ -62,6 +65,7 @@ class Settings:
     message_tokens: Sequence[int] = MESSAGE_TOKENS
     list_tokens: Sequence[int] = LIST_TOKENS
     defence_share: float = DEFENCE_SHARE
+    secret: Secret = "system"
 
     def check(self) -> None:
         """Refuse what cannot be asked.
@@ -101,24 +105,28 @@ class Place:
 
     Attributes:
         number: its place in the plan, which its draws depend on.
-        prompt: what the inverter has to write; None when the model runs without a system prompt.
+        prompt: what the inverter has to write; None when the model answers the queries without a system prompt.
         defence: a line that the model is given behind the prompt, or None.
         asked: the conversations.
+        secret: what the prompt is; see ``Settings``.
     """
 
     number: int
     prompt: str | None
     defence: str | None
     asked: tuple[Asked, ...]
+    secret: Secret = "system"
 
     @property
-    def system_prompt(self) -> str | None:
-        """What the model is given: the prompt, and the defence line below it."""
+    def given(self) -> str | None:
+        """What the model is given of it: the prompt, and the defence line below it."""
         return f"{self.prompt}\n\n{self.defence}" if self.prompt is not None and self.defence else self.prompt
 
     def messages(self, asked: Asked, system_role: SystemRole) -> list[Message]:
         """The messages of one of its conversations."""
-        return conversation(self.system_prompt, asked.query.text, system_role)
+        if self.secret == "user" and self.prompt is not None:
+            return user_turn(self.prompt)
+        return conversation(self.given, asked.query.text, system_role)
 
 
 def with_nulls(prompts: Sequence[str]) -> list[str | None]:
@@ -143,7 +151,7 @@ def _query_set(name: str) -> QuerySet:
 def plan_place(number: int, prompt: str | None, settings: Settings, seed: int) -> Place:
     """The conversations of one place, a pure function of the arguments."""
     rng = random.Random(f"asking/{seed}/{number}")
-    defended = rng.random() < settings.defence_share
+    defended = rng.random() < settings.defence_share and settings.secret == "system"
     line = rng.choice(DEFENCE_LINES)
     asked = []
     for name, share in settings.shares.items():
@@ -153,7 +161,7 @@ def plan_place(number: int, prompt: str | None, settings: Settings, seed: int) -
             # Two decimals: exact in JSON, and as fine as temperatures matter.
             temperature = round(rng.uniform(*settings.temperatures), 2)
             asked.append(Asked(query, queries.kind, temperature, rng.choice(list(lengths)), rng.randint(0, LARGEST_SEED)))
-    return Place(number, prompt, line if defended and prompt is not None else None, tuple(asked))
+    return Place(number, prompt, line if defended and prompt is not None else None, tuple(asked), settings.secret)
 
 
 def plan(prompts: Sequence[str | None], settings: Settings, seed: int = 0, shard: tuple[int, int] = (1, 1)) -> list[Place]:

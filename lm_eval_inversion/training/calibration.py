@@ -49,7 +49,8 @@ def calibration_examples(pairs: Sequence[Pair], tokenizer: BlockTokenizer, seed:
     """(blocks, prompt) token ids of randomly chosen pairs that have a prompt and outputs."""
     usable = [pair for pair in dict.fromkeys(pairs) if pair.prompt and pair.outputs]
     chosen = random.Random(seed).sample(usable, min(CALIBRATION_EXAMPLES, len(usable)))
-    return [(tokenizer.blocks(pair.outputs), tokenizer.prompt(pair.prompt or "", tokenizer.layout.max_prompt_tokens)) for pair in chosen]
+    longest = tokenizer.layout.max_prompt_tokens
+    return [(tokenizer.blocks(pair.outputs), tokenizer.prompt(pair.prompt or "", longest, pair.secret)) for pair in chosen]
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from lm_eval_inversion.training.asking import (
     MESSAGE_TOKENS,
     QUERY_SHARES,
     TEMPERATURES,
+    USER_QUERY_SHARES,
     Place,
     Settings,
     plan,
@@ -42,6 +43,7 @@ from lm_eval_inversion.training.rows import as_line, read_pairs, resume, row_of
 
 __all__ = ["collect", "read_pairs", "training_prompts"]
 
+USER_REQUESTS = Path(__file__).with_name("data") / "user_requests.jsonl"
 Progress = Callable[[int, int], None]
 
 
@@ -123,8 +125,8 @@ def collect(
                     [render(place.messages(place.asked[index], system_role)) for index in indices] for place, indices in zip(batch, chosen)
                 ]
                 for place, texts in zip(batch, requests):
-                    if place.system_prompt is not None:
-                        require_prompt_in_request(place.system_prompt, texts[0])
+                    if place.given is not None:
+                        require_prompt_in_request(place.given, texts[0])
                 draws = random.Random(f"batch/{seed}/{batch[0].number}/{kind}").getrandbits(62)
                 sampled = sample_answers(
                     model, [tokenizer(texts, add_special_tokens=False)["input_ids"] for texts in requests],
@@ -200,6 +202,10 @@ def read_body(text: str) -> dict[str, Any]:
     return body
 
 
+def _shown(shares: Mapping[str, int]) -> str:
+    return " ".join(f"{name}={share}" for name, share in shares.items())
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lm_eval_inversion.training.collect", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", required=True, help="folder or hub name of any transformers chat model, or the endpoint's name for it")
@@ -207,12 +213,17 @@ def _parser() -> argparse.ArgumentParser:
     what = parser.add_argument_group("what is asked")
     what.add_argument("--prompts", type=int, default=3000, help="how many system prompts at most, of all shards together (default 3000)")
     what.add_argument("--source", help="file of system prompts, as of training.corpus (default: hand-written ones, then the grammar's)")
+    what.add_argument(
+        "--secret", choices=("system", "user"), default="system",
+        help="user: the prompts are messages of users, answered without a system prompt (default source: those that ship here)",
+    )  # fmt: skip
     what.add_argument("--split", choices=("dev", "test"), help="with --source v1: that split, to evaluate on; it never enters training")
     what.add_argument("--seed", type=int, default=0)
     what.add_argument("--shard", type=read_shard, default=(1, 1), metavar="WHICH/OF", help="only every so-manieth place, as in 2/8")
     what.add_argument(
-        "--shares", type=read_share, nargs="+", default=list(QUERY_SHARES.items()), metavar="SET=NUMBER",
-        help="queries per system prompt (default " + " ".join(f"{name}={share}" for name, share in QUERY_SHARES.items()) + ")",
+        "--shares", type=read_share, nargs="+", metavar="SET=NUMBER",
+        help=f"queries per system prompt (default {_shown(QUERY_SHARES)}), or how often a user's message is answered "
+        f"(default {_shown(USER_QUERY_SHARES)})",
     )  # fmt: skip
     what.add_argument(
         "--temperature", type=float, nargs="+", default=list(TEMPERATURES), metavar="T",
@@ -247,15 +258,17 @@ def main(arguments: list[str] | None = None) -> None:
             parser.error(f"--{name.replace('_', '-')} {getattr(given, name)}: give at least 1")
     if len(given.temperature) > 2:
         parser.error("--temperature: give one number, or two ends of a range")
+    shares = dict(given.shares or (USER_QUERY_SHARES if given.secret == "user" else QUERY_SHARES))
     settings = Settings(
-        dict(given.shares), (given.temperature[0], given.temperature[-1]), tuple(given.message_tokens), tuple(given.list_tokens),
-        given.defence_share,
+        shares, (given.temperature[0], given.temperature[-1]), tuple(given.message_tokens), tuple(given.list_tokens),
+        given.defence_share, given.secret,
     )  # fmt: skip
     key = os.environ.get(given.api_key_env) if given.api_key_env else None
     if given.api_key_env and not key:
         parser.error(f"--api-key-env {given.api_key_env}: this environment variable is not set")
     try:
-        prompts = training_prompts(given.prompts, given.seed, given.source, given.split)
+        source = given.source or (str(USER_REQUESTS) if given.secret == "user" else None)
+        prompts = training_prompts(given.prompts, given.seed, source, given.split)
         places = plan(with_nulls(prompts), settings, given.seed, given.shard)
         with progress_bar(sum(len(place.asked) for place in places)) as progress:
             if not given.endpoint:

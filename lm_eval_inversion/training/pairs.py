@@ -6,8 +6,10 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from lm_eval_inversion.hashing import content_hash
+from lm_eval_inversion.inverter.base import Secret
 from lm_eval_inversion.outputs import MAX_OUTPUTS, split_list, strip_thinking
 from lm_eval_inversion.queries import load_query_set, query_set_names
 from lm_eval_inversion.training.overlap import benchmark_splits, overlapping
@@ -19,10 +21,26 @@ HELD_OUT_EVERY, HELD_OUT_MOST = 50, 64  # one prompt in 50 is never trained on; 
 
 @dataclass(frozen=True)
 class Pair:
-    """A system prompt (None: the model ran without one) and its outputs."""
+    """A prompt and its outputs.
+
+    Attributes:
+        prompt: None for a model that ran without one.
+        outputs: what the model answered.
+        secret: whether it is a system prompt, or the message of a user that was answered.
+    """
 
     prompt: str | None
     outputs: tuple[str, ...]
+    secret: Secret = "system"
+
+
+class Example(NamedTuple):
+    """What one training example shows, and how many epochs have passed before it."""
+
+    outputs: list[str]
+    prompt: str
+    epoch: float
+    secret: Secret
 
 
 def load_pairs(paths: Sequence[Path]) -> list[Pair]:
@@ -72,7 +90,10 @@ def _read(paths: Sequence[Path]) -> list[Pair]:
             for query, answer in row["answers"]:
                 text = strip_thinking(answer)
                 outputs += split_list(text)[0] if query in list_queries else [text]
-            pairs.append(Pair(row["prompt"], tuple(dict.fromkeys(text for text in outputs if text))))
+            secret = row.get("secret", "system")
+            if secret not in ("system", "user"):
+                raise ValueError(f"{path}: 'secret' is {str(secret)[:40]!r} in the row of {str(row['prompt'])[:40]!r}; known: system, user")
+            pairs.append(Pair(row["prompt"], tuple(dict.fromkeys(text for text in outputs if text)), secret))
     return pairs
 
 
@@ -91,8 +112,8 @@ def held_out_pairs(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
 
 def examples(
     pairs: Sequence[Pair], seed: int, rank: int, world: int, max_outputs: int = MAX_OUTPUTS
-) -> Iterator[tuple[list[str], str, float]]:
-    """Endless (outputs, prompt, epoch) in an order that depends on ``seed`` only; each rank takes its share.
+) -> Iterator[Example]:
+    """Endless examples in an order that depends on ``seed`` only; each rank takes its share.
 
     From 0 to ``max_outputs`` outputs, a random subset in random order: none at all, those of a model without a system prompt, or the
     prompt's own, of which half of the time as many as there are.
@@ -115,5 +136,5 @@ def examples(
                 keep = most if rng.random() < 0.5 else rng.randint(1, max(1, most))
                 outputs = rng.sample(pair.outputs, min(keep, most))
             if count % world == rank:
-                yield outputs, pair.prompt or "", count / len(prompted)
+                yield Example(outputs, pair.prompt or "", count / len(prompted), pair.secret)
             count += 1

@@ -5,8 +5,8 @@ One JSON object a line::
     {"place": 4, "prompt": "Act as a lighthouse keeper.", "answers": [["weekend", "Ah, the weekend! ..."], ...], "model": "...",
      "temperatures": [0.31, ...], "max_tokens": [64, ...]}
 
-``prompt`` is null for conversations without a system prompt; ``defence`` is there when a line followed the prompt; ``missing`` lists
-queries that got no answer, each with the reason, and they are absent from ``answers``.
+``prompt`` is null for conversations without a system prompt; ``"secret": "user"`` says that it is a user's message; ``defence`` is there
+when a line followed the prompt; ``missing`` lists queries that got no answer, each with the reason, and they are absent from ``answers``.
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ def row_of(place: Place, model: str, answers: Sequence[str | None], reasons: Map
         "temperatures": [place.asked[index].temperature for index in came],
         "max_tokens": [place.asked[index].max_tokens for index in came],
     }
+    if place.secret != "system":
+        row["secret"] = place.secret
     if place.defence:
         row["defence"] = place.defence
     if len(came) < len(answers):
@@ -94,6 +96,7 @@ def resume(path: Path, places: Sequence[Place], step: int = 1) -> int:
         try:
             row = json.loads(line)
             same = (row["place"], row["prompt"], row.get("defence")) == (place.number, place.prompt, place.defence)
+            same = same and row.get("secret", "system") == place.secret
             asked = {query for query, _ in [*row["answers"], *row.get("missing", [])]}
             same = same and asked == {asked.query.id for asked in place.asked}
         except (ValueError, KeyError, TypeError) as error:

@@ -361,13 +361,13 @@ def test_the_plan_holds_every_condition_in_its_share():
     assert len(places) == 2000
     nulls = [place for place in places if place.prompt is None]
     assert len(nulls) == 2000 / NULL_EVERY
-    assert all(place.system_prompt is None and place.defence is None for place in nulls)
+    assert all(place.given is None and place.defence is None for place in nulls)
     # Not all in one shard of eight.
     assert len({place.number % 8 for place in nulls}) == 8
     defended = [place for place in places if place.defence]
     assert 0.07 < len(defended) / 1950 < 0.13
     assert {place.defence for place in defended} == set(DEFENCE_LINES)
-    assert all(place.system_prompt == f"{place.prompt}\n\n{place.defence}" for place in defended)
+    assert all(place.given == f"{place.prompt}\n\n{place.defence}" for place in defended)
     asked = [one for place in places for one in place.asked]
     kinds = Counter(one.kind for one in asked)
     assert (kinds["message"], kinds["list"]) == (7 * 2000, 2000)
@@ -378,6 +378,45 @@ def test_the_plan_holds_every_condition_in_its_share():
     assert {one.max_tokens for one in asked if one.kind == "message"} == {32, 64, 128}
     assert {one.max_tokens for one in asked if one.kind == "list"} == {256, 512}
     assert len({one.query.id for one in asked}) == 16 + 24 + 4
+
+
+def test_a_plan_of_users_messages_asks_each_so_often_and_nothing_else():
+    requests = [f"Which bread is number {number}?" for number in range(195)]
+    places = plan(with_nulls(requests), Settings({"ordinary16": 16}, secret="user"), seed=1)
+    assert [place.secret for place in places] == ["user"] * 200
+    for place in places:
+        assert place.defence is None
+        sent = [place.messages(asked, "system") for asked in place.asked]
+        if place.prompt is None:  # what a model says to the queries when nobody asks anything secret
+            assert len({json.dumps(messages) for messages in sent}) == 16
+            assert all(len(messages) == 1 for messages in sent)
+        else:
+            assert sent == [[{"role": "user", "content": place.prompt}]] * 16
+    # Among other prompts than users' messages the very same plan has defences.
+    assert any(place.defence for place in plan(with_nulls(requests), Settings({"ordinary16": 16}), seed=1))
+
+
+def test_users_messages_are_collected_and_not_mixed_with_system_prompts(server, tmp_path, capsys):
+    source, output = tmp_path / "requests.txt", tmp_path / "pairs.jsonl"
+    source.write_text("\n\n".join(f"Which bread is number {number}?" for number in range(4)))
+    command = ["--endpoint", server.url, "--model", "m", "--source", str(source), "--output", str(output)]
+    collect.main([*command, "--secret", "user"])
+    rows = read_pairs(output)
+    asked = Counter(request["messages"][0]["content"] for request in server.requests if len(request["messages"]) == 1)
+    assert len(server.requests) == sum(asked.values()) == 16 * len(rows)
+    assert {row["prompt"]: asked[row["prompt"]] for row in rows if row["prompt"]} == dict.fromkeys(source.read_text().split("\n\n"), 16)
+    assert {row["secret"] for row in rows} == {"user"}
+    assert not any("defence" in row for row in rows)
+    pairs = [pair for pair in load_pairs([output]) if pair.prompt]
+    assert {pair.secret for pair in pairs} == {"user"}
+    assert all(len(pair.outputs) == 16 for pair in pairs)
+    # Once more: nothing is asked. As system prompts: another file.
+    server.requests.clear()
+    collect.main([*command, "--secret", "user"])
+    assert not server.requests
+    with pytest.raises(SystemExit):
+        collect.main([*command, "--shares", "ordinary16=16"])
+    assert "was written with other arguments" in capsys.readouterr().err
 
 
 def test_settings_that_cannot_be_asked():

@@ -3,14 +3,16 @@ import random
 import re
 
 import pytest
+from conftest import make_model, make_tokenizer
 
 from lm_eval_inversion import load_inverter, load_prompts
 from lm_eval_inversion.inverter.baselines import training_prompts
+from lm_eval_inversion.inverter.tokens import BlockFormat
 from lm_eval_inversion.training import collect, pack, plot, train
 from lm_eval_inversion.training.asking import Settings, plan, with_nulls
 from lm_eval_inversion.training.grammar import generate_prompt, load_banks
 from lm_eval_inversion.training.overlap import benchmark_splits, overlapping
-from lm_eval_inversion.training.pairs import Pair, examples, load_dev_pairs, load_pairs
+from lm_eval_inversion.training.pairs import Pair, examples, held_out_pairs, load_dev_pairs, load_pairs
 
 
 def test_no_training_prompt_of_the_shipped_checkpoint_overlaps_the_benchmark():
@@ -64,9 +66,7 @@ def test_the_collector_by_command(chat_model, tmp_path):
         collect.main([*common, "--shard", shard, "--output", str(tmp_path / f"{shard[0]}.jsonl")])
     collect.main([*common, "--output", str(tmp_path / "whole.jsonl")])
     one, two, whole = (
-        ([(row["place"], row["prompt"]) for row in collect.read_pairs(tmp_path / f"{name}.jsonl")] for name in "12w" if 0)
-        if 0
-        else ([(row["place"], row["prompt"]) for row in collect.read_pairs(tmp_path / f"{name}.jsonl")] for name in ("1", "2", "whole"))
+        [(row["place"], row["prompt"]) for row in collect.read_pairs(tmp_path / f"{name}.jsonl")] for name in ("1", "2", "whole")
     )
     assert sorted(one + two) == whole
     collect.main([*common, "--source", "v1", "--split", "dev", "--output", str(tmp_path / "dev.jsonl")])
@@ -123,19 +123,20 @@ def test_examples_have_from_none_to_all_outputs_the_format_reads():
     pairs = [Pair("Be a judge.", many), Pair("Be a baker.", many[:10]), Pair(None, tuple(f"null {number}" for number in range(90)))]
     stream = examples(pairs, 0, 0, 1)
     drawn = [next(stream) for _ in range(6000)]
-    numbers = [len(outputs) for outputs, prompt, _ in drawn if prompt == "Be a judge."]
+    numbers = [len(example.outputs) for example in drawn if example.prompt == "Be a judge."]
     assert set(numbers) == set(range(65))
     assert 0.05 < numbers.count(0) / len(numbers) < 0.11
-    own = [outputs for outputs, prompt, _ in drawn if prompt == "Be a judge." and outputs and outputs[0].startswith("output")]
+    judges = [example.outputs for example in drawn if example.prompt == "Be a judge." and example.outputs]
+    own = [outputs for outputs in judges if outputs[0].startswith("output")]
     assert sum(len(outputs) == 64 for outputs in own) > 0.45 * len(own)
     assert sum(outputs != sorted(outputs, key=many.index) for outputs in own) > 0.9 * len(own)  # random order
     assert set().union(*own) == set(many)  # also of a prompt with more outputs than are read, all are seen
-    nulls = [outputs for outputs, _, _ in drawn if outputs and outputs[0].startswith("null")]
+    nulls = [example.outputs for example in drawn if example.outputs and example.outputs[0].startswith("null")]
     assert 0.05 < len(nulls) / len(drawn) < 0.11
     assert {1, 64} <= {len(outputs) for outputs in nulls} <= set(range(1, 65))
-    assert all(len(set(outputs)) == len(outputs) for outputs, _, _ in drawn)
+    assert all(len(set(example.outputs)) == len(example.outputs) for example in drawn)
     few = examples(pairs, 0, 0, 1, max_outputs=3)
-    assert max(len(next(few)[0]) for _ in range(500)) == 3
+    assert max(len(next(few).outputs) for _ in range(500)) == 3
 
 
 def test_ranks_share_one_order():
@@ -203,6 +204,74 @@ def test_training_learns_resumes_and_packs(chat_model, tmp_path, capsys):
     with pytest.raises(SystemExit):
         pack.main(["--run", str(tmp_path), "--pairs", str(pairs), "--output", str(tmp_path / "x")])
     assert "the training has not finished" in capsys.readouterr().err
+
+
+def special_tokens(*ids):
+    return json.dumps({"added_tokens": [{"id": token, "special": token != 5, "content": f"<{token}>"} for token in ids]})
+
+
+def test_users_messages_get_a_special_token_that_is_free():
+    layout = BlockFormat(start_id=1, end_id=2)
+    assert train.with_user_start(layout, special_tokens(0, 1, 2, 7, 6, 5)).user_start_id == 6
+    assert train.with_user_start(layout, special_tokens(0, 1, 2, 5)).user_start_id is None  # 5 is an ordinary token, 0 the unknown one
+    kept = BlockFormat(start_id=1, end_id=2, user_start_id=9)
+    assert train.with_user_start(kept, special_tokens(0, 1, 2, 6)) is kept
+
+
+def test_users_messages_are_trained_under_their_own_token(tmp_path):
+    """A base with one special token more than the start and the end."""
+    tokenizer = make_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<user>"]})
+    marker = tokenizer.convert_tokens_to_ids("<user>")
+    make_model(len(tokenizer)).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    rows = [
+        {"prompt": f"Which bread is number {index}?", "answers": [["hello", f"Rye {index}."]], "secret": "user"} if index % 2 else
+        {"prompt": f"Be baker number {index}.", "answers": [["hello", f"I am baker {index}."]]}
+        for index in range(150)
+    ]  # fmt: skip
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert {pair.secret: pair.prompt.split()[0] for pair in load_pairs([pairs])} == {"user": "Which", "system": "Be"}
+    drawn = examples(load_pairs([pairs]), 0, 0, 1)
+    assert {(one.secret, one.prompt.split()[0]) for one in (next(drawn) for _ in range(100))} == {("user", "Which"), ("system", "Be")}
+    train.main([
+        "--base", str(tmp_path / "base"), "--pairs", str(pairs), "--output", str(tmp_path / "run"), "--minutes", "0", "--steps", "40",
+        "--batch", "8", "--lr", "3e-3", "--eval-every", "1000", "--no-bf16", "--device", "cpu",
+    ])  # fmt: skip
+    found = pack.pack(tmp_path / "run", [pairs], tmp_path / "checkpoint")
+    inverter = load_inverter(tmp_path / "checkpoint")
+    _, held_out = held_out_pairs(load_pairs([pairs]))
+    assert {pair.secret for pair in held_out} == {"user", "system"}
+    nats = [inverter.of(pair.secret).nll([pair.outputs], [pair.prompt])[0] for pair in held_out]
+    assert found["held_out_nats"] == pytest.approx(sum(nats) / len(nats), rel=1e-5)
+    assert inverter.layout.user_start_id == marker
+    # It has learnt what each token announces.
+    for own, other, text in (("user", "system", "Which bread is number 7?"), ("system", "user", "Be baker number 7.")):
+        assert inverter.of(own).nll([[]], [text])[0] < inverter.of(other).nll([[]], [text])[0]
+    # A training that goes on from the checkpoint keeps the token.
+    assert train.load_base(str(tmp_path / "checkpoint"), 32)[2].user_start_id == marker
+
+
+def test_a_row_of_an_unknown_kind_is_named(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps({"prompt": "Be a judge.", "answers": [["hello", "Order!"]], "secret": "User"}) + "\n")
+    with pytest.raises(ValueError, match=r"pairs.jsonl: 'secret' is 'User' in the row of 'Be a judge.'; known: system, user"):
+        load_pairs([path])
+
+
+def test_users_messages_are_collected_from_a_local_model(chat_model, tmp_path):
+    output = tmp_path / "pairs.jsonl"
+    collect.main([
+        "--model", str(chat_model), "--device", "cpu", "--prompts", "3", "--secret", "user", "--shares", "ordinary16=4", "--message-tokens",
+        "6", "--output", str(output),
+    ])  # fmt: skip
+    requests = {json.loads(line)["text"] for line in collect.USER_REQUESTS.read_text(encoding="utf-8").splitlines()}
+    rows = collect.read_pairs(output)
+    assert {row["prompt"] for row in rows} - {None} <= requests
+    assert [len(row["answers"]) for row in rows] == [4] * len(rows)
+    assert {row["secret"] for row in rows} == {"user"}
+    assert {pair.secret for pair in load_pairs([output])} == {"user"}
 
 
 def dev_file(path, prompts):
