@@ -14,6 +14,7 @@ python=${PYTHON:-python3}
 
 rm -rf "$folder"
 "$python" -m venv "$folder"
+folder=$(cd "$folder" && pwd)
 "$folder/bin/python" -m pip install --quiet --upgrade pip
 
 # "name[extra]>=1.2; marker" becomes "name==1.2", for what is needed to run and to train.
@@ -44,4 +45,4 @@ if [ "${LOWEST_ARGUMENTS:-}" = "--dry-run" ]; then
 fi
 "$folder/bin/python" -m pip check
 # The installed package, not this folder: the tests run from beside them.
-cd tests && "../$folder/bin/python" -m pytest -q --rootdir . unit -p no:cacheprovider
+cd tests && "$folder/bin/python" -m pytest -q --rootdir . unit -p no:cacheprovider

@@ -20,7 +20,8 @@ from lm_eval_inversion.prompts import SystemPrompt, load_prompts
 from lm_eval_inversion.scoring import score_reconstruction
 from lm_eval_inversion.scoring.attributes import attribute_scores
 from lm_eval_inversion.scoring.bits import bits_above_null
-from lm_eval_inversion.scoring.identification import CANDIDATES, choose_decoys, identification_scores
+from lm_eval_inversion.scoring.embedding import cosine
+from lm_eval_inversion.scoring.identification import CANDIDATES, choose_all_decoys, identification_scores
 from lm_eval_inversion.scoring.metrics import CURVE_NUMBERS, CURVE_PREFIX, METRICS
 from lm_eval_inversion.scoring.text import token_f1, word_tokens
 from lm_eval_inversion.scoring.uncertainty import Estimate, estimate
@@ -138,8 +139,7 @@ def decoys_for(texts: Sequence[str], seed: int = 0) -> list[list[str]]:
     pool = set(texts)
     if len(pool) < CANDIDATES:
         pool |= {prompt.text for prompt in load_prompts("v1", split=None)}
-    ordered = sorted(pool)
-    return [choose_decoys(text, ordered, seed) for text in texts]
+    return choose_all_decoys(texts, pool, seed)
 
 
 class _NullCondition:
@@ -176,13 +176,12 @@ def _reconstruction_metrics(
     prompt: SystemPrompt, reconstruction: str, null_reconstruction: str, decoys: Sequence[str]
 ) -> dict[str, float]:
     metrics = score_reconstruction(prompt.text, reconstruction)
-    null = score_reconstruction(prompt.text, null_reconstruction)
-    metrics["token_f1_null"] = null["token_f1"]
-    metrics["token_f1_lift"] = metrics["token_f1"] - null["token_f1"]
+    metrics["token_f1_null"] = token_f1(prompt.text, null_reconstruction)
+    metrics["token_f1_lift"] = metrics["token_f1"] - metrics["token_f1_null"]
     # The swap floor: this reconstruction against prompts it was not made from, averaged over all decoys.
     metrics["token_f1_swap"] = sum(token_f1(decoy, reconstruction) for decoy in decoys) / len(decoys)
     metrics["token_f1_constant"] = token_f1(prompt.text, CONSTANT_PREDICTION)
-    metrics["cosine_null"] = null["cosine"]
+    metrics["cosine_null"] = cosine(prompt.text, null_reconstruction)
     attributes = attribute_scores(prompt.attributes, reconstruction)
     if attributes:
         metrics.update(attributes)

@@ -138,7 +138,7 @@ def _inverter_layout(name: str) -> tuple[int, int | None]:
     from lm_eval_inversion.inverter.registry import DEFAULT, check_inverter, shipped_checkpoint
     from lm_eval_inversion.outputs import MAX_OUTPUTS
 
-    if name.startswith("hub:"):
+    if name.startswith(("hub:", "asked:hub:")):
         return MAX_OUTPUTS, None  # a plan fetches nothing
     if name != DEFAULT:  # which ships with the package, and would cost seconds to verify
         check_inverter(name)
@@ -148,6 +148,10 @@ def _inverter_layout(name: str) -> tuple[int, int | None]:
         from lm_eval_inversion.inverter.sparse_t5 import MAX_OUTPUT_TOKENS
 
         return MAX_OUTPUTS, MAX_OUTPUT_TOKENS
+    if name.startswith("asked:"):
+        from lm_eval_inversion.inverter import asked_model
+
+        return MAX_OUTPUTS, asked_model.MAX_OUTPUT_TOKENS
     folder = shipped_checkpoint() if name == DEFAULT else Path(name).expanduser()
     layout = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))["block_format"]
     return int(layout["max_outputs"]), int(layout["max_output_tokens"])

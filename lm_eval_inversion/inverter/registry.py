@@ -1,7 +1,8 @@
 """From the name of an inverter to the inverter.
 
 ``default`` is the checkpoint that ships with the package. Other names: a checkpoint folder, ``hub:org/name@revision``,
-``t5:<folder>`` (the paper's architecture), and the baselines ``nearest``, ``central``, ``constant``.
+``t5:<folder>`` (the paper's architecture), ``asked:<folder>`` or ``asked:hub:org/name@revision`` (a chat model that is asked to guess), and
+the baselines ``nearest``, ``central``, ``constant``.
 """
 
 from __future__ import annotations
@@ -44,6 +45,11 @@ def check_inverter(name: str) -> None:
     if name.startswith("t5:"):
         _t5_folder(name)
         return
+    if name.startswith("asked:"):
+        from lm_eval_inversion.inverter.asked_model import check_folder
+
+        check_folder(_asked_folder(name), name)
+        return
     folder, expected = _checkpoint_folder(name)
     verify_checkpoint(folder, expected)
 
@@ -52,8 +58,8 @@ def load_inverter(name: str | os.PathLike[str] = DEFAULT, device: str = "auto", 
     """Load an inverter.
 
     Args:
-        name: "default", a checkpoint folder, "hub:org/name@revision", "t5:<folder>", or a baseline ("nearest", "central",
-            "constant").
+        name: "default", a checkpoint folder, "hub:org/name@revision", "t5:<folder>", "asked:<folder>",
+            "asked:hub:org/name@revision", or a baseline ("nearest", "central", "constant").
         device: "auto" (this process's GPU if there is one, else the CPU) or a torch device.
         dtype: "auto" (float32 on CPU, bfloat16 on GPU), "float32", "bfloat16" or "float16".
 
@@ -69,6 +75,11 @@ def load_inverter(name: str | os.PathLike[str] = DEFAULT, device: str = "auto", 
 
         chosen = choose_device(device)
         return SparseT5Inverter.from_folder(_t5_folder(name), name=name, device=chosen, dtype=choose_dtype(dtype, chosen))
+    if name.startswith("asked:"):
+        from lm_eval_inversion.inverter.asked_model import AskedModelInverter
+
+        chosen = choose_device(device)
+        return AskedModelInverter.from_folder(_asked_folder(name), name=name, device=chosen, dtype=choose_dtype(dtype, chosen))
     folder, expected = _checkpoint_folder(name)
     from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
 
@@ -131,7 +142,7 @@ def _checkpoint_folder(name: str) -> tuple[Path, str | None]:
         found = "a folder without inverter.json" if folder.is_dir() else "no folder"
         raise ValueError(
             f"inverter={name!r} is unknown ({found}); give {DEFAULT}, a checkpoint folder, hub:org/name@revision, t5:<folder>, "
-            f"or a baseline: {', '.join(BASELINES)}"
+            f"asked:<folder>, or a baseline: {', '.join(BASELINES)}"
         )
     return folder, None
 
@@ -143,14 +154,27 @@ def _t5_folder(name: str) -> Path:
     return folder
 
 
+def _asked_folder(name: str) -> Path:
+    source = name.removeprefix("asked:")
+    if source.startswith("hub:"):
+        return _from_hub(name)
+    folder = Path(source).expanduser()
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"inverter={name!r}: {folder} holds no config.json; give the folder of a chat model, or asked:hub:org/name@revision"
+        )
+    return folder
+
+
 def _from_hub(name: str) -> Path:
-    match = _HUB_NAME.match(name)
+    match = _HUB_NAME.match(name.removeprefix("asked:"))
     if not match:
         raise ValueError(f"inverter={name!r}: a hub name needs a pinned revision, as in hub:org/name@revision")
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(match["repository"], revision=match["revision"], allow_patterns=["*.json", "*.safetensors"]))
+        patterns = ["*.json", "*.jinja", "*.safetensors"]
+        return Path(snapshot_download(match["repository"], revision=match["revision"], allow_patterns=patterns))
     except Exception as error:  # the hub client raises many kinds, and none of them names the mend
         raise ValueError(
             f"inverter={name!r} could not be fetched from the hub ({type(error).__name__}); go online once (and unset HF_HUB_OFFLINE) to "

@@ -21,6 +21,48 @@ MAX_OUTPUT_TOKENS = 64  # the paper's outputs are sampled to 64 tokens
 ENCODER_ROWS = 256  # outputs encoded at once; bounds memory
 
 
+def encode_outputs(
+    model: Any, tokenizer: Any, outputs: OutputSets, padded_tokens: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run the encoder on every output by itself and lay the hidden states end to end; training and inference both do.
+
+    Args:
+        model: a ``T5ForConditionalGeneration``; the ``max_output_tokens`` of its config, if any, says how much of an output is read.
+        tokenizer: its tokenizer.
+        outputs: for each prompt its outputs.
+        padded_tokens: see ``SparseT5Inverter``.
+
+    Returns:
+        Hidden states (prompts, width, model width), and their mask (prompts, width); gradients flow through the states.
+    """
+    device = model.device
+    width = padded_tokens or getattr(model.config, "max_output_tokens", MAX_OUTPUT_TOKENS)
+    flat: list[str] = []
+    owners: list[int] = []
+    for index, lines in enumerate(outputs):
+        # No output at all reads as one empty output: the decoder needs something to attend to.
+        texts = sorted(line.strip() for line in lines if line.strip())[:MAX_OUTPUTS] or [""]
+        flat += texts
+        owners += [index] * len(texts)
+    states: list[list[torch.Tensor]] = [[] for _ in outputs]
+    for start in range(0, len(flat), ENCODER_ROWS):
+        ids = tokenizer(flat[start : start + ENCODER_ROWS], truncation=True, max_length=width)["input_ids"]
+        batch = tokenizer.pad(
+            {"input_ids": [row or [tokenizer.eos_token_id] for row in ids]},
+            padding="max_length" if padded_tokens else "longest",
+            max_length=width,
+            return_tensors="pt",
+        ).to(device)
+        mask = torch.ones_like(batch["attention_mask"]) if padded_tokens else batch["attention_mask"]
+        hidden = model.get_encoder()(input_ids=batch["input_ids"], attention_mask=mask).last_hidden_state
+        for row, (vectors, kept) in enumerate(zip(hidden, mask.bool())):
+            states[owners[start + row]].append(vectors[kept])
+    joined = [torch.cat(parts) for parts in states]
+    lengths = torch.tensor([len(part) for part in joined], device=device)
+    hidden = torch.nn.utils.rnn.pad_sequence(joined, batch_first=True)
+    return hidden, (torch.arange(hidden.shape[1], device=device)[None] < lengths[:, None]).long()
+
+
 class SparseT5Inverter(Inverter):
     """A ``T5ForConditionalGeneration`` read as the paper reads it.
 
@@ -51,35 +93,6 @@ class SparseT5Inverter(Inverter):
         digest = content_hash([[path.name, file_sha256(path)] for path in files])[:SHORT_HASH_DIGITS]
         return cls(model.to(device).eval(), tokenizer, name=name, hash=digest, padded_tokens=padded_tokens)
 
-    def _encode(self, outputs: OutputSets) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden states (prompts, width, model width) of all outputs laid end to end, and their mask (prompts, width)."""
-        device = self.model.device
-        flat: list[str] = []
-        owners: list[int] = []
-        for index, lines in enumerate(outputs):
-            # No output at all reads as one empty output: the decoder needs something to attend to.
-            texts = sorted(line.strip() for line in lines if line.strip())[:MAX_OUTPUTS] or [""]
-            flat += texts
-            owners += [index] * len(texts)
-        states: list[list[torch.Tensor]] = [[] for _ in outputs]
-        for start in range(0, len(flat), ENCODER_ROWS):
-            width = self.padded_tokens or MAX_OUTPUT_TOKENS
-            ids = self.tokenizer(flat[start : start + ENCODER_ROWS], truncation=True, max_length=width)["input_ids"]
-            batch = self.tokenizer.pad(
-                {"input_ids": [row or [self.tokenizer.eos_token_id] for row in ids]},
-                padding="max_length" if self.padded_tokens else "longest",
-                max_length=width,
-                return_tensors="pt",
-            ).to(device)
-            mask = torch.ones_like(batch["attention_mask"]) if self.padded_tokens else batch["attention_mask"]
-            hidden = self.model.get_encoder()(input_ids=batch["input_ids"], attention_mask=mask).last_hidden_state
-            for row, (vectors, kept) in enumerate(zip(hidden, mask.bool())):
-                states[owners[start + row]].append(vectors[kept])
-        joined = [torch.cat(parts) for parts in states]
-        lengths = torch.tensor([len(part) for part in joined], device=device)
-        hidden = torch.nn.utils.rnn.pad_sequence(joined, batch_first=True)
-        return hidden, (torch.arange(hidden.shape[1], device=device)[None] < lengths[:, None]).long()
-
     @torch.inference_mode()
     def invert(
         self, outputs: OutputSets, max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS, batch_size: int | None = None
@@ -90,7 +103,7 @@ class SparseT5Inverter(Inverter):
         texts: list[str] = []
         size = batch_size or DEFAULT_BATCH_SIZE
         for start in range(0, len(outputs), size):
-            hidden, mask = self._encode(outputs[start : start + size])
+            hidden, mask = encode_outputs(self.model, self.tokenizer, outputs[start : start + size], self.padded_tokens)
             ids = self.model.generate(
                 encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
                 attention_mask=mask,
@@ -110,7 +123,7 @@ class SparseT5Inverter(Inverter):
             raise ValueError(f"{len(outputs)} sets of outputs and {len(prompts)} prompts; give one set of outputs per prompt")
         result = []
         for lines, prompt in zip(outputs, prompts):
-            hidden, mask = self._encode([lines])
+            hidden, mask = encode_outputs(self.model, self.tokenizer, [lines], self.padded_tokens)
             labels = self.tokenizer(prompt, return_tensors="pt")["input_ids"].to(self.model.device)
             logits = self.model(
                 encoder_outputs=BaseModelOutput(last_hidden_state=hidden), attention_mask=mask, labels=labels

@@ -7,7 +7,8 @@ that are likely anyway. Chance is 1 / candidates by construction.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 
 CANDIDATES = 16
 
@@ -20,10 +21,27 @@ def choose_decoys(truth: str, pool: Sequence[str], seed: int, candidates: int = 
     Raises:
         ValueError: the pool holds too few other prompts.
     """
-    others = sorted(set(pool) - {truth})
-    if len(others) < candidates - 1:
-        raise ValueError(f"identification among {candidates} needs {candidates - 1} other prompts, the pool holds {len(others)}")
-    return random.Random(f"{seed}/{truth}").sample(others, candidates - 1)
+    return choose_all_decoys([truth], pool, seed, candidates)[0]
+
+
+def choose_all_decoys(truths: Iterable[str], pool: Iterable[str], seed: int, candidates: int = CANDIDATES) -> list[list[str]]:
+    """``choose_decoys`` of many truths among one pool, which is sorted once.
+
+    Raises:
+        ValueError: the pool holds too few other prompts.
+    """
+    ordered = sorted(set(pool))
+    chosen = []
+    for truth in truths:
+        place = bisect_left(ordered, truth)
+        own = ordered[place : place + 1] == [truth]
+        others = len(ordered) - own
+        if others < candidates - 1:
+            raise ValueError(f"identification among {candidates} needs {candidates - 1} other prompts, the pool holds {others}")
+        # Places among the others: those behind the truth stand one further in the pool.
+        picked = random.Random(f"{seed}/{truth}").sample(range(others), candidates - 1)
+        chosen.append([ordered[pick + (own and pick >= place)] for pick in picked])
+    return chosen
 
 
 def rank_of_first(scores: Sequence[float]) -> float:

@@ -5,10 +5,14 @@ Sources: Zhang, Morris, Shmatikov 2024 (token F1, BLEU, exact match); Zhang, Car
 
 from __future__ import annotations
 
+import sys
 from functools import lru_cache
 from typing import Any
 
+from lm_eval_inversion.scoring.subsequence import common_length, word_places
+
 MAX_CHARACTERS = 200_000  # read of either text, as in the leak detector: far beyond any prompt, and it bounds the work
+KEPT_TEXTS, KEPT_CHARACTERS = 16_384, 10_000  # tokens are kept of so many texts of at most this length: each is also a decoy of others
 TEXT_METRICS = ("token_f1", "bleu", "rouge1", "rougeL_recall", "exact_match")
 
 
@@ -23,8 +27,16 @@ def _word_tokenizer() -> tuple[Any, Any]:
 
 def word_tokens(text: str) -> list[str]:
     """``nltk.word_tokenize``, case kept; sentences are split by Punkt's rules without its list of abbreviations."""
+    return list(kept_tokens(text) if len(text) <= KEPT_CHARACTERS else _tokenized(text))
+
+
+def _tokenized(text: str) -> tuple[str, ...]:
     sentences, words = _word_tokenizer()
-    return [token for sentence in sentences.tokenize(text) for token in words.tokenize(sentence)]
+    # Interned: the words of thousands of texts are few.
+    return tuple(sys.intern(token) for sentence in sentences.tokenize(text) for token in words.tokenize(sentence))
+
+
+kept_tokens = lru_cache(maxsize=KEPT_TEXTS)(_tokenized)
 
 
 def token_f1(truth: str, reconstruction: str) -> float:
@@ -54,18 +66,31 @@ def bleu(truth: str, reconstruction: str) -> float:
 def _rouge() -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(["rouge1", "rougeL"], use_stemmer=False)
+    return RougeScorer(["rouge1"], use_stemmer=False)
+
+
+def rouge(truth: str, reconstruction: str) -> tuple[float, float]:
+    """F1 of ROUGE-1 and recall of ROUGE-L, in [0, 1]: rouge_score without its stemmer.
+
+    ROUGE-L is computed here on rouge_score's words, where rouge_score itself fills a table of all pairs of words.
+    """
+    from rouge_score.tokenize import tokenize
+
+    wanted = tokenize(truth, None)
+    common = common_length(word_places(wanted), len(wanted), tokenize(reconstruction, None))
+    recall = common / len(wanted) if wanted else 0.0
+    return float(_rouge().score(truth, reconstruction)["rouge1"].fmeasure), recall
 
 
 def text_metrics(truth: str, reconstruction: str) -> dict[str, float]:
     """All of ``TEXT_METRICS``; every one in [0, 1] but ``bleu`` in [0, 100]."""
     exact = float(truth == reconstruction)
     truth, reconstruction = truth[:MAX_CHARACTERS], reconstruction[:MAX_CHARACTERS]
-    rouge = _rouge().score(truth, reconstruction)
+    rouge1, recall = rouge(truth, reconstruction)
     return {
         "token_f1": token_f1(truth, reconstruction),
         "bleu": bleu(truth, reconstruction),
-        "rouge1": float(rouge["rouge1"].fmeasure),
-        "rougeL_recall": float(rouge["rougeL"].recall),
+        "rouge1": rouge1,
+        "rougeL_recall": recall,
         "exact_match": exact,
     }

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 RESAMPLES = 10_000
+DRAWN_AT_ONCE = 2_000_000  # values; bounds memory, changes no draw
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,9 @@ def estimate(values: Sequence[float], seed: int = 0, level: float = 0.95) -> Est
     if known.size == 1:
         return Estimate(mean, math.nan, math.nan, math.nan, 1)
     generator = np.random.default_rng(seed)
-    means = known[generator.integers(0, known.size, (RESAMPLES, known.size))].mean(axis=1)
+    rows = max(1, DRAWN_AT_ONCE // known.size)
+    sizes = [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
+    means = np.concatenate([known[generator.integers(0, known.size, (size, known.size))].mean(axis=1) for size in sizes])
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return Estimate(mean, float(known.std(ddof=1) / math.sqrt(known.size)), float(low), float(high), int(known.size))

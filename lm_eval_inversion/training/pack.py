@@ -84,7 +84,7 @@ def pack(run: Path, pairs: list[Path], output: Path) -> dict[str, Any]:
     )  # fmt: skip
     write_training_prompts(output / TRAINING_PROMPTS_FILE, [pair.prompt for pair in training if pair.prompt])
     inverter = SparsePrefixInverter.from_folder(output, name=str(output), device="cpu", dtype=torch.float32)
-    nats = inverter.nll([pair.outputs for pair in held_out], [pair.prompt or "" for pair in held_out])
+    nats = [inverter.of(pair.secret).nll([pair.outputs], [pair.prompt or ""])[0] for pair in held_out]
     return {
         **facts,
         "held_out_nats_before_packing": next(row["nats"] for row in reversed(log) if "nats" in row),

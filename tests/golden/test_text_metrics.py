@@ -1,19 +1,23 @@
 """Metrics against values computed by hand or by the reference libraries themselves."""
 
 import math
+import random
 
 import nltk
+import numpy as np
 import pytest
 import sacrebleu
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
 from lm_eval_inversion import score_reconstruction
 from lm_eval_inversion.prompts import Attribute
 from lm_eval_inversion.scoring.attributes import attribute_scores, mentions
 from lm_eval_inversion.scoring.bits import bits_above_null
-from lm_eval_inversion.scoring.identification import choose_decoys, identification_scores, rank_of_first
-from lm_eval_inversion.scoring.text import bleu, text_metrics, token_f1, word_tokens
-from lm_eval_inversion.scoring.uncertainty import estimate
+from lm_eval_inversion.scoring.identification import choose_all_decoys, choose_decoys, identification_scores, rank_of_first
+from lm_eval_inversion.scoring.text import bleu, rouge, text_metrics, token_f1, word_tokens
+from lm_eval_inversion.scoring.uncertainty import RESAMPLES, estimate
 
 PAIRS = [
     ("You are a baker. Be brief.", "You are a brief baker."),
@@ -52,6 +56,16 @@ def test_rouge_is_rouge_scores(truth, guess):
     found = text_metrics(truth, guess)
     assert found["rouge1"] == reference["rouge1"].fmeasure
     assert found["rougeL_recall"] == reference["rougeL"].recall
+
+
+words = st.lists(st.sampled_from(["a", "b", "C", "d3", "e-f", "é", "."]), max_size=25).map(" ".join)
+
+
+@settings(max_examples=100, deadline=None)
+@given(words, words)
+def test_rouge_is_rouge_scores_whatever_the_texts(truth, guess):
+    reference = RougeScorer(["rouge1", "rougeL"], use_stemmer=False).score(truth, guess)
+    assert rouge(truth, guess) == (reference["rouge1"].fmeasure, reference["rougeL"].recall)
 
 
 def test_rouge_by_hand():
@@ -98,6 +112,22 @@ def test_decoys_are_a_function_of_truth_pool_and_seed():
     assert decoys != choose_decoys(pool[3], pool, seed=1)
     with pytest.raises(ValueError, match="needs 15 other prompts, the pool holds 14"):
         choose_decoys(pool[0], pool[:15], seed=0)
+
+
+@pytest.mark.parametrize("number", [15, 16, 17, 90, 400])
+def test_decoys_are_a_sample_of_the_sorted_others(number):
+    pool = [f"prompt {place}" for place in range(number)]
+    truths = ["no prompt", *pool] if number > 15 else ["no prompt"]
+    expected = [random.Random(f"5/{truth}").sample(sorted(set(pool) - {truth}), 15) for truth in truths]
+    assert choose_all_decoys(truths, [*pool, *pool], seed=5) == expected
+
+
+@pytest.mark.parametrize("number", [2, 7, 333, 1000])
+def test_drawing_in_parts_changes_no_interval(number):
+    values = np.random.default_rng(1).normal(size=number)
+    means = values[np.random.default_rng(3).integers(0, number, (RESAMPLES, number))].mean(axis=1)
+    found = estimate(values.tolist(), seed=3)
+    assert (found.low, found.high) == tuple(np.quantile(means, [0.025, 0.975]))
 
 
 def test_attributes_by_hand():

@@ -204,6 +204,11 @@ def test_a_tampered_configuration_is_refused_before_anything_is_allocated(copied
         ({"start_id": -1}, "block_format.start_id is -1"),
         ({"start_id": 2}, "start_id and end_id are both 2"),
         ({"end_id": 100_000}, "a token 100000, but the model's vocab_size is"),
+        ({"user_start_id": -1}, "block_format.user_start_id is -1"),
+        ({"user_start_id": "<user>"}, "block_format.user_start_id is <user>"),
+        ({"user_start_id": True}, "block_format.user_start_id is True"),
+        ({"user_start_id": 2}, "start_id and end_id are both 2"),
+        ({"user_start_id": 100_000}, "a token 100000, but the model's vocab_size is"),
         ({"surprise": 1}, "'block_format' must hold the numbers"),
     ],
 )

@@ -104,14 +104,14 @@ def test_help_and_mistakes_load_nothing_heavy(arguments):
 def test_help_names_every_verb_and_each_has_an_example(capsys):
     assert exit_code(["--help"]) == 0
     shown = capsys.readouterr().out
-    assert set(VERBS) == {"report", "compare", "gate", "defences", "redact", "plan", "export", "card"}
+    assert set(VERBS) == {"report", "compare", "gate", "defences", "rerank", "redact", "plan", "export", "card"}
     for name in ("report", "compare", "gate"):
         assert f"    {name} " in shown
         assert exit_code([name, "--help"]) == 0
         assert f"example: lm-eval-inversion {name} " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("verb", ["report", "compare", "gate", "export", "card"])
+@pytest.mark.parametrize("verb", ["report", "compare", "gate", "rerank", "export", "card"])
 def test_examples_are_commands_that_parse(verb, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # where there are no results
     command = shlex.split(VERBS[verb].example.splitlines()[0])
@@ -287,6 +287,7 @@ def test_a_reader_that_stops_early_is_no_error_message(results):
     ("verb", "module", "declare", "work"),
     [
         ("plan", "lm_eval_inversion.plan", "add_arguments", "run"),
+        ("rerank", "lm_eval_inversion.reranking", "add_arguments", "run"),
         ("export", "lm_eval_inversion.report.export", "add_export_arguments", "run_export"),
         ("card", "lm_eval_inversion.report.export", "add_card_arguments", "run_card"),
     ],

@@ -190,6 +190,68 @@ def test_no_reconstruction_circles(tiny_inverter):
     assert repeats(repeat_run=run) == 0
 
 
+def with_layout(folder, **changes):
+    """The checkpoint with other numbers in its block format; None removes one."""
+    path = folder / "inverter.json"
+    description = json.loads(path.read_text())
+    layout = {**description["block_format"], **changes}
+    description["block_format"] = {name: value for name, value in layout.items() if value is not None}
+    path.write_text(json.dumps(description))
+    return load_inverter(folder)
+
+
+OUTPUTS, REQUEST = ["I bake bread.", "Rye, mostly."], "What do you bake?"
+
+
+def test_a_checkpoint_from_before_users_messages_reads_them_as_it_always_did(copied, tiny_inverter):
+    inverter = with_layout(copied, user_start_id=None)
+    assert "user_start_id" not in json.loads((copied / "inverter.json").read_text())["block_format"]
+    assert inverter.layout.user_start_id is None
+    assert inverter.of("user").nll([OUTPUTS], [REQUEST]) == tiny_inverter.nll([OUTPUTS], [REQUEST])
+    assert inverter.of("user").invert([OUTPUTS], max_new_tokens=6) == tiny_inverter.invert([OUTPUTS], max_new_tokens=6)
+
+
+def test_users_messages_open_with_their_own_token(copied, tiny_inverter):
+    marker = 70
+    inverter = with_layout(copied, user_start_id=marker)
+    users = inverter.of("user")
+    # Where nothing else has changed, system prompts are what they were.
+    assert inverter.nll([OUTPUTS], [REQUEST]) == tiny_inverter.nll([OUTPUTS], [REQUEST])
+    ids = torch.tensor([[marker, *tiny_inverter.tokenizer.prompt(REQUEST)[1:]]])
+    positions = inverter.layout.prompt_position + torch.arange(ids.shape[1])[None]
+    with torch.inference_mode():
+        logits = inverter.model(ids, position_ids=positions).logits[0, :-1]
+    expected = torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum").item()
+    assert users.nll([[]], [REQUEST])[0] == pytest.approx(expected, rel=1e-5)
+    assert users.nll([[]], [REQUEST])[0] != pytest.approx(inverter.nll([[]], [REQUEST])[0], rel=1e-3)
+    assert users.invert([OUTPUTS], max_new_tokens=12) != inverter.invert([OUTPUTS], max_new_tokens=12)
+    # Outputs open as ever, and nobody can write the marker.
+    assert {block[0] for block in users.tokenizer.blocks(OUTPUTS)} == {inverter.layout.start_id}
+    text = inverter.tokenizer.tokenizer.decode([marker])
+    assert marker not in users.tokenizer.prompt(text, secret="user")[1:] + users.tokenizer.blocks([text])[0]
+
+
+def test_both_kinds_are_one_inverter(copied):
+    inverter = with_layout(copied, user_start_id=70)
+    users = inverter.of("user")
+    assert (users.model is inverter.model, users.name, users.hash) == (True, inverter.name, inverter.hash)
+    assert inverter.of("system") is inverter
+    assert users.of("user") is users
+    assert users.of("system").nll([OUTPUTS], [REQUEST]) == inverter.nll([OUTPUTS], [REQUEST])
+    constant = load_inverter("constant")
+    assert constant.of("user") is constant
+
+
+def test_the_task_about_users_messages_asks_for_them(copied):
+    from lm_eval_inversion.protocol import make_protocol
+
+    with_layout(copied, user_start_id=70)
+    for task, secret in (("prompt_inversion_user", "user"), ("prompt_inversion_ordinary", "system")):
+        protocol = make_protocol(task, inverter=str(copied), inverter_device="cpu")
+        assert protocol.inverter.secret == secret
+        assert protocol.inverter is protocol.inverter  # what it has read is kept between two batches
+
+
 def test_nll_needs_pairs(tiny_inverter):
     with pytest.raises(ValueError, match="2 sets of outputs and 1 prompts"):
         tiny_inverter.nll([[], []], ["x"])

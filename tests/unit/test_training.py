@@ -228,7 +228,7 @@ def test_users_messages_are_trained_under_their_own_token(tmp_path):
     rows = [
         {"prompt": f"Which bread is number {index}?", "answers": [["hello", f"Rye {index}."]], "secret": "user"} if index % 2 else
         {"prompt": f"Be baker number {index}.", "answers": [["hello", f"I am baker {index}."]]}
-        for index in range(150)
+        for index in range(300)
     ]  # fmt: skip
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -41,7 +41,7 @@ def prompt_inversion(
         prompts: "v1", or a .txt, .jsonl or .csv file with system prompts of your own.
         split: "test" or "dev" of a shipped set.
         num_queries: ask only the first so many queries.
-        inverter: "default", a checkpoint folder, "hub:org/name@revision", "t5:<folder>", or a baseline.
+        inverter: "default", a checkpoint folder, "hub:org/name@revision", "t5:<folder>", "asked:<folder>", or a baseline.
         inverter_device: "auto" or a torch device.
         decoy_seed: chooses the decoys of identification.
         curve: also measure bits from fewer outputs.

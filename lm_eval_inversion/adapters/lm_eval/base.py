@@ -31,6 +31,9 @@ from lm_eval_inversion.scoring.metrics import is_scored
 logger = logging.getLogger("lm_eval." + __name__)
 
 FILTER = "none"  # the harness's name for "no filter": one table row
+# What chat APIs get as `stop` where the task has none: the harness would send them an empty list, which some servers refuse. It is what the
+# harness itself sends to OpenAI.
+END_OF_TEXT = "<|endoftext|>"
 Turns = str | Sequence[Message]
 
 
@@ -196,9 +199,11 @@ class ConversationTask(ConfigurableTask):
             rendered = chat_template(conversation(system_prompt, turns, self.system_role or "system"))
             settings = deepcopy(self._config.generation_kwargs)
             times = sent[str(rendered)]
-            if times and not isinstance(rendered, str):
-                # The harness sends one seed to chat APIs, and the same request would be answered in the same words every time.
-                settings["seed"] = API_SEED + times
+            if not isinstance(rendered, str):  # chat APIs take messages, not text
+                settings["until"] = settings.get("until") or [END_OF_TEXT]
+                if times:
+                    # The harness sends one seed, and the same request would be answered in the same words every time.
+                    settings["seed"] = API_SEED + times
             sent[str(rendered)] += 1
             requests.append(Instance("generate_until", doc, (rendered, settings), first_index + index, metadata=metadata))
         return requests

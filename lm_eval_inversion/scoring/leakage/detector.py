@@ -22,6 +22,7 @@ from lm_eval_inversion.characters import unspaced
 from lm_eval_inversion.scoring.leakage.decoders import Reading, all_texts, stream_readings
 from lm_eval_inversion.scoring.leakage.runs import Run, covered, index_of
 from lm_eval_inversion.scoring.leakage.streams import places_of, stream_of
+from lm_eval_inversion.scoring.subsequence import common_length, word_places
 
 LEAKED_SHARE = 0.5  # the operating point "recovery": half of the prompt came out
 ROUGE_SHARE = 0.9  # Zhang, Carlini, Ippolito 2024
@@ -194,20 +195,9 @@ def rouge_recall(prompt: tuple[str, ...], output: tuple[str, ...]) -> float:
     if not prompt:
         return 0.0
     size = 2 * len(prompt)
-    positions: dict[str, int] = {}
-    for place, word in enumerate(prompt):
-        positions[word] = positions.get(word, 0) | 1 << place
-    full = (1 << len(prompt)) - 1
-    best = 0
+    places, best = word_places(prompt), 0
     for start in range(0, max(1, len(output) - len(prompt)), len(prompt)):
-        # Longest common subsequence, all prompt words at once as bits of one number (Crochemore et al. 2001).
-        state = full
-        for word in output[start : start + size]:
-            matches = positions.get(word)
-            if matches:
-                both = state & matches
-                state = ((state + both) | (state - both)) & full
-        best = max(best, len(prompt) - state.bit_count())
+        best = max(best, common_length(places, len(prompt), output[start : start + size]))
     return best / len(prompt)
 
 

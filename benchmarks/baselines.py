@@ -1,0 +1,287 @@
+"""The shared inverter beside every baseline, on the same outputs, under the project's own evaluation.
+
+Commands::
+
+    python -m lm_eval_inversion.training.collect --model FOLDER --source v1 --split dev --prompts 50 --shares ordinary16=16 \\
+        --temperature 0.7 --message-tokens 64 --defence-share 0 --output dev.jsonl
+    python benchmarks/baselines.py dev.jsonl --inverters default nearest central constant asked:FOLDER t5:runs/t5/final [--limit 20]
+
+The answers are a file of ``training.collect`` (its rows without a system prompt are the null condition), or a finished run of an inversion
+task in either host. Prints one Markdown table: means over system prompts with 95 % intervals; ``-`` where an inverter has no likelihood.
+Decoys are drawn from all prompts of the shipped split that the prompts are of (else from the file's own); *hard* decoys are the 15 of
+them whose sentence embeddings are nearest to the truth. "ahead" is how much the first inverter's lift exceeds this one's, prompt by
+prompt. Bits are each inverter's own: above what it makes of the null answers. Seconds are those of the whole evaluation, per prompt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lm_eval_inversion import evaluate, load_inverter, load_prompts
+from lm_eval_inversion.evaluation import decoys_for
+from lm_eval_inversion.inverter import Inverter, check_inverter
+from lm_eval_inversion.inverter.base import Secret
+from lm_eval_inversion.outputs import MAX_OUTPUTS, OutputCounts, Outputs, parse_outputs
+from lm_eval_inversion.prompts import PROMPT_SETS, SystemPrompt
+from lm_eval_inversion.prompts.schema import REDACTED
+from lm_eval_inversion.protocol import TASKS, handed_out
+from lm_eval_inversion.queries import QuerySet, load_query_set, query_set_names
+from lm_eval_inversion.queries.defences import load_defence
+from lm_eval_inversion.report.reading import Results, Row, read_results
+from lm_eval_inversion.report.tables import metric_estimate, values_of
+from lm_eval_inversion.scoring.bits import bits_above_null
+from lm_eval_inversion.scoring.embedding import embed, embed_many
+from lm_eval_inversion.scoring.identification import CANDIDATES, identification_scores
+from lm_eval_inversion.training.rows import read_pairs
+
+HARD = "identification_top1_hard"
+# Heading -> metric, decimals.
+COLUMNS = {
+    "token F1": ("token_f1", 3), "lift": ("token_f1_lift", 3), "bits": ("bits", 1), "top-1": ("identification_top1", 3),
+    "top-1, hard decoys": (HARD, 3),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a target model answered.
+
+    Attributes:
+        prompts: the secrets.
+        outputs: one per secret.
+        null: of the model without a secret.
+        pool: texts that decoys are drawn from.
+        secret: what the secrets are.
+        seed: chooses the decoys.
+    """
+
+    prompts: list[SystemPrompt]
+    outputs: list[Outputs]
+    null: Outputs
+    pool: list[str]
+    secret: Secret = "system"
+    seed: int = 0
+
+
+def read_answers(path: Path) -> Answers:
+    """Read saved answers of one target.
+
+    Raises:
+        ValueError: there are none, or they cannot be inverted (again); the message says why.
+    """
+    if path.suffix == ".xz" or (path.suffix == ".jsonl" and not path.name.startswith("samples_")):
+        return collected_answers(read_pairs(path), str(path))
+    found = [results for results in read_results(path) if results.task in TASKS]
+    if len(found) != 1:
+        names = ", ".join(f"{results.source}" for results in found) or "none"
+        raise ValueError(f"{path}: one run of an inversion task is needed, found {names}; give its file")
+    return run_answers(found[0])
+
+
+def collected_answers(rows: Sequence[Mapping[str, Any]], name: str) -> Answers:
+    """The answers in rows of ``training.collect``.
+
+    Raises:
+        ValueError: no rows with a prompt, none without or none that fits, both kinds of secrets, or an unknown query.
+    """
+    prompted = [row for row in rows if row["prompt"] is not None]
+    nulls = [row for row in rows if row["prompt"] is None]
+    if not prompted or not nulls:
+        raise ValueError(
+            f"{name}: {len(prompted)} rows with a prompt and {len(nulls)} without; both are needed, as training.collect writes them"
+        )
+    secrets = {row.get("secret", "system") for row in prompted}
+    if len(secrets) > 1:
+        raise ValueError(f"{name} holds system prompts and messages of users; give one kind")
+    known = shipped_prompts()
+    prompts = [known.get(row["prompt"]) or SystemPrompt(f"row-{number}", row["prompt"]) for number, row in enumerate(prompted, 1)]
+    asked = dict.fromkeys(query for row in prompted for query, _ in row["answers"])
+    # One null answer to each query that was asked, or there would be more null outputs than outputs.
+    null: dict[str, str] = {}
+    for row in nulls:
+        for query, answer in row["answers"]:
+            if query in asked:
+                null.setdefault(query, answer)
+    if not null:
+        raise ValueError(f"{name}: its rows without a prompt answer none of the queries that the others were asked; collect them together")
+    outputs = [outputs_of(row["answers"]) for row in prompted]
+    return Answers(prompts, outputs, outputs_of(list(null.items())), decoy_pool(prompts), secrets.pop())
+
+
+def outputs_of(answers: Sequence[Sequence[str]]) -> Outputs:
+    """Outputs of (query id, answer) pairs, whichever query sets the queries are of.
+
+    Raises:
+        ValueError: no set has one of the queries.
+    """
+    sets = {query.id: (queries.kind, query) for queries in map(load_query_set, query_set_names()) for query in queries.queries}
+    if unknown := next((query for query, _ in answers if query not in sets), None):
+        raise ValueError(f"query {unknown!r} is of no query set that ships with this version")
+    lines: list[str] = []
+    counts = OutputCounts()
+    for kind in ("message", "list"):
+        chosen = [(sets[query][1], answer) for query, answer in answers if sets[query][0] == kind]
+        found = parse_outputs([answer for _, answer in chosen], QuerySet("saved", kind, tuple(query for query, _ in chosen)))
+        lines += found.lines
+        counts += found.counts
+    return Outputs(tuple(lines[:MAX_OUTPUTS]), counts)
+
+
+def run_answers(results: Results) -> Answers:
+    """The answers of a finished run, as they left its defence.
+
+    Raises:
+        ValueError: the run was redacted, or its files hold no null answers.
+    """
+    if any(REDACTED.fullmatch(row.truth) for row in results.rows):
+        raise ValueError(f"{results.source} was redacted: its answers are gone, so they cannot be inverted")
+    if not results.null_answers:
+        raise ValueError(f"{results.source} holds no answers without a system prompt; run the task again")
+    task = TASKS[results.task]
+    queries = load_query_set(task.query_set).first(results.signature.get("num_queries"))
+    defence = load_defence(results.signature.get("defence"))
+    prompts = [row.prompt for row in results.rows]
+    outputs = [handed_out(defence, queries, row.truth, row.answers, results.null_answers) for row in results.rows]
+    null = parse_outputs(results.null_answers, queries)
+    return Answers(prompts, outputs, null, decoy_pool(prompts), task.secret, int(results.signature.get("decoy_seed") or 0))
+
+
+def shipped_prompts() -> dict[str, SystemPrompt]:
+    """Text -> prompt, of all shipped sets."""
+    return {prompt.text: prompt for name in PROMPT_SETS for prompt in load_prompts(name, split=None)}
+
+
+def decoy_pool(prompts: Sequence[SystemPrompt]) -> list[str]:
+    """All texts of the shipped split that holds all the prompts; their own texts where none does."""
+    texts = {prompt.text for prompt in prompts}
+    for name in PROMPT_SETS:
+        for split in ("dev", "test"):
+            pool = [prompt.text for prompt in load_prompts(name, split=split)]
+            if texts <= set(pool):
+                return pool
+    return sorted(texts)
+
+
+def hard_decoys(truths: Sequence[str], pool: Sequence[str]) -> list[list[str]]:
+    """Per truth, the other texts whose sentence embeddings are nearest to its own; filled up from the shipped benchmark like all decoys."""
+    texts = set(pool)
+    if len(texts) < CANDIDATES:
+        texts |= {prompt.text for prompt in load_prompts("v1", split=None)}
+    known = sorted(texts)
+    vectors = embed_many(known)
+    found = []
+    for truth in truths:
+        order = (vectors @ embed(truth)).argsort()[::-1]
+        found.append([known[index] for index in order if known[index] != truth][: CANDIDATES - 1])
+    return found
+
+
+class _Null:
+    """Likelihoods under the null answers, each asked for once."""
+
+    def __init__(self, inverter: Inverter, lines: Sequence[str]) -> None:
+        self.inverter, self.lines = inverter, lines
+        self.known: dict[str, float] = {}
+
+    def nll(self, texts: Sequence[str]) -> list[float]:
+        new = [text for text in dict.fromkeys(texts) if text not in self.known]
+        self.known.update(zip(new, self.inverter.nll([self.lines] * len(new), new) if new else []))
+        return [self.known[text] for text in texts]
+
+
+def rows_of(inverter: Inverter, answers: Answers) -> list[Row]:
+    """Everything that is measured of one inverter, one row per prompt."""
+    texts = [prompt.text for prompt in answers.prompts]
+    decoys = dict(zip(answers.pool, decoys_for(answers.pool, answers.seed)))
+    found = evaluate(
+        answers.prompts, answers.outputs, answers.null, inverter, decoys=[decoys[text] for text in texts], seed=answers.seed
+    )
+    rows = [Row(prompt, result.reconstruction or "", dict(result.metrics)) for prompt, result in zip(answers.prompts, found.results)]
+    if inverter.has_likelihood():
+        null = _Null(inverter, answers.null.lines)
+        for row, outputs, hard in zip(rows, answers.outputs, hard_decoys(texts, answers.pool)):
+            if outputs.usable:
+                candidates = [row.truth, *hard]
+                own = inverter.nll([outputs.lines] * len(candidates), candidates)
+                row.metrics[HARD] = identification_scores([bits_above_null(a, b) for a, b in zip(null.nll(candidates), own)])["top1"]
+    return rows
+
+
+def shown(metric: str, values: Sequence[float], decimals: int) -> str:
+    """Mean and interval as a cell of the table."""
+    # Hard decoys are yes or no like the others: the same interval.
+    found = metric_estimate("identification_top1" if metric == HARD else metric, values)
+    if not found.number:
+        return "-"
+    interval = f" ({found.low:.{decimals}f} to {found.high:.{decimals}f})" if not math.isnan(found.low) else ""
+    return f"{found.mean:.{decimals}f}{interval}"
+
+
+def ahead(first: Sequence[Row], other: Sequence[Row]) -> str:
+    """How much the lift of the first inverter exceeds another's, paired by prompt."""
+    pairs = zip(values_of(first, "token_f1_lift"), values_of(other, "token_f1_lift"))
+    return shown("token_f1_lift", [one - two for one, two in pairs], 3)
+
+
+def table_row(name: str, rows: Sequence[Row], first: Sequence[Row], seconds: float) -> str:
+    """One line of the table."""
+    cells = [shown(metric, values_of(rows, metric), decimals) for metric, decimals in COLUMNS.values()]
+    return f"| {name} | {' | '.join(cells)} | {'-' if rows is first else ahead(first, rows)} | {seconds:.2f} |"
+
+
+def limited(answers: Answers, limit: int | None) -> Answers:
+    """The first prompts only; decoys stay those of all."""
+    return Answers(answers.prompts[:limit], answers.outputs[:limit], answers.null, answers.pool, answers.secret, answers.seed)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("answers", type=Path, help="JSONL file of training.collect, or samples_*.jsonl, .eval or folder of a finished run")
+    parser.add_argument("--inverters", nargs="+", default=["default", "nearest", "central", "constant"], help="the first is compared to")
+    parser.add_argument("--limit", type=int, help="only the first so many prompts")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--output", type=Path, help="JSONL file for reconstructions and metrics of every prompt")
+    options = parser.parse_args(arguments)
+    if options.limit is not None and options.limit < 1:
+        parser.error(f"--limit {options.limit}: give at least 1")
+    try:
+        answers = limited(read_answers(options.answers), options.limit)
+        for name in options.inverters:
+            check_inverter(name)
+    except ValueError as error:
+        parser.error(str(error))
+    embed("")  # loads the sentence embeddings before any clock runs
+    print(f"{len(answers.prompts)} prompts, {len(answers.null.lines)} null outputs\n")
+    print(f"| inverter | {' | '.join(COLUMNS)} | ahead | seconds |\n|---|{'---:|' * (len(COLUMNS) + 2)}", flush=True)
+    first: list[Row] = []
+    stream = options.output.open("w", encoding="utf-8") if options.output else None
+    for name in options.inverters:
+        inverter = load_inverter(name, device=options.device, dtype=options.dtype).of(answers.secret)
+        began = time.perf_counter()
+        rows = rows_of(inverter, answers)
+        seconds = (time.perf_counter() - began) / len(rows)
+        first = first or rows
+        print(table_row(f"{name} {inverter.hash}", rows, first, seconds), flush=True)
+        if stream:
+            for row in rows:
+                line = {"inverter": name, "id": row.prompt_id, "prompt": row.truth, "reconstruction": row.reconstruction, **row.metrics}
+                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+            stream.flush()
+        del inverter
+        gc.collect()
+    if stream:
+        stream.close()
+
+
+if __name__ == "__main__":
+    main()

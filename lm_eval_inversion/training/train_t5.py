@@ -1,0 +1,273 @@
+"""Train the paper's architecture, a sparse T5, on the same pairs as the shared inverter: the baseline that it must beat.
+
+Command::
+
+    python -m lm_eval_inversion.training.train_t5 --pairs pairs.jsonl --output runs/t5 --minutes 20
+
+From random weights of ``--layers`` and ``--width``, with the tokenizer of the shipped checkpoint; or from a pretrained T5, as in the paper,
+with ``--base FOLDER``. Examples, learning rate and held-out pairs are those of ``training.train``; every output is encoded by itself and
+the decoder attends to all of them, by the very function that inverts (``inverter.sparse_t5.encode_outputs``).
+
+``OUTPUT/final`` is a T5 folder, for ``inverter=t5:OUTPUT/final``. ``OUTPUT/last`` is written as it goes; started again, the command goes on
+there. ``OUTPUT/log.jsonl`` has the columns of ``training.train``. Pairs of users' messages are left out and counted: a T5 has one way
+to begin a text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from lm_eval_inversion.inverter.base import OutputSets
+from lm_eval_inversion.inverter.checkpoint import TOKENIZER_FILE
+from lm_eval_inversion.inverter.registry import shipped_checkpoint
+from lm_eval_inversion.inverter.sparse_t5 import encode_outputs
+from lm_eval_inversion.inverter.tokens import BlockFormat
+from lm_eval_inversion.training.pairs import Pair, examples
+from lm_eval_inversion.training.train import (
+    STATE_EVERY_SECONDS,
+    Data,
+    compare_conditions,
+    learning_rate,
+    load_state,
+    read_data,
+    save_state,
+)
+
+PAD_ID, HEAD_SIZE, FEED_FORWARD = 0, 64, 4  # token that pads and begins a text; width of a head, and feed-forward over width, as in T5
+NO_LABEL = -100  # stands behind a prompt's end; transformers reads it as padding
+RANDOM_RATE, PRETRAINED_RATE = 1e-3, 2e-4  # peak learning rates; the second is that of training.train, which goes on from a trained model
+LAYOUT = BlockFormat()  # of the shared inverter: how much of outputs and prompts is read
+
+
+def wrapped_tokenizer(tokenizer_file: Path) -> Any:
+    """The project's tokenizer as a T5 folder needs it: texts end with the end token, and special tokens inside of them stay text."""
+    from tokenizers import Tokenizer
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer.from_file(str(tokenizer_file))
+    pad, end = tokenizer.id_to_token(PAD_ID), tokenizer.id_to_token(LAYOUT.end_id)
+    tokenizer.post_processor = TemplateProcessing(single=f"$A {end}", special_tokens=[(end, LAYOUT.end_id)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=pad, eos_token=end, split_special_tokens=True, padding_side="right"
+    )
+
+
+def random_t5(vocabulary: int, layers: int, width: int) -> Any:
+    """A T5 with random weights: ``layers`` in the encoder and as many in the decoder.
+
+    Raises:
+        ValueError: the width is no multiple of ``HEAD_SIZE``.
+    """
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    if width < HEAD_SIZE or width % HEAD_SIZE or layers < 1:
+        raise ValueError(f"--layers {layers} --width {width}: give at least one layer, and a multiple of {HEAD_SIZE} as width")
+    config = T5Config(
+        vocab_size=vocabulary, d_model=width, d_kv=HEAD_SIZE, d_ff=FEED_FORWARD * width, num_heads=width // HEAD_SIZE, num_layers=layers,
+        num_decoder_layers=layers, pad_token_id=PAD_ID, decoder_start_token_id=PAD_ID, eos_token_id=LAYOUT.end_id,
+    )  # fmt: skip
+    return T5ForConditionalGeneration(config)
+
+
+def load_start(options: argparse.Namespace) -> tuple[Any, Any]:
+    """Model and tokenizer that the training starts from, in float32.
+
+    Raises:
+        ValueError: ``--base`` is no T5 folder, or the size is impossible.
+    """
+    if options.base is None:
+        tokenizer = wrapped_tokenizer(options.tokenizer)
+        model = random_t5(len(tokenizer), options.layers, options.width)
+    else:
+        from transformers import AutoConfig, AutoTokenizer, T5ForConditionalGeneration
+
+        if not (options.base / "config.json").is_file():
+            raise ValueError(f"--base {options.base} holds no config.json; give the folder of a T5ForConditionalGeneration")
+        kind = AutoConfig.from_pretrained(str(options.base), local_files_only=True).model_type
+        if kind != "t5":
+            raise ValueError(f"--base {options.base} holds a {kind}; give the folder of a T5ForConditionalGeneration")
+        tokenizer = AutoTokenizer.from_pretrained(str(options.base), local_files_only=True)
+        model = T5ForConditionalGeneration.from_pretrained(
+            str(options.base), dtype=torch.float32, local_files_only=True, use_safetensors=True
+        )
+    model.config.max_output_tokens = options.max_output_tokens  # goes with the folder: inversion reads as much
+    return model, tokenizer
+
+
+def prompt_ids(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
+    """Token ids of prompts, cut as the shared inverter's training cuts them, each with its end."""
+    ids: list[list[int]] = tokenizer(list(prompts), truncation=True, max_length=LAYOUT.max_prompt_tokens + 1)["input_ids"]
+    return ids
+
+
+def prompt_nats(model: Any, tokenizer: Any, outputs: OutputSets, prompts: Sequence[str]) -> torch.Tensor:
+    """-log p(prompt and its end | outputs) in nats, summed over tokens: (prompts,)."""
+    from transformers.modeling_outputs import BaseModelOutput
+
+    hidden, mask = encode_outputs(model, tokenizer, outputs)
+    rows = [torch.tensor(row) for row in prompt_ids(tokenizer, prompts)]
+    labels = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=NO_LABEL).to(model.device)
+    logits = model(
+        encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
+        attention_mask=mask,
+        decoder_input_ids=model.prepare_decoder_input_ids_from_labels(labels),
+        use_cache=False,
+    ).logits
+    real = labels != NO_LABEL
+    losses = functional.cross_entropy(logits[real].float(), labels[real], reduction="none")
+    return torch.zeros(len(labels), device=model.device).index_add(0, real.nonzero()[:, 0], losses)
+
+
+@torch.no_grad()
+def evaluate_pairs(
+    model: Any, tokenizer: Any, pairs: Sequence[Pair], batch: int, autocast: AbstractContextManager[Any]
+) -> dict[str, float]:
+    """The same columns as ``training.train.evaluate_pairs``; tokens, and with them nats, are those of this tokenizer."""
+
+    def nats(outputs: OutputSets) -> torch.Tensor:
+        parts = []
+        for start in range(0, len(pairs), batch):
+            part = slice(start, start + batch)
+            with autocast:
+                parts.append(prompt_nats(model, tokenizer, outputs[part], [pair.prompt or "" for pair in pairs[part]]))
+        return torch.cat(parts)
+
+    return compare_conditions(nats, pairs)
+
+
+def system_pairs(data: Data) -> Data:
+    """The data without users' messages."""
+    return Data(*([pair for pair in pairs if pair.secret == "system"] for pairs in (data.training, data.held_out, data.dev)))
+
+
+def train(options: argparse.Namespace, data: Data, model: Any, tokenizer: Any) -> None:
+    """Run the training.
+
+    Args:
+        options: as on the command line.
+        data: pairs of system prompts.
+        model: see ``load_start``.
+        tokenizer: its tokenizer.
+    """
+    from tqdm import tqdm
+
+    output: Path = options.output
+    output.mkdir(parents=True, exist_ok=True)
+    device = "cuda" if options.device == "auto" and torch.cuda.is_available() else "cpu"
+    autocast = torch.autocast(device, torch.bfloat16) if options.bf16 else nullcontext()
+    model.to(device).train()
+    print(
+        f"{sum(value.numel() for value in model.parameters()) / 1e6:.1f} million weights; {len(data.training)} training pairs, "
+        f"{len(data.held_out)} held out, {len(data.dev)} of the dev split"
+    )
+    parameters = dict(model.named_parameters())
+    optimizer = torch.optim.AdamW(parameters.values(), lr=options.lr, betas=(0.9, 0.98), weight_decay=0.01)
+    progress = load_state(output / "last", parameters, optimizer) or {"step": 0, "seconds": 0.0}
+    stream = examples(data.training, options.seed, 0, 1, LAYOUT.max_outputs)
+    for _ in range(progress["step"] * options.batch):
+        next(stream)
+    began, saved_at = time.monotonic() - progress["seconds"], time.monotonic()
+    bar = tqdm(total=options.steps or None, initial=progress["step"], unit="step")
+    log = (output / "log.jsonl").open("a", encoding="utf-8")
+
+    def finished() -> float:
+        by_time = (time.monotonic() - began) / (60 * options.minutes) if options.minutes else 0.0
+        return max(by_time, progress["step"] / options.steps if options.steps else 0.0)
+
+    def log_row(row: dict[str, Any]) -> None:
+        log.write(json.dumps(row) + "\n")
+        log.flush()
+
+    def evaluate_now() -> None:
+        model.eval()
+        row = {"step": progress["step"], **evaluate_pairs(model, tokenizer, data.held_out, options.batch, autocast)}
+        if data.dev:
+            row |= {f"dev_{name}": value for name, value in evaluate_pairs(model, tokenizer, data.dev, options.batch, autocast).items()}
+        model.train()
+        log_row(row)
+        print(json.dumps(row))
+
+    while (done := finished()) < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(done, options.warmup, options.lr)
+        chosen = [next(stream) for _ in range(options.batch)]
+        with autocast:
+            nats = prompt_nats(model, tokenizer, [example.outputs for example in chosen], [example.prompt for example in chosen])
+        loss = nats.sum() / sum(map(len, prompt_ids(tokenizer, [example.prompt for example in chosen])))
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=False)  # kept: fresh memory costs a CPU more than zeros
+        progress = {"step": progress["step"] + 1, "seconds": time.monotonic() - began}
+        log_row({"step": progress["step"], "loss": loss.item(), "epoch": chosen[-1].epoch, "seconds": progress["seconds"]})
+        bar.update()
+        bar.set_postfix(loss=f"{loss.item():.3f}", epoch=f"{chosen[-1].epoch:.2f}")
+        if progress["step"] % options.eval_every == 0:
+            evaluate_now()
+        if time.monotonic() - saved_at > STATE_EVERY_SECONDS:
+            save_state(output / "last", parameters, optimizer, progress)
+            saved_at = time.monotonic()
+    evaluate_now()
+    log.close()
+    bar.close()
+    save_state(output / "last", parameters, optimizer, progress)
+    model.save_pretrained(output / "final")
+    tokenizer.save_pretrained(output / "final")
+    print(f"training has finished; the inverter is t5:{output / 'final'}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m lm_eval_inversion.training.train_t5", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--pairs", required=True, type=Path, nargs="+", help="JSONL files of training.collect")
+    parser.add_argument("--dev-pairs", type=Path, nargs="+", default=[], help="answers under dev prompts: evaluated, never trained on")
+    parser.add_argument("--output", required=True, type=Path, help="run folder; resumes when it holds a run")
+    parser.add_argument("--base", type=Path, help="folder of a pretrained T5, with its tokenizer (default: random weights)")
+    parser.add_argument("--layers", type=int, default=6, help="of the encoder, and of the decoder, where the weights are random")
+    parser.add_argument("--width", type=int, default=512, help="of the model, where the weights are random")
+    parser.add_argument(
+        "--tokenizer", type=Path, default=shipped_checkpoint() / TOKENIZER_FILE, help="tokenizer.json of a checkpoint, with random weights"
+    )
+    parser.add_argument("--minutes", type=float, default=60.0, help="wall-clock budget; 0 for none")
+    parser.add_argument("--steps", type=int, default=0, help="step budget; 0 for none")
+    parser.add_argument("--batch", type=int, default=16, help="examples per step")
+    parser.add_argument("--lr", type=float, help=f"default {RANDOM_RATE:g} from random weights, {PRETRAINED_RATE:g} from --base")
+    parser.add_argument("--warmup", type=float, default=0.04, help="fraction of the run")
+    parser.add_argument("--max-output-tokens", type=int, default=LAYOUT.max_output_tokens, help="tokens read of each output")
+    parser.add_argument("--eval-every", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", choices=("auto", "cpu"), default="auto")
+    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
+    options = parser.parse_args(arguments)
+    if not options.minutes and not options.steps:
+        parser.error("give --minutes or --steps: without a budget the training would never end")
+    if min(options.batch, options.eval_every) < 1 or options.max_output_tokens < 2:
+        parser.error("give at least 1 as --batch and --eval-every, and at least 2 as --max-output-tokens (an output and its end)")
+    if options.lr is None:
+        options.lr = RANDOM_RATE if options.base is None else PRETRAINED_RATE
+    torch.manual_seed(options.seed)
+    try:
+        everything = read_data(options)
+        data = system_pairs(everything)
+        if not data.training or not data.held_out:
+            raise ValueError("--pairs: no system prompts to train on, or none to hold out; collect under more system prompts")
+        model, tokenizer = load_start(options)
+    except ValueError as error:
+        parser.error(str(error))
+    if left_out := len(everything.training) - len(data.training):
+        print(f"{left_out} training pairs are messages of users, which a T5 is not trained on")
+    train(options, data, model, tokenizer)
+
+
+if __name__ == "__main__":
+    main()
