@@ -293,6 +293,12 @@ VERBS = {
         _add_defences_arguments,
         _run_defences,
     ),
+    "rerank": Verb(
+        "several reconstructions, ranked by the target's likelihood of its own answers",
+        f"{PROGRAM} rerank results --model FOLDER -o reranked.jsonl",
+        _later("lm_eval_inversion.reranking", "add_arguments"),
+        _later("lm_eval_inversion.reranking", "run"),
+    ),
     "redact": Verb(
         "replace the texts in Inspect logs by keyed hashes",
         f"{PROGRAM} redact logs/private.eval",
@@ -324,7 +330,7 @@ def _parsers(chosen: str | None) -> tuple[argparse.ArgumentParser, dict[str, _Pa
     """The command's parser and one per verb; only the chosen verb's options are declared, the others would load their modules."""
     parser = _Parser(
         prog=PROGRAM,
-        description="How easily is a model's system prompt recovered? Reads what lm_eval and Inspect leave behind; runs no model.",
+        description="How easily is a model's system prompt recovered? Reads what lm_eval and Inspect leave behind; only rerank runs it.",
         epilog=f"example: {VERBS['report'].example}\n\n{PROGRAM} VERB --help tells the options of a verb and shows an example.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -1,0 +1,484 @@
+"""``rerank=target``: several reconstructions of each system prompt, ranked by how likely the target's own answers are under them.
+
+A verb on finished runs of both hosts, because neither host can be asked, within a run, how likely the answers of that run were.
+Nothing here knows the secret but the table, which says what ranking was worth: choice and confidence are made from answers and
+candidates only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lm_eval_inversion.confidence import Confidence
+    from lm_eval_inversion.inverter.base import Inverter
+    from lm_eval_inversion.protocol import Protocol
+    from lm_eval_inversion.report.reading import Results
+    from lm_eval_inversion.target import Target
+
+CANDIDATES, TEMPERATURE = 8, 0.8
+FEATURES = ("agreement", "explained", "novelty", "target_gain", "target_margin")
+
+# A candidate (None: no secret at all) -> log p(the collected answers | candidate), in nats.
+LogLikelihood = Callable[["str | None"], float]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One secret of a run, and all that an attacker has of it.
+
+    Attributes:
+        prompt_id: of the secret.
+        truth: the secret; for the table only.
+        lines: outputs that the inverter reads.
+        null_lines: the same, of the conversations without a secret; may be none.
+        asked: numbers of the conversations whose answers the model itself wrote: those that came, and that no defence withheld.
+        answers: to these.
+    """
+
+    prompt_id: str
+    truth: str
+    lines: tuple[str, ...]
+    null_lines: tuple[str, ...]
+    asked: tuple[int, ...]
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Candidates with what is known of them without the secret. Lists have one value per candidate, the greedy one first.
+
+    Attributes:
+        candidates: reconstructions.
+        target: log p(answers | candidate) under the evaluated model, in nats.
+        target_without: the same without any secret.
+        inverter: -log p(candidate | outputs) under the inverter, in nats per word.
+        inverter_null: the same given the outputs that came without a secret.
+        null: what the inverter writes for those.
+        answer_tokens: tokens of all answers.
+    """
+
+    candidates: tuple[str, ...]
+    target: tuple[float, ...]
+    target_without: float
+    inverter: tuple[float, ...]
+    inverter_null: tuple[float, ...]
+    null: str
+    answer_tokens: int
+
+    @property
+    def chosen(self) -> int:
+        """The candidate under which the target's answers are likeliest; of equals the first, so that the greedy one is kept."""
+        return max(range(len(self.candidates)), key=lambda index: (self.target[index], -index))
+
+    @property
+    def chosen_by_inverter(self) -> int:
+        """The candidate that the inverter finds likeliest."""
+        return min(range(len(self.candidates)), key=lambda index: (self.inverter[index], index))
+
+
+@dataclass(frozen=True)
+class Reranked:
+    """One line of the verb's output: a ranking, what came of it, and what it took.
+
+    Attributes:
+        token_f1: of each candidate against the secret.
+        token_f1_null: of what the inverter writes without the secret's outputs: the floor.
+        features: see ``features``.
+        confidence: the chance that the lift of the chosen candidate is above the median; None where none was fitted for this inverter.
+        target_tokens: run through the target.
+        seconds_sampling: of the inverter.
+        seconds_target: of the target.
+    """
+
+    run: str
+    task: str
+    host: str
+    target_model: str
+    inverter: str
+    inverter_hash: str
+    prompt_id: str
+    truth: str
+    ranking: Ranking
+    token_f1: tuple[float, ...]
+    token_f1_null: float
+    features: dict[str, float]
+    confidence: float | None
+    target_tokens: int
+    seconds_sampling: float
+    seconds_target: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a line of JSON holds it."""
+        return {**asdict(self), "chosen": self.ranking.chosen, "lift": self.lift}
+
+    @property
+    def lift(self) -> float:
+        """Token F1 of the chosen candidate above the floor."""
+        return self.token_f1[self.ranking.chosen] - self.token_f1_null
+
+
+def features(ranking: Ranking) -> dict[str, float]:
+    """What speaks for the chosen candidate, told without the secret: ``FEATURES``.
+
+    ``agreement``: mean token F1 between two candidates. ``explained``: nats per word that the outputs, rather than those that came
+    without a secret, add to the inverter's likelihood of the candidate. ``novelty``: 1 minus token F1 with what the inverter writes
+    without the secret's outputs. ``target_gain``: nats per answer token that the candidate adds to the target's likelihood of its
+    answers. ``target_margin``: by how many nats per answer token the chosen candidate beats the mean one.
+    """
+    from lm_eval_inversion.scoring.text import token_f1
+
+    texts, chosen, tokens = ranking.candidates, ranking.chosen, max(1, ranking.answer_tokens)
+    pairs = [token_f1(one, other) for place, one in enumerate(texts) for other in texts[:place]]
+    return {
+        "agreement": sum(pairs) / len(pairs) if pairs else 1.0,
+        "explained": ranking.inverter_null[chosen] - ranking.inverter[chosen],
+        "novelty": 1 - token_f1(ranking.null, texts[chosen]),
+        "target_gain": (ranking.target[chosen] - ranking.target_without) / tokens,
+        "target_margin": (ranking.target[chosen] - sum(ranking.target) / len(texts)) / tokens,
+    }
+
+
+def rank(
+    candidates: Sequence[str], case: Case, inverter: Inverter, null: str, log_likelihood: LogLikelihood, answer_tokens: int
+) -> Ranking:
+    """Ask inverter and target about every candidate; equal ones are asked about once.
+
+    Args:
+        candidates: the greedy one first.
+        case: whose answers they explain.
+        inverter: with likelihoods.
+        null: its reconstruction without the secret's outputs.
+        log_likelihood: of the target.
+        answer_tokens: of all answers, in the target's tokens.
+
+    Raises:
+        ValueError: a likelihood is not a finite number.
+    """
+    from lm_eval_inversion.scoring.text import word_tokens
+
+    distinct = list(dict.fromkeys(candidates))
+    target = {text: log_likelihood(text) for text in distinct}
+    without = log_likelihood(None)
+    words = [max(1, len(word_tokens(text))) for text in distinct]
+    own, floor = (
+        {text: nats / number for text, nats, number in zip(distinct, inverter.nll([lines] * len(distinct), distinct), words)}
+        for lines in (case.lines, case.null_lines)
+    )
+    if not all(map(math.isfinite, [without, *target.values(), *own.values(), *floor.values()])):
+        raise ValueError(f"prompt {case.prompt_id}: a likelihood is not a finite number; is the model damaged?")
+    return Ranking(
+        tuple(candidates),
+        tuple(target[text] for text in candidates),
+        without,
+        tuple(own[text] for text in candidates),
+        tuple(floor[text] for text in candidates),
+        null,
+        answer_tokens,
+    )
+
+
+def protocol_of(results: Results, inverter: str | None = None, device: str = "auto") -> Protocol:
+    """The task as the run had it, with an inverter that may be another.
+
+    Raises:
+        ValueError: it was no inversion task, or it asked what this version of the package does not ask.
+    """
+    from lm_eval_inversion.protocol import TASKS, make_protocol
+
+    if results.task not in TASKS:
+        raise ValueError(f"{results.source}: {results.task} reconstructs nothing; rerank reads runs of {', '.join(TASKS)}")
+    known = results.signature
+    protocol = make_protocol(
+        results.task,
+        num_queries=known.get("num_queries"),
+        inverter=inverter or str(known.get("inverter") or "default"),
+        inverter_device=device,
+        defence=str(known.get("defence") or "none"),
+    )
+    if known.get("queries_hash", protocol.queries.hash) != protocol.queries.hash:
+        raise ValueError(f"{results.source}: the run asked other queries than this version asks; run the task again")
+    return protocol
+
+
+def cases_of(results: Results, protocol: Protocol, limit: int | None = None) -> list[Case]:
+    """The secrets, of the run's first ``limit``, that gave something to invert.
+
+    Raises:
+        ValueError: the run is redacted, or holds no answers.
+    """
+    from lm_eval_inversion.prompts.schema import REDACTED
+    from lm_eval_inversion.queries import user_turn
+    from lm_eval_inversion.queries.defences import defend_answers
+
+    if any(REDACTED.fullmatch(row.truth) for row in results.rows):
+        raise ValueError(f"{results.source} is redacted: its answers are not in it; rerank the run before it is redacted")
+    if not any(any(row.answers) for row in results.rows):
+        raise ValueError(f"{results.source} holds no answers; run lm_eval with --log_samples")
+    turns = [tuple(user_turn(query.text)) for query in protocol.queries.queries]
+    null_lines = protocol.null_outputs(results.null_answers).lines
+    found = []
+    for row in results.rows[:limit]:
+        outputs = protocol.outputs(row.truth, row.answers, results.null_answers)
+        if not outputs.usable:
+            continue
+        nulls = results.null_answers[: len(row.answers)]
+        _, acted = defend_answers(protocol.defence, row.truth, turns[: len(row.answers)], row.answers, nulls)
+        asked = tuple(index for index, answer in enumerate(row.answers) if answer and not acted[index])
+        found.append(Case(row.prompt_id, row.truth, outputs.lines, null_lines, asked, tuple(row.answers[index] for index in asked)))
+    return found
+
+
+def _likelihood(case: Case, protocol: Protocol, target: Target) -> LogLikelihood:
+    """``LogLikelihood`` of a case under a target, the conversations put together as the run put them together."""
+    from lm_eval_inversion.protocol import TASKS
+
+    def call(candidate: str | None) -> float:
+        if candidate is None and TASKS[protocol.task].secret == "system":
+            conversations: Sequence[Any] = [(None, turns) for turns in protocol.shared_conversations()]
+        else:  # without a secret the user says nothing
+            conversations = protocol.conversations(candidate or "")
+        return target.log_likelihood([conversations[index] for index in case.asked], case.answers)
+
+    return call
+
+
+def rerank(
+    results: Results,
+    target: Target,
+    *,
+    inverter: str | None = None,
+    device: str = "auto",
+    candidates: int = CANDIDATES,
+    temperature: float = TEMPERATURE,
+    seed: int = 0,
+    limit: int | None = None,
+    confidence: Confidence | None = None,
+    progress: Callable[[Sequence[Case], str], Iterable[Case]] = lambda cases, _: cases,
+) -> Iterator[Reranked]:
+    """Rerank the reconstructions of one run, one system prompt after another.
+
+    Args:
+        results: of an inversion task.
+        target: the model that answered (or one that stands in for it).
+        inverter: see ``load_inverter``; None takes the run's.
+        device: of the inverter.
+        candidates: sampled beside the greedy reconstruction.
+        temperature: of the draws.
+        seed: likewise.
+        limit: at most so many system prompts.
+        confidence: used where it was fitted with this inverter.
+        progress: wraps the loop over cases, called with (cases, description).
+
+    Raises:
+        ValueError: see ``protocol_of`` and ``cases_of``; or the inverter cannot sample, or the model is another one by its system role.
+    """
+    from lm_eval_inversion.scoring.text import token_f1
+
+    protocol = protocol_of(results, inverter, device)
+    cases = cases_of(results, protocol, limit)
+    role = results.signature.get("system_role", target.system_role)
+    if role != target.system_role:
+        raise ValueError(
+            f"{results.source}: system prompts reached the model in the {role} message, and {target.name} takes them in the "
+            f"{target.system_role} message; give the model that answered"
+        )
+    protocol.check_inverter()
+    reader = protocol.inverter
+    if not (reader.has_sampling() and reader.has_likelihood()):
+        raise ValueError(f"inverter {protocol.inverter_name!r} does not sample, so there is nothing to rank; give --inverter default")
+    null: str | None = None
+    for case in progress(cases, "reranking"):
+        null = reader.invert([case.null_lines])[0] if null is None else null
+        began, tokens = time.perf_counter(), target.tokens
+        (texts,) = reader.sample([case.lines], candidates, temperature, seed)
+        sampled = time.perf_counter()
+        # The target's work is timed alone; what the inverter is asked in between is its own ranking, not the price of this one.
+        spent, likelihood = [0.0], _likelihood(case, protocol, target)
+
+        def timed(text: str | None, likelihood: LogLikelihood = likelihood, spent: list[float] = spent) -> float:
+            start = time.perf_counter()
+            value = likelihood(text)
+            spent[0] += time.perf_counter() - start
+            return value
+
+        ranking = rank(texts, case, reader, null, timed, target.answer_tokens(case.answers))
+        measured = features(ranking)
+        fitted = confidence if confidence is not None and confidence.inverter_hash == reader.hash else None
+        yield Reranked(
+            str(results.source), results.task, results.host, target.name, reader.name, reader.hash, case.prompt_id, case.truth, ranking,
+            tuple(token_f1(case.truth, text) for text in texts), token_f1(case.truth, null), measured,
+            fitted.of(measured) if fitted else None, target.tokens - tokens, sampled - began, spent[0],
+        )  # fmt: skip
+
+
+def choices(rows: Sequence[Reranked]) -> dict[str, list[float]]:
+    """Token F1 of every way to choose among the candidates, one value per secret."""
+    return {
+        "greedy": [row.token_f1[0] for row in rows],
+        "mean candidate": [sum(row.token_f1) / len(row.token_f1) for row in rows],
+        "inverter's likelihood": [row.token_f1[row.ranking.chosen_by_inverter] for row in rows],
+        "target's likelihood": [row.token_f1[row.ranking.chosen] for row in rows],
+        "best (needs the secret)": [max(row.token_f1) for row in rows],
+    }
+
+
+def rerank_table(rows: Sequence[Reranked]) -> str:
+    """What choosing was worth, what it cost, and whether the confidence tells good reconstructions from bad ones, as Markdown."""
+    from lm_eval_inversion.scoring.uncertainty import estimate
+
+    lines = ["| reconstruction | token F1 | 95 % interval | gain over greedy | 95 % interval |", "|---|---:|---:|---:|---:|"]
+    values = choices(rows)
+    for name, own in values.items():
+        mean, gain = estimate(own), estimate([value - greedy for value, greedy in zip(own, values["greedy"])])
+        cells = [f"{mean.mean:.3f}", _interval(mean.low, mean.high)]
+        cells += ["", ""] if name == "greedy" else [f"{gain.mean:+.3f}", _interval(gain.low, gain.high, "+")]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    number = len(rows)
+    return "\n".join([
+        *lines,
+        "",
+        f"Cost per system prompt: {sum(row.target_tokens for row in rows) / number:,.0f} tokens read by the target in "
+        f"{sum(row.seconds_target for row in rows) / number:.1f} s; sampling took the inverter "
+        f"{sum(row.seconds_sampling for row in rows) / number:.1f} s.",
+        confidence_line(rows),
+    ])  # fmt: skip
+
+
+def _interval(low: float, high: float, sign: str = "") -> str:
+    return "–" if math.isnan(low) else f"{low:{sign}.3f} to {high:{sign}.3f}"
+
+
+def confidence_line(rows: Sequence[Reranked]) -> str:
+    """How well confidence, told without the secrets, finds the reconstructions of these rows whose lift is above their median."""
+    from statistics import median
+
+    from lm_eval_inversion.confidence import auroc, auroc_interval
+
+    middle = median(row.lift for row in rows)
+    above, secrets = [row.lift > middle for row in rows], [row.truth for row in rows]
+    fitted = [row.confidence for row in rows if row.confidence is not None]
+    calibrated = len(fitted) == len(rows)
+    scores = fitted if calibrated else [row.features["agreement"] for row in rows]
+    low, high = auroc_interval(scores, above, secrets)
+    found = auroc(scores, above)
+    value = "unknown: all lie on one side" if math.isnan(found) else f"{found:.3f} ({_interval(low, high)})"
+    what = "Confidence" if calibrated else "No confidence is fitted for this inverter. Agreement of the candidates, which is no probability"
+    return f"{what}, for a lift above the median of this run ({middle:.3f}): AUROC {value}."
+
+
+def read_reranked(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file that ``rerank --output`` wrote.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+        ValueError: it is something else.
+    """
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        for row in rows:
+            float(row["lift"]), dict(row["features"]), str(row["truth"]), str(row["inverter_hash"])
+    except (ValueError, KeyError, TypeError) as error:
+        message = f"{path} is not what lm-eval-inversion rerank --output writes ({type(error).__name__}: {error})"
+        raise ValueError(message) from error
+    if not rows:
+        raise ValueError(f"{path} is empty")
+    return rows
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``rerank``."""
+    parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="runs of inversion tasks, all of one model")
+    parser.add_argument("--model", required=True, metavar="NAME", help="folder or hub name of the model that answered")
+    parser.add_argument("--revision", metavar="R", help="of a hub model")
+    parser.add_argument("--inverter", metavar="NAME", help="as the task parameter (default: the run's)")
+    parser.add_argument("--device", default="auto", metavar="DEVICE", help="of the model and the inverter (default auto)")
+    parser.add_argument("--candidates", type=_positive_whole, default=CANDIDATES, metavar="K", help=f"sampled (default {CANDIDATES})")
+    parser.add_argument("--temperature", type=_positive, default=TEMPERATURE, metavar="T", help=f"of the draws (default {TEMPERATURE})")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws (default 0)")
+    parser.add_argument("--limit", type=_positive_whole, metavar="N", help="only so many system prompts of each run")
+    parser.add_argument("--confidence", type=Path, metavar="FILE", help="a fit of your own, of training.confidence")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="also write a line of JSON per system prompt")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Rerank, print the tables; 0.
+
+    Raises:
+        ValueError: see ``rerank`` and ``Target.load``.
+        FileNotFoundError: the fit does not exist.
+    """
+    from lm_eval_inversion.cli import _progress, read_all
+    from lm_eval_inversion.confidence import SHIPPED, load_confidence
+    from lm_eval_inversion.target import Target
+
+    found = read_all(options.results)
+    for results in found:  # before the model is loaded
+        protocol_of(results, options.inverter, options.device).check_inverter()
+    confidence = load_confidence(options.confidence or SHIPPED) if options.confidence or SHIPPED.is_file() else None
+    target = Target.load(options.model, options.revision, options.device)
+    with _opened(options.output) as stream:
+        for results in found:
+            rows = []
+            for row in rerank(
+                results, target, inverter=options.inverter, device=options.device, candidates=options.candidates,
+                temperature=options.temperature, seed=options.seed, limit=options.limit, confidence=confidence, progress=_progress,
+            ):  # fmt: skip
+                rows.append(row)
+                if stream is not None:  # line by line: an interrupt costs one system prompt, not hours
+                    stream.write(json.dumps(row.to_dict()) + "\n")
+                    stream.flush()
+            print(_summary(results, rows, options.candidates + 1, min(len(results.rows), options.limit or len(results.rows))))
+    if options.output is not None:
+        print(f"\nwritten to {options.output}")
+    return 0
+
+
+@contextmanager
+def _opened(path: Path | None) -> Iterator[IO[str] | None]:
+    """A new file, its folder too; None where there is no path."""
+    if path is None:
+        yield None
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written ({error.strerror}); give a file in a folder that you may write to") from error
+    with stream:
+        yield stream
+
+
+def _summary(results: Results, rows: Sequence[Reranked], candidates: int, asked: int) -> str:
+    """Heading, table and what a reader must know of it."""
+    lines = [f"\n## {results.task} ({results.host}, {len(rows)} system prompts, {candidates} candidates each)\n"]
+    lines.append(rerank_table(rows) if rows else "No system prompt has usable outputs: nothing to rerank.")
+    if len(rows) < asked:
+        lines.append(f"{asked - len(rows)} system prompts without usable outputs are not in the table: unscored, not safe.")
+    if rows and rows[0].inverter_hash != results.signature.get("inverter_hash", rows[0].inverter_hash):
+        lines.append("The run was scored with another inverter; greedy reconstructions are those of this one.")
+    return "\n".join(lines)
+
+
+def _positive_whole(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value

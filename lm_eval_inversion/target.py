@@ -1,0 +1,128 @@
+"""The evaluated model as a judge: how likely its own answers are under a system prompt that somebody believes was there.
+
+The model is loaded with transformers, whatever host ran it before: no host computes likelihoods of answers that it has just sampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+from lm_eval_inversion.queries import Message, SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
+
+READ_TOKENS = 16_384  # tokens of padded conversations run at once
+SCORED_TOKENS = 1024  # tokens whose logits stand in memory at once; a vocabulary of 150 000 takes 0.6 MB for each
+
+
+class Target:
+    """A chat model with log-likelihoods.
+
+    Attributes:
+        name: folder or hub name.
+        system_role: how a system prompt reaches it.
+        tokens: run through the model so far.
+    """
+
+    def __init__(self, name: str, model: Any, tokenizer: Any) -> None:
+        self.name, self.model, self.tokenizer, self.tokens = name, model, tokenizer, 0
+        if not tokenizer.chat_template:
+            raise ValueError(f"--model {name} has no chat template: give the chat model that answered")
+        self.system_role: SystemRole = detect_system_role(self._render)
+
+    @classmethod
+    def load(cls, name: str, revision: str | None = None, device: str = "auto") -> Target:
+        """Load a local or hub model in the floating-point type that it is stored in.
+
+        Raises:
+            ValueError: it cannot be loaded, or has no chat template that lets a prompt through.
+        """
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from lm_eval_inversion.inverter.registry import choose_device
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+            model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype="auto")
+        except (OSError, ValueError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ValueError(
+                f"--model {name} cannot be loaded ({reason}); log-likelihoods need the model itself, as a folder or hub name that "
+                "transformers can load: a chat API gives none"
+            ) from error
+        return cls(name, model.to(choose_device(device)).eval(), tokenizer)
+
+    def _render(self, messages: list[Message]) -> str:
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def answer_tokens(self, answers: Sequence[str]) -> int:
+        """Tokens of all answers together."""
+        return sum(len(self._ids(answer)) for answer in answers)
+
+    def log_likelihood(self, conversations: Sequence[tuple[str | None, Sequence[Message]]], answers: Sequence[str]) -> float:
+        """Sum over conversations of log p(answer | system prompt, turns), in nats; the end of an answer is not scored.
+
+        What all conversations begin with, the system prompt, is run once.
+
+        Args:
+            conversations: system prompt (None: without one) and turns of each.
+            answers: one to each.
+
+        Raises:
+            ValueError: a request drops the system prompt, or does not fit the model's context.
+        """
+        asked, said = [], [self._ids(answer) for answer in answers]
+        for (prompt, turns), own in zip(conversations, said):
+            request = self._render(conversation(prompt, turns, self.system_role))
+            if prompt is not None:
+                require_prompt_in_request(prompt, request)
+            asked.append(self._ids(request))
+            if room := getattr(self.model.config, "max_position_embeddings", None):
+                require_room(str(prompt)[:40], len(asked[-1]), len(own), room, "take a model of a longer context")
+        pairs = [(request, own) for request, own in zip(asked, said) if own]
+        if not pairs:
+            return 0.0
+        cut = _shared_length([request for request, _ in pairs])
+        rows = [(len(request) - cut, request[cut:] + own) for request, own in pairs]
+        size = max(1, READ_TOKENS // max(len(ids) for _, ids in rows))
+        # Rows of about one length together, which keeps padding small.
+        rows.sort(key=lambda row: len(row[1]))
+        return sum(self._read(pairs[0][0][:cut], rows[start : start + size]) for start in range(0, len(rows), size))
+
+    @torch.inference_mode()
+    def _read(self, beginning: Sequence[int], rows: Sequence[tuple[int, Sequence[int]]]) -> float:
+        """Sum of log p over rows (tokens of the request, token ids) after a common beginning, each from behind its request on."""
+        device = self.model.device
+        cache = DynamicCache(config=self.model.config)
+        if beginning:
+            self.model.base_model(input_ids=torch.tensor([list(beginning)], device=device), past_key_values=cache, use_cache=True)
+            cache.batch_repeat_interleave(len(rows))
+        width = max(len(ids) for _, ids in rows)
+        ids = torch.tensor([[*ids, *([0] * (width - len(ids)))] for _, ids in rows], device=device)
+        real = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for _, ids in rows], device=device)
+        mask = torch.cat([real.new_ones(len(rows), len(beginning)), real], 1)
+        positions = (len(beginning) + torch.arange(width, device=device))[None].expand_as(ids)
+        hidden = self.model.base_model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+        ).last_hidden_state
+        self.tokens += len(beginning) + sum(len(own) for _, own in rows)
+        begins = torch.tensor([start for start, _ in rows], device=device)
+        places = torch.arange(1, width, device=device)[None]
+        scored = (places >= begins[:, None]) & (real[:, 1:] == 1)
+        states, wanted = hidden[:, :-1][scored], ids[:, 1:][scored]
+        head, total = self.model.get_output_embeddings(), 0.0
+        for start in range(0, len(wanted), SCORED_TOKENS):
+            chosen = slice(start, start + SCORED_TOKENS)
+            total -= float(torch.nn.functional.cross_entropy(head(states[chosen]).float(), wanted[chosen], reduction="sum"))
+        return total
+
+
+def _shared_length(rows: Sequence[Sequence[int]]) -> int:
+    """Tokens that all rows begin with, at most one less than the shortest has: the last one predicts the answer."""
+    limit = min(map(len, rows)) - 1
+    return next((place for place in range(limit) if len({row[place] for row in rows}) > 1), limit)

@@ -1,0 +1,98 @@
+"""Fit the confidence of an inverter on reranked runs whose system prompts are known, such as those of the ``dev`` split.
+
+Command, after ``lm-eval-inversion rerank`` of each run (one model a file)::
+
+    lm-eval-inversion rerank results/dev --model FOLDER_OR_HUB_NAME -o dev.jsonl
+    python -m lm_eval_inversion.training.confidence dev.jsonl other_model.jsonl -o confidence.json
+
+It prints how well the fit does on system prompts that it has not seen (cross-validated) and writes the fit on all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from lm_eval_inversion.confidence import Confidence, auroc, auroc_interval, cross_validated, fit, save_confidence
+from lm_eval_inversion.reranking import FEATURES, read_reranked
+
+SMALLEST = 20  # reconstructions; fewer tell nothing about ten held-out parts
+
+
+def fit_reranked(rows: Sequence[Mapping[str, Any]], names: Sequence[str] = FEATURES) -> Confidence:
+    """Fit on lines of ``read_reranked``; what the fit is worth stands in its ``fitted``.
+
+    Args:
+        rows: of one inverter, of any number of runs.
+        names: features that the fit may use.
+
+    Raises:
+        ValueError: too few rows, several inverters, rows without a feature, or one secret twice in one run.
+    """
+    if len(rows) < SMALLEST:
+        raise ValueError(f"{len(rows)} reconstructions are too few to fit on; give at least {SMALLEST}")
+    inverters = sorted({row["inverter_hash"] for row in rows})
+    if len(inverters) > 1:
+        raise ValueError(f"the files are of several inverters ({', '.join(inverters)}); rerank all runs with one --inverter")
+    lacking = [name for name in names if any(name not in row["features"] for row in rows)]
+    if lacking:
+        raise ValueError(f"the files lack {', '.join(lacking)}; known: {', '.join(sorted(rows[0]['features']))}")
+    twice = [key for key, number in Counter((row["run"], row["prompt_id"], row["truth"]) for row in rows).items() if number > 1]
+    if twice:
+        raise ValueError(f"system prompt {twice[0][1]} of {twice[0][0]} is there {len(twice)} times too often; give each run once")
+    measured = [{name: float(row["features"][name]) for name in names} for row in rows]
+    lifts, secrets = [float(row["lift"]) for row in rows], [row["truth"] for row in rows]
+    fitted = fit(measured, lifts, inverters[0])
+    above = [lift > fitted.threshold for lift in lifts]
+    chances = cross_validated(measured, lifts, secrets)
+    low, high = auroc_interval(chances, above, secrets)
+    alone = {name: auroc([row[name] for row in measured], above) for name in names}
+    return replace(
+        fitted,
+        fitted={
+            "auroc": auroc(chances, above),
+            "auroc_interval": [low, high],
+            "brier": fmean((chance - is_above) ** 2 for chance, is_above in zip(chances, above)),
+            "auroc_of_single_features": alone,
+            "reconstructions": len(rows),
+            "system_prompts": len(set(secrets)),
+            "models": dict(Counter(Path(row["target_model"]).name for row in rows)),
+            "tasks": dict(Counter(row["task"] for row in rows)),
+        },
+    )
+
+
+def describe(found: Confidence) -> str:
+    """A fit in a few lines."""
+    about = found.fitted
+    (low, high), single = about["auroc_interval"], about["auroc_of_single_features"]
+    return "\n".join([
+        f"{about['reconstructions']} reconstructions of {about['system_prompts']} system prompts, inverter {found.inverter_hash}",
+        f"a lift above the median ({found.threshold:.3f}), cross-validated: AUROC {about['auroc']:.3f} ({low:.3f} to {high:.3f}), "
+        f"Brier score {about['brier']:.3f} (a coin: 0.250)",
+        *(f"  {name}: weight {found.weights[name]:+.2f}, alone AUROC {alone:.3f}" for name, alone in single.items()),
+    ])  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m lm_eval_inversion.training.confidence", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("reranked", type=Path, nargs="+", metavar="FILE", help="what lm-eval-inversion rerank -o wrote")
+    parser.add_argument("--features", nargs="+", choices=FEATURES, default=list(FEATURES), help="default: all")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="for rerank --confidence FILE")
+    given = parser.parse_args(arguments)
+    try:
+        found = fit_reranked([row for path in given.reranked for row in read_reranked(path)], given.features)
+        save_confidence(found, given.output)
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
+    print(describe(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""Ranking by likelihood, the confidence and its fit, on made-up likelihoods: no model runs here."""
+
+import json
+import math
+import random
+import re
+from dataclasses import replace
+
+import pytest
+
+from lm_eval_inversion.confidence import Confidence, auroc, auroc_interval, cross_validated, fit, load_confidence, save_confidence
+from lm_eval_inversion.inverter.base import Inverter
+from lm_eval_inversion.reranking import FEATURES, Case, Reranked, choices, features, rank, read_reranked, rerank_table
+from lm_eval_inversion.training.confidence import describe, fit_reranked, main
+
+TRUTH = "You are a baker who loves rye."
+CASE = Case("own-1", TRUTH, ("I bake.",), ("I am an assistant.",), (0,), ("I bake.",))
+CANDIDATES = ["You are a pirate.", "You are a baker.", "You are a pirate."]
+
+
+class Reader(Inverter):
+    """Finds every prompt as unlikely as it is long, and likelier by a nat a letter with the secret's outputs."""
+
+    name, hash = "reader", "h"
+
+    def invert(self, outputs, max_new_tokens=256, batch_size=None):
+        return ["You are an assistant." for _ in outputs]
+
+    def nll(self, outputs, prompts):
+        return [len(prompt) * (1.0 if tuple(lines) == CASE.lines else 2.0) for lines, prompt in zip(outputs, prompts)]
+
+
+def follows(secret):
+    """A target whose answers are likelier the more words of its secret a candidate names."""
+    asked = []
+
+    def log_likelihood(candidate):
+        asked.append(candidate)
+        return -40.0 + len(set((candidate or "").strip(".").split()) & set(secret.strip(".").split()))
+
+    return log_likelihood, asked
+
+
+def ranked(**changes):
+    log_likelihood, _ = follows(TRUTH)
+    return replace(rank(CANDIDATES, CASE, Reader(), "You are an assistant.", log_likelihood, 4), **changes)
+
+
+def test_the_candidate_that_the_target_follows_is_chosen():
+    log_likelihood, asked = follows(TRUTH)
+    ranking = rank(CANDIDATES, CASE, Reader(), "", log_likelihood, 4)
+    assert ranking.candidates[ranking.chosen] == "You are a baker."
+    assert asked == ["You are a pirate.", "You are a baker.", None]  # equal candidates once, and once nobody
+    assert ranking.target == (-37.0, -36.0, -37.0)
+    assert ranking.target_without == -40.0
+    assert ranking.inverter == pytest.approx([len(text) / 5 for text in CANDIDATES])  # "You", "are", "a", noun, "."
+    assert ranking.chosen_by_inverter == 1
+    log_likelihood, _ = follows("You are a pirate.")
+    assert rank(CANDIDATES, CASE, Reader(), "", log_likelihood, 4).chosen == 0
+
+
+def test_the_greedy_reconstruction_is_kept_where_nothing_is_better():
+    assert rank(CANDIDATES, CASE, Reader(), "", lambda candidate: -1.0, 4).chosen == 0
+
+
+def test_a_broken_likelihood_is_an_error():
+    with pytest.raises(ValueError, match="prompt own-1: a likelihood is not a finite number"):
+        rank(CANDIDATES, CASE, Reader(), "", lambda candidate: math.nan, 4)
+
+
+def test_features_are_what_they_say():
+    found = features(ranked(null="You are a baker."))
+    assert tuple(sorted(found)) == FEATURES
+    assert found == pytest.approx({
+        "agreement": (2 * 0.8 + 1) / 3, "explained": 16 / 5, "novelty": 0.0, "target_gain": 1.0, "target_margin": 2 / 3 / 4,
+    })  # fmt: skip
+
+
+def reranked(place, lift, measured, confidence=None, **changes):
+    """A line of output with a given lift of the chosen candidate, the second."""
+    settings = {
+        "run": "run", "task": "prompt_inversion_ordinary", "host": "lm_eval", "target_model": "some/model", "inverter": "default",
+        "inverter_hash": "h", "prompt_id": f"own-{place}", "truth": f"truth {place}", "ranking": ranked(),
+        "token_f1": (0.1, 0.2 + lift, 0.9), "token_f1_null": 0.2, "features": measured, "confidence": confidence, "target_tokens": 1000,
+        "seconds_sampling": 2.0, "seconds_target": 0.5,
+    }  # fmt: skip
+    return Reranked(**{**settings, **changes})
+
+
+def test_the_table_shows_gain_cost_and_confidence():
+    rows = [reranked(place, place / 100, {"agreement": -place}, confidence=place / 10) for place in range(10)]
+    assert choices(rows)["target's likelihood"] == pytest.approx([0.2 + place / 100 for place in range(10)])
+    assert choices(rows)["best (needs the secret)"] == [0.9] * 10
+    shown = rerank_table(rows)
+    assert "| greedy | 0.100 | 0.100 to 0.100 |  |  |" in shown
+    assert re.search(r"\| target's likelihood \| 0\.245 \| 0\.22\d to 0\.26\d \| \+0\.145 \| \+0\.12\d to \+0\.16\d \|", shown)
+    assert "1,000 tokens read by the target in 0.5 s; sampling took the inverter 2.0 s" in shown
+    assert "\nConfidence, for a lift above the median of this run (0.045): AUROC 1.000" in shown
+    uncalibrated = rerank_table([replace(row, confidence=None) for row in rows])
+    assert "No confidence is fitted for this inverter. Agreement of the candidates, which is no probability" in uncalibrated
+    assert "AUROC 0.000" in uncalibrated
+
+
+def test_auroc_by_hand():
+    assert auroc([1, 2, 3, 4], [False, False, True, True]) == 1
+    assert auroc([1, 1, 1], [True, False, False]) == 0.5
+    assert auroc([3, 1, 2, 0], [True, True, False, False]) == 0.75
+    assert math.isnan(auroc([1], [True]))
+    low, high = auroc_interval([1, 2, 3, 4, 1.5, 3.5], [False, False, True, True, True, False], list("abcdef"))
+    assert 0 <= low < auroc([1, 2, 3, 4, 1.5, 3.5], [False, False, True, True, True, False]) < high <= 1
+
+
+def telling(number=60, noise=0.5, seed=0):
+    """Features of which one tells the lift, one says nothing and one never varies."""
+    draw = random.Random(seed)
+    signal = [draw.gauss(0, 1) for _ in range(number)]
+    measured = [{"signal": value, "noise": draw.gauss(0, 1), "still": 3.0} for value in signal]
+    return measured, [0.1 * (value + noise * draw.gauss(0, 1)) for value in signal]
+
+
+def test_the_fit_finds_what_tells_and_its_chances_are_calibrated():
+    measured, lifts = telling(400)
+    found = fit(measured, lifts, "h")
+    assert found.weights["signal"] > 1 > abs(found.weights["noise"])
+    assert found.weights["still"] == pytest.approx(0)
+    chances = [found.of(row) for row in measured]
+    above = [lift > found.threshold for lift in lifts]
+    assert sum(chances) == pytest.approx(sum(above), abs=1e-6)  # so a logistic regression is calibrated on the whole
+    high = [is_above for chance, is_above in zip(chances, above) if chance > 0.8]
+    assert 0.8 < sum(high) / len(high) <= 1
+    with pytest.raises(ValueError, match="needs the features signal"):
+        found.of({"noise": 0.0, "still": 0.0})
+
+
+def test_a_fit_of_separable_classes_stays_finite():
+    found = fit([{"x": float(value)} for value in range(10)], list(range(10)), "h")
+    assert 0 < found.weights["x"] < 20
+    assert found.of({"x": 1e9}) == pytest.approx(1)
+
+
+def test_cross_validation_tells_nothing_from_noise_and_keeps_a_secret_on_one_side():
+    measured, lifts = telling()
+    secrets = [f"s{index}" for index in range(60)]
+    above = [lift > sorted(lifts)[29] for lift in lifts]
+    assert auroc(cross_validated(measured, lifts, secrets), above) > 0.8
+    # Each secret twice, its lift in a feature that is a different random number for each: memory of the twin would give 1.
+    draw = random.Random(1)
+    names = [draw.gauss(0, 1) for _ in range(60)]
+    noise = [{"x": names[index % 60]} for index in range(120)]
+    random_lifts = [draw.gauss(0, 1) for _ in range(60)] * 2
+    found = cross_validated(noise, random_lifts, secrets * 2)
+    assert found[:60] == pytest.approx(found[60:])
+    with pytest.raises(ValueError, match="too few to cross-validate"):
+        cross_validated(measured[:2], lifts[:2], secrets[:2])
+
+
+def test_a_median_without_two_sides_is_refused():
+    with pytest.raises(ValueError, match="5 reconstructions, 0 above the median lift"):
+        fit([{"x": 0.0}] * 5, [0.1] * 5, "h")
+
+
+def write_rows(path, rows):
+    path.write_text("".join(json.dumps(row.to_dict()) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_the_command_fits_what_rerank_wrote(tmp_path, capsys):
+    measured, lifts = telling(40, noise=0.3)
+    full = [{**dict.fromkeys(FEATURES, 0.0), "agreement": row["signal"]} for row in measured]
+    rows = [reranked(place, lift, own) for place, (own, lift) in enumerate(zip(full, lifts))]
+    file, output = write_rows(tmp_path / "dev.jsonl", rows), tmp_path / "confidence.json"
+    main([str(file), "--features", "agreement", "novelty", "-o", str(output)])
+    shown = capsys.readouterr().out
+    found = load_confidence(output)
+    assert set(found.weights) == {"agreement", "novelty"}
+    assert found.inverter_hash == "h"
+    assert found.fitted["auroc"] > 0.85
+    assert found.fitted["models"] == {"model": 40}
+    assert found.threshold == pytest.approx(sorted(row.lift for row in rows)[19] / 2 + sorted(row.lift for row in rows)[20] / 2)
+    assert shown == describe(found) + "\n"
+    assert "agreement: weight +" in shown
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows[:5], "5 reconstructions are too few"),
+        (lambda rows: [*rows[1:], {**rows[0], "inverter_hash": "other"}], "several inverters \\(h, other\\)"),
+        (lambda rows: [{**row, "features": {"agreement": 0.0}} for row in rows], "lack explained, novelty"),
+        (lambda rows: [*rows, rows[3]], "own-3 of run is there 1 times too often"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused(change, message):
+    rows = [reranked(place, place / 100, dict.fromkeys(FEATURES, float(place))).to_dict() for place in range(30)]
+    with pytest.raises(ValueError, match=message):
+        fit_reranked(change(rows))
+
+
+def test_files_that_are_something_else_are_refused(tmp_path):
+    other = tmp_path / "other.json"
+    for text in ("[]", "{}", '{"lift": "much"}', "no JSON"):
+        other.write_text(text)
+        with pytest.raises(ValueError, match="other.json is no"):
+            load_confidence(other)
+        with pytest.raises(ValueError, match="is not what lm-eval-inversion rerank"):
+            read_reranked(other)
+    with pytest.raises(FileNotFoundError, match="training.confidence writes one"):
+        load_confidence(tmp_path / "absent.json")
+    broken = Confidence("h", math.nan, {"x": 1.0}, {"x": 0.0}, {"x": 1.0}, 0.0)
+    save_confidence(broken, other)
+    with pytest.raises(ValueError, match="do not fit together"):
+        load_confidence(other)
