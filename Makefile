@@ -5,7 +5,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check lowest audit clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m lm_eval_inversion.demo --folder demo
@@ -19,8 +19,19 @@ check: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy lm_eval_inversion
 
+# The lowest versions that pyproject.toml allows, in an environment of their own: can they be installed together, do the unit tests pass?
+lowest:
+	PYTHON=$(PYTHON) benchmarks/lowest_versions.sh
+
+# What is installed in .venv, looked up in the database of known vulnerabilities; needs the network, and fails where anything is not found.
+audit: $(VENV)/installed
+	$(PYTHON) -m venv audit-venv
+	audit-venv/bin/python -m pip install --quiet pip-audit
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+.*//' > audit-venv/frozen.txt
+	audit-venv/bin/pip-audit --strict --requirement audit-venv/frozen.txt --no-deps --disable-pip
+
 clean:
-	rm -rf $(VENV) demo dist
+	rm -rf $(VENV) lowest-venv audit-venv demo dist
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
