@@ -19,7 +19,7 @@ check: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy lm_eval_inversion
 
-# The lowest versions that pyproject.toml allows, in an environment of their own: can they be installed together, do the unit tests pass?
+# The lowest versions that pyproject.toml allows, in an environment of their own: can they be installed together, do tests of the core pass?
 lowest:
 	PYTHON=$(PYTHON) benchmarks/lowest_versions.sh
 

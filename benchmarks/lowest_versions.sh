@@ -1,12 +1,12 @@
 #!/bin/sh
-# Installs the lowest versions that pyproject.toml allows into a fresh environment and runs the unit tests there; run by hand.
+# Installs the lowest versions that pyproject.toml allows into a fresh environment and runs tests of the core there: make lowest.
 #
 #   benchmarks/lowest_versions.sh [FOLDER]        # default: lowest-venv, made anew
-#   PYTHON=python3.10 benchmarks/lowest_versions.sh
+#   PYTHON=python3.11 benchmarks/lowest_versions.sh
 #   LOWEST_ARGUMENTS=--dry-run benchmarks/lowest_versions.sh   # only: can they be installed together?
 #
-# Take the lowest Python that pyproject.toml allows: old packages have no wheels for new ones. More arguments for pip, such as an index
-# with CPU builds of PyTorch, go into PIP_EXTRA_INDEX_URL and the like.
+# Take a Python for which every one of these versions has a wheel, and the index that has a CPU build of PyTorch for it. More arguments for
+# pip, such as another index, go into PIP_EXTRA_INDEX_URL and the like.
 set -eu
 cd "$(dirname "$0")/.."
 folder=${1:-lowest-venv}
@@ -45,4 +45,5 @@ if [ "${LOWEST_ARGUMENTS:-}" = "--dry-run" ]; then
 fi
 "$folder/bin/python" -m pip check
 # The installed package, not this folder: the tests run from beside them.
-cd tests && "$folder/bin/python" -m pytest -q --rootdir . unit -p no:cacheprovider
+cd tests && "$folder/bin/python" -m pytest -q --rootdir . -p no:cacheprovider golden unit/test_inverters.py unit/test_outputs.py \
+    unit/test_packed_loss.py unit/test_prompts.py unit/test_training.py::test_dev_pairs_are_evaluated_and_logged

@@ -95,6 +95,11 @@ class Protocol:
         """Longest answer to one query, in tokens of the evaluated model."""
         return TASKS[self.task].max_tokens
 
+    @property
+    def secret(self) -> Secret:
+        """What is inverted, see ``TaskDefinition``."""
+        return TASKS[self.task].secret
+
     def check_inverter(self) -> None:
         """Fail early where ``inverter`` would fail late; raises ``ValueError``."""
         check_inverter(self.inverter_name)
@@ -102,7 +107,7 @@ class Protocol:
     @property
     def inverter(self) -> Inverter:
         """The inverter, loaded on first use and shared by all tasks of the process."""
-        return shared_inverter(self.inverter_name, self.inverter_device, self.inverter_dtype, TASKS[self.task].secret)
+        return shared_inverter(self.inverter_name, self.inverter_device, self.inverter_dtype, self.secret)
 
     def decoys(self, prompts: Sequence[SystemPrompt]) -> list[list[str]]:
         """Identification decoys of some of the task's prompts, chosen among all of them."""
@@ -112,7 +117,7 @@ class Protocol:
 
     def conversations(self, text: str) -> list[tuple[str | None, tuple[Message, ...]]]:
         """(system prompt, turns) of every conversation about one secret."""
-        if TASKS[self.task].secret == "user":
+        if self.secret == "user":
             return [(None, tuple(user_turn(text)))] * len(self.queries.queries)
         return [self.defence.request(text, turns) for turns in self.shared_conversations()]
 

@@ -239,10 +239,9 @@ def cases_of(results: Results, protocol: Protocol, limit: int | None = None) -> 
 
 def _likelihood(case: Case, protocol: Protocol, target: Target) -> LogLikelihood:
     """``LogLikelihood`` of a case under a target, the conversations put together as the run put them together."""
-    from lm_eval_inversion.protocol import TASKS
 
     def call(candidate: str | None) -> float:
-        if candidate is None and TASKS[protocol.task].secret == "system":
+        if candidate is None and protocol.secret == "system":
             conversations: Sequence[Any] = [(None, turns) for turns in protocol.shared_conversations()]
         else:  # without a secret the user says nothing
             conversations = protocol.conversations(candidate or "")

@@ -100,20 +100,28 @@ def observe(
         chosen = examples[start : start + EXAMPLES_AT_ONCE]
         with torch.autocast(device.type, torch.bfloat16):
             # Blocks of one length at a time, and prompts one by one: no padding is observed.
-            lengths = sorted({len(block) for blocks, _ in chosen for block in blocks})
             with observing(matrices, moments, "blocks"):
-                parts = [
-                    encode_blocks(model, [[block for block in blocks if len(block) == length] for blocks, _ in chosen])
-                    for length in lengths
-                ]
-            prefix = join(parts)
+                prefixes = read_by_length(model, [blocks for blocks, _ in chosen])
             with observing(matrices, moments, "prompts"):
-                for row, (_, prompt) in enumerate(chosen):
+                for prefix, (_, prompt) in zip(prefixes, chosen):
                     ids = torch.tensor([prompt[:-1]], device=device)
                     places = torch.arange(ids.shape[1], device=device)
                     own = (places[None, :] <= places[:, None])[None]
-                    prompt_hidden(model, prefix.rows(torch.tensor([row], device=device)), ids, prompt_position + places[None], own)
+                    prompt_hidden(model, prefix, ids, prompt_position + places[None], own)
     return [moment.value() for moment in moments]
+
+
+def read_by_length(model: Any, blocks: Sequence[Sequence[Sequence[int]]]) -> list[Prefix]:
+    """The prefix of every prompt, all blocks of one length run together, whichever prompt they are of."""
+    parts: list[list[Prefix]] = [[] for _ in blocks]
+    device = next(model.parameters()).device
+    for length in sorted({len(block) for own in blocks for block in own}):
+        owners = [row for row, own in enumerate(blocks) for block in own if len(block) == length]
+        together = encode_blocks(model, [[block for own in blocks for block in own if len(block) == length]])
+        for row in dict.fromkeys(owners):
+            columns = [place * length + column for place, owner in enumerate(owners) if owner == row for column in range(length)]
+            parts[row].append(together.part(0, torch.tensor(columns, device=device)))
+    return [join(found) if found else encode_blocks(model, [[]]) for found in parts]
 
 
 @contextmanager

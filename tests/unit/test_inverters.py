@@ -7,7 +7,7 @@ import torch
 from conftest import make_tokenizer
 
 from lm_eval_inversion import load_inverter
-from lm_eval_inversion.inverter import CheckpointError, check_inverter
+from lm_eval_inversion.inverter import CheckpointError, check_inverter, sparse_prefix
 from lm_eval_inversion.inverter.baselines import CONSTANT_PREDICTION, training_prompts
 from lm_eval_inversion.inverter.decoding import greedy, guided, repeating_tokens
 from lm_eval_inversion.inverter.packing import GROUP, pack_adapter, pack_tensor, unpack_state, unpack_tensor
@@ -403,3 +403,24 @@ def test_batches_are_halved_where_memory_does_not_suffice(tiny_inverter, monkeyp
     monkeypatch.setattr(type(tiny_inverter), "_decode", lambda *_: (_ for _ in ()).throw(RuntimeError("shapes differ")))
     with pytest.raises(RuntimeError, match="shapes differ"):
         tiny_inverter.invert(outputs, max_new_tokens=6)
+
+
+def test_likelihoods_of_outputs_that_were_inverted_read_nothing_again(tiny_inverter_folder, monkeypatch):
+    outputs, others = ["I bake bread.", "Rye, mostly.", "I bake bread."], ["The sea is calm.", "Two ships tonight."]
+    prompts = ["You are a baker.", "You keep a lighthouse."]
+    fresh = load_inverter(tiny_inverter_folder)
+    whole, part = fresh.nll([outputs] * 2, prompts), fresh.nll([outputs[:1]] * 2, prompts)
+
+    inverter = load_inverter(tiny_inverter_folder)
+    inverter.invert([others, outputs], 4)
+
+    def refuse(*_):
+        raise AssertionError("the outputs were run again")
+
+    monkeypatch.setattr(sparse_prefix, "encode_blocks", refuse)
+    assert inverter.nll([outputs] * 2, prompts) == whole
+    assert inverter.nll([outputs[:1]] * 2, prompts) == pytest.approx(part, abs=1e-4)
+    with pytest.raises(AssertionError, match="run again"):
+        inverter.nll([["Something else."]], prompts[:1])
+    with pytest.raises(AssertionError, match="run again"):  # of one prompt each, not of one prompt
+        inverter.nll([[outputs[0], others[0]]], prompts[:1])

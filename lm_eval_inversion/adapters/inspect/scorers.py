@@ -15,6 +15,7 @@ from lm_eval_inversion.adapters.inspect.batching import MicroBatcher
 from lm_eval_inversion.adapters.inspect.store import Answers
 from lm_eval_inversion.canary import score_canaries
 from lm_eval_inversion.evaluation import Evaluation, evaluate
+from lm_eval_inversion.inverter.base import Secret
 from lm_eval_inversion.inverter.registry import check_inverter
 from lm_eval_inversion.leakage import LeakageResult, Request, request_from_dict, score_leakage, worst_request
 from lm_eval_inversion.outputs import Outputs, parse_outputs
@@ -33,6 +34,7 @@ class _Work:
     outputs: Outputs
     null_outputs: Outputs
     decoys: tuple[str, ...]
+    secret: Secret
 
 
 @scorer(metrics={"*": [mean(), stderr()]})
@@ -126,15 +128,15 @@ def inversion(
     check_inverter(inverter)
 
     def run(work: Sequence[_Work]) -> Sequence[Evaluation]:
-        # Inverted together where they share a null conversation, which all samples of a run do.
+        # Inverted together where they share a null conversation and a kind of secret, which all samples of a run do.
         results: list[Evaluation | None] = [None] * len(work)
-        for null_outputs in dict.fromkeys(item.null_outputs for item in work):
-            chosen = [index for index, item in enumerate(work) if item.null_outputs == null_outputs]
+        for null_outputs, secret in dict.fromkeys((item.null_outputs, item.secret) for item in work):
+            chosen = [index for index, item in enumerate(work) if (item.null_outputs, item.secret) == (null_outputs, secret)]
             evaluation = evaluate(
                 [work[index].prompt for index in chosen],
                 [work[index].outputs for index in chosen],
                 null_outputs,
-                shared_inverter(inverter, inverter_device, inverter_dtype),
+                shared_inverter(inverter, inverter_device, inverter_dtype, secret),
                 decoys=[work[index].decoys for index in chosen],
                 seed=decoy_seed,
                 curve=curve,
@@ -153,7 +155,7 @@ def inversion(
         defence, answers = load_defence(metadata.get("defence")), [answer or "" for answer in found.answers]
         outputs = handed_out(defence, queries, prompt.text, answers, found.null_answers)
         null_outputs = parse_outputs(found.null_answers, queries)
-        evaluation = await batcher.submit(_Work(prompt, outputs, null_outputs, tuple(metadata["decoys"])))
+        evaluation = await batcher.submit(_Work(prompt, outputs, null_outputs, tuple(metadata["decoys"]), metadata.get("secret", "system")))
         result = evaluation.results[0]
         counts = dataclasses.asdict(result.outputs.counts)
         shown = result.reconstruction or "(no usable output: unscored, not safe)"

@@ -161,6 +161,7 @@ def _samples(protocol: Any) -> list[Sample]:
                 "conversations": _conversations(protocol, prompt.text),
                 "shared_conversations": shared,
                 "decoys": decoys,
+                "secret": protocol.secret,
             },
         )
         for prompt, decoys in zip(protocol.prompts, protocol.decoys(protocol.prompts))
