@@ -11,6 +11,7 @@ task in either host. Prints one Markdown table: means over system prompts with 9
 Decoys are drawn from all prompts of the shipped split that the prompts are of (else from the file's own); *hard* decoys are the 15 of
 them whose sentence embeddings are nearest to the truth. "ahead" is how much the first inverter's lift exceeds this one's, prompt by
 prompt. Bits are each inverter's own: above what it makes of the null answers. Seconds are those of the whole evaluation, per prompt.
+``--curve FILE.png`` also prints and draws the first inverter's bits from 1, 2, 4, ... of the outputs.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ from lm_eval_inversion.report.tables import metric_estimate, values_of
 from lm_eval_inversion.scoring.bits import bits_above_null
 from lm_eval_inversion.scoring.embedding import embed, embed_many
 from lm_eval_inversion.scoring.identification import CANDIDATES, identification_scores
+from lm_eval_inversion.scoring.metrics import CURVE_NUMBERS, CURVE_PREFIX
+from lm_eval_inversion.scoring.uncertainty import Estimate
 from lm_eval_inversion.training.rows import read_pairs
 
 HARD = "identification_top1_hard"
@@ -197,13 +200,14 @@ class _Null:
         return [self.known[text] for text in texts]
 
 
-def rows_of(inverter: Inverter, answers: Answers) -> list[Row]:
-    """Everything that is measured of one inverter, one row per prompt."""
+def rows_of(inverter: Inverter, answers: Answers, curve: bool = False) -> list[Row]:
+    """Everything that is measured of one inverter, one row per prompt; with ``curve``, bits from fewer outputs too."""
     texts = [prompt.text for prompt in answers.prompts]
     decoys = dict(zip(answers.pool, decoys_for(answers.pool, answers.seed)))
     found = evaluate(
-        answers.prompts, answers.outputs, answers.null, inverter, decoys=[decoys[text] for text in texts], seed=answers.seed
-    )
+        answers.prompts, answers.outputs, answers.null, inverter, decoys=[decoys[text] for text in texts], seed=answers.seed,
+        curve=curve,
+    )  # fmt: skip
     rows = [Row(prompt, result.reconstruction or "", dict(result.metrics)) for prompt, result in zip(answers.prompts, found.results)]
     if inverter.has_likelihood():
         null = _Null(inverter, answers.null.lines)
@@ -237,6 +241,34 @@ def table_row(name: str, rows: Sequence[Row], first: Sequence[Row], seconds: flo
     return f"| {name} | {' | '.join(cells)} | {'-' if rows is first else ahead(first, rows)} | {seconds:.2f} |"
 
 
+def curve_points(rows: Sequence[Row], total: int) -> list[tuple[int, Estimate]]:
+    """(number of outputs, bits), of the numbers that were measured and of all outputs."""
+    metrics = {number: f"{CURVE_PREFIX}{number}" for number in CURVE_NUMBERS if number < total} | {total: "bits"}
+    found = ((number, metric_estimate(metric, values_of(rows, metric))) for number, metric in metrics.items())
+    return [(number, estimate) for number, estimate in found if estimate.number]
+
+
+def draw_curve(points: Sequence[tuple[int, Estimate]], path: Path) -> None:
+    """Bits by number of outputs, with intervals, as an image."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 3.5), layout="constrained")
+    numbers = [number for number, _ in points]
+    axes.plot(numbers, [found.mean for _, found in points], marker="o", color="#1f5fa8")
+    axes.fill_between(numbers, [found.low for _, found in points], [found.high for _, found in points], color="#1f5fa8", alpha=0.15)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(numbers, [str(number) for number in numbers])
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("outputs read")
+    axes.set_ylabel("bits above the null, 95 % interval")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
 def limited(answers: Answers, limit: int | None) -> Answers:
     """The first prompts only; decoys stay those of all."""
     return Answers(answers.prompts[:limit], answers.outputs[:limit], answers.null, answers.pool, answers.secret, answers.seed)
@@ -248,6 +280,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("answers", type=Path, help="JSONL file of training.collect, or samples_*.jsonl, .eval or folder of a finished run")
     parser.add_argument("--inverters", nargs="+", default=["default", "nearest", "central", "constant"], help="the first is compared to")
     parser.add_argument("--limit", type=int, help="only the first so many prompts")
+    parser.add_argument("--curve", type=Path, metavar="FILE.png", help="of the first inverter: bits by number of outputs")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--output", type=Path, help="JSONL file for reconstructions and metrics of every prompt")
@@ -268,7 +301,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name in options.inverters:
         inverter = load_inverter(name, device=options.device, dtype=options.dtype).of(answers.secret)
         began = time.perf_counter()
-        rows = rows_of(inverter, answers)
+        rows = rows_of(inverter, answers, bool(options.curve) and not first)
         seconds = (time.perf_counter() - began) / len(rows)
         first = first or rows
         print(table_row(f"{name} {inverter.hash}", rows, first, seconds), flush=True)
@@ -281,6 +314,12 @@ def main(arguments: list[str] | None = None) -> None:
         gc.collect()
     if stream:
         stream.close()
+    if options.curve:
+        points = curve_points(first, max(len(outputs.lines) for outputs in answers.outputs))
+        print("\n| outputs | bits |\n|---:|---|")
+        for number, found in points:
+            print(f"| {number} | {found.mean:.1f} ({found.low:.1f} to {found.high:.1f}) |")
+        draw_curve(points, options.curve)
 
 
 if __name__ == "__main__":

@@ -141,3 +141,15 @@ def test_runs_without_answers_or_of_other_tasks_are_named(tmp_path):
         baselines.run_answers(Results("prompt_inversion_ordinary", "lm_eval", [Row(DEV[0], "", {})]))
     with pytest.raises(ValueError, match="holds neither"):
         baselines.read_answers(tmp_path)
+
+
+def test_the_curve_ends_in_the_bits_of_the_table(collected, tiny_inverter_folder, tmp_path, capsys):
+    image = tmp_path / "curve.png"
+    baselines.main([str(collected), "--inverters", str(tiny_inverter_folder), "--device", "cpu", "--curve", str(image)])
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    curve = rows[rows.index(["outputs", "bits"]) + 2 :]
+    numbers = [int(number) for number, _ in curve]
+    assert numbers[0] == 1
+    assert numbers == sorted(numbers)
+    assert curve[-1][1] == rows[2][3]
+    assert image.read_bytes().startswith(b"\x89PNG")
