@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 # SHA-256 of inverter.json of the shipped checkpoint; training.pack prints it. Every other file's hash stands in that file.
-DEFAULT_SHA256 = "5630b9092c4f85651003a4289ed92a3aaf8dbfb4486ec654fa4e84ed8a19d2f9"
+DEFAULT_SHA256 = "82f73c50625270f9237d8b3c9924316f9d983a5fe9c11cfba0492f2550a4fe80"
 _HUB_NAME = re.compile(r"^hub:(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[\w.-]+)$")
 
 
