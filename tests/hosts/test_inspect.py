@@ -9,6 +9,7 @@ import pytest
 from conftest import TEMPLATE_DROPS_SYSTEM, write_chat_model
 
 from lm_eval_inversion import load_prompts
+from lm_eval_inversion.protocol import TASK_VERSION
 from lm_eval_inversion.scoring.metrics import USUAL_METRICS
 
 from .conftest import run_inspect
@@ -35,7 +36,7 @@ def test_a_run_logs_truth_reconstruction_and_signature(chat_model, arguments, tm
         assert score.metadata["system_role"] == "system"
     for key in ("package_version", "prompts_hash", "queries_hash", "task_version", "host", "decoy_seed"):
         assert log.eval.metadata[key] is not None, key
-    assert log.eval.task_version == "1.0"
+    assert log.eval.task_version == str(TASK_VERSION)
     # The null conversation ran once: queries of 3 samples, and of the null run.
     calls = sum(event.event == "model" for sample in log.samples for event in sample.events)
     assert calls == 2 * 3 + 2
