@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -52,8 +53,9 @@ def start(words, printed):
 def kill(launcher):
     """The launcher and its processes, which stand in process groups of their own, at once."""
     for process in [launcher, *psutil.Process(launcher.pid).children(recursive=True)] if launcher.poll() is None else []:
-        process.kill()
-        process.wait()
+        with suppress(psutil.NoSuchProcess):  # short-lived ones, and those that end with their parent
+            process.kill()
+            process.wait()
 
 
 def ends_well(words, printed):
