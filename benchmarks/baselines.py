@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_inversion import evaluate, load_inverter, load_prompts
-from lm_eval_inversion.evaluation import decoys_for
+from lm_eval_inversion.evaluation import decoys_for, null_condition
 from lm_eval_inversion.inverter import Inverter, check_inverter
 from lm_eval_inversion.inverter.base import Secret
 from lm_eval_inversion.outputs import MAX_OUTPUTS, OutputCounts, Outputs, parse_outputs
@@ -187,19 +187,6 @@ def hard_decoys(truths: Sequence[str], pool: Sequence[str]) -> list[list[str]]:
     return found
 
 
-class _Null:
-    """Likelihoods under the null answers, each asked for once."""
-
-    def __init__(self, inverter: Inverter, lines: Sequence[str]) -> None:
-        self.inverter, self.lines = inverter, lines
-        self.known: dict[str, float] = {}
-
-    def nll(self, texts: Sequence[str]) -> list[float]:
-        new = [text for text in dict.fromkeys(texts) if text not in self.known]
-        self.known.update(zip(new, self.inverter.nll([self.lines] * len(new), new) if new else []))
-        return [self.known[text] for text in texts]
-
-
 def rows_of(inverter: Inverter, answers: Answers, curve: bool = False) -> list[Row]:
     """Everything that is measured of one inverter, one row per prompt; with ``curve``, bits from fewer outputs too."""
     texts = [prompt.text for prompt in answers.prompts]
@@ -210,12 +197,12 @@ def rows_of(inverter: Inverter, answers: Answers, curve: bool = False) -> list[R
     )  # fmt: skip
     rows = [Row(prompt, result.reconstruction or "", dict(result.metrics)) for prompt, result in zip(answers.prompts, found.results)]
     if inverter.has_likelihood():
-        null = _Null(inverter, answers.null.lines)
+        null = null_condition(inverter, answers.null.lines)
         for row, outputs, hard in zip(rows, answers.outputs, hard_decoys(texts, answers.pool)):
             if outputs.usable:
                 candidates = [row.truth, *hard]
                 own = inverter.nll([outputs.lines] * len(candidates), candidates)
-                row.metrics[HARD] = identification_scores([bits_above_null(a, b) for a, b in zip(null.nll(candidates), own)])["top1"]
+                row.metrics[HARD] = identification_scores([bits_above_null(a, b) for a, b in zip(null.nll("all", candidates), own)])["top1"]
     return rows
 
 

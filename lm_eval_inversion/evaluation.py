@@ -104,7 +104,7 @@ def evaluate(
         decoys = decoys_for([prompt.text for prompt in prompts], seed)
     if not len(prompts) == len(outputs) == len(decoys):
         raise ValueError(f"{len(prompts)} prompts, {len(outputs)} sets of outputs, {len(decoys)} of decoys; give one of each per prompt")
-    null = _null_condition(inverter, null_outputs.lines)
+    null = null_condition(inverter, null_outputs.lines)
     null_reconstruction = null.reconstruction(max_new_tokens)
     scored = [index for index, found in enumerate(outputs) if found.usable]
     reconstructions: dict[int, str] = {}
@@ -142,7 +142,7 @@ def decoys_for(texts: Sequence[str], seed: int = 0) -> list[list[str]]:
     return choose_all_decoys(texts, pool, seed)
 
 
-class _NullCondition:
+class NullCondition:
     """What the inverter makes of the null outputs, each thing computed by itself and only once.
 
     A null conversation that could not be read counts as no outputs at all: the inverter's own prior.
@@ -155,11 +155,13 @@ class _NullCondition:
         self.known: dict[tuple[str, str], float] = {}
 
     def reconstruction(self, max_new_tokens: int) -> str:
+        """What the inverter writes for all null outputs."""
         if max_new_tokens not in self.reconstructions:
             self.reconstructions[max_new_tokens] = self.inverter.invert([self.arms["all"]], max_new_tokens)[0]
         return self.reconstructions[max_new_tokens]
 
     def nll(self, arm: str, prompts: Sequence[str]) -> list[float]:
+        """-log p of prompts given "all", the "even" or the "odd" null outputs, in nats."""
         for prompt in prompts:
             if (arm, prompt) not in self.known:
                 self.known[arm, prompt] = self.inverter.nll([self.arms[arm]], [prompt])[0]
@@ -167,9 +169,9 @@ class _NullCondition:
 
 
 @lru_cache(maxsize=4)
-def _null_condition(inverter: Inverter, lines: tuple[str, ...]) -> _NullCondition:
+def null_condition(inverter: Inverter, lines: tuple[str, ...]) -> NullCondition:
     """Shared by the calls of one run: Inspect evaluates in small batches."""
-    return _NullCondition(inverter, lines)
+    return NullCondition(inverter, lines)
 
 
 def _reconstruction_metrics(
@@ -190,7 +192,7 @@ def _reconstruction_metrics(
 
 
 def _likelihood_metrics(
-    truth: str, decoys: Sequence[str], outputs: Outputs, inverter: Inverter, null: _NullCondition, seed: int
+    truth: str, decoys: Sequence[str], outputs: Outputs, inverter: Inverter, null: NullCondition, seed: int
 ) -> dict[str, float]:
     """Bits, identification, their swap floor, and the null run as its own negative control.
 
@@ -217,7 +219,7 @@ def _likelihood_metrics(
     }
 
 
-def _curve_metrics(truth: str, outputs: Outputs, inverter: Inverter, null: _NullCondition) -> dict[str, float]:
+def _curve_metrics(truth: str, outputs: Outputs, inverter: Inverter, null: NullCondition) -> dict[str, float]:
     """Bits from fewer outputs than there are, evenly spread, so that each of the queries keeps its share."""
     total = len(outputs.lines)
     numbers = [number for number in CURVE_NUMBERS if number < total]

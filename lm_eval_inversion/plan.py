@@ -25,6 +25,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lm_eval_inversion.arguments import positive, positive_whole
+
 if TYPE_CHECKING:
     from lm_eval_inversion.canary import CanaryProtocol
     from lm_eval_inversion.exposure import ExposureProtocol
@@ -600,9 +602,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--model-args", metavar="pretrained=FOLDER", help="as given to lm_eval; only the tokenizer is read")
     source.add_argument("--tokenizer", metavar="FOLDER", help="a folder with the model's tokenizer; without it, characters / 4")
     parser.add_argument("--metadata", nargs="+", action="extend", default=[], metavar="name=value", help="the tasks' parameters")
-    parser.add_argument("--max-tokens", type=_positive_whole, metavar="N", help="longest answer (default: the task's own)")
-    parser.add_argument("--tokens-per-second", type=_positive, metavar="N", help="output tokens per second, over all requests in flight")
-    parser.add_argument("--prefill-tokens-per-second", type=_positive, metavar="N", help="prompt tokens read per second, likewise")
+    parser.add_argument("--max-tokens", type=positive_whole, metavar="N", help="longest answer (default: the task's own)")
+    parser.add_argument("--tokens-per-second", type=positive, metavar="N", help="output tokens per second, over all requests in flight")
+    parser.add_argument("--prefill-tokens-per-second", type=positive, metavar="N", help="prompt tokens read per second, likewise")
     parser.add_argument("--prices", type=Path, metavar="FILE", help="JSON or YAML: currency and prices per million tokens")
     parser.add_argument("--typical-from", type=Path, metavar="RESULTS", help="a saved run: typical answers are as long as its")
     parser.add_argument("--format", choices=("text", "json"), default="text")
@@ -650,24 +652,10 @@ def _number(text: str) -> int | float | str:
 
 
 def _tokenizer_of(model_args: str) -> str:
-    pairs = dict(part.split("=", 1) for part in model_args.split(",") if "=" in part)
+    from lm_eval_inversion.report.reading import model_arguments
+
+    pairs = model_arguments(model_args)
     source = pairs.get("tokenizer") or pairs.get("pretrained")
     if not source:
         raise ValueError(f"--model-args {model_args!r} names no pretrained=FOLDER; add it, or leave the option out for an estimate")
     return source
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return value
-
-
-def _positive_whole(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)

@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from lm_eval_inversion.arguments import positive, positive_whole
+
 if TYPE_CHECKING:
     from lm_eval_inversion.confidence import Confidence
     from lm_eval_inversion.inverter.base import Inverter
@@ -400,10 +402,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--revision", metavar="R", help="of a hub model")
     parser.add_argument("--inverter", metavar="NAME", help="as the task parameter (default: the run's)")
     parser.add_argument("--device", default="auto", metavar="DEVICE", help="of the model and the inverter (default auto)")
-    parser.add_argument("--candidates", type=_positive_whole, default=CANDIDATES, metavar="K", help=f"sampled (default {CANDIDATES})")
-    parser.add_argument("--temperature", type=_positive, default=TEMPERATURE, metavar="T", help=f"of the draws (default {TEMPERATURE})")
+    parser.add_argument("--candidates", type=positive_whole, default=CANDIDATES, metavar="K", help=f"sampled (default {CANDIDATES})")
+    parser.add_argument("--temperature", type=positive, default=TEMPERATURE, metavar="T", help=f"of the draws (default {TEMPERATURE})")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws (default 0)")
-    parser.add_argument("--limit", type=_positive_whole, metavar="N", help="only so many system prompts of each run")
+    parser.add_argument("--limit", type=positive_whole, metavar="N", help="only so many system prompts of each run")
     parser.add_argument("--confidence", type=Path, metavar="FILE", help="a fit of your own, of training.confidence")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="also write a line of JSON per system prompt")
 
@@ -465,19 +467,3 @@ def _summary(results: Results, rows: Sequence[Reranked], candidates: int, asked:
     if rows and rows[0].inverter_hash != results.signature.get("inverter_hash", rows[0].inverter_hash):
         lines.append("The run was scored with another inverter; greedy reconstructions are those of this one.")
     return "\n".join(lines)
-
-
-def _positive_whole(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return value

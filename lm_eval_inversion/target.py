@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from lm_eval_inversion.inverter.prefix_model import pad_rows
 from lm_eval_inversion.queries import Message, SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
 
 READ_TOKENS = 16_384  # tokens of padded conversations run at once
@@ -87,7 +88,7 @@ class Target:
         pairs = [(request, own) for request, own in zip(asked, said) if own]
         if not pairs:
             return 0.0
-        cut = _shared_length([request for request, _ in pairs])
+        cut = shared_length([request for request, _ in pairs])
         rows = [(len(request) - cut, request[cut:] + own) for request, own in pairs]
         size = max(1, READ_TOKENS // max(len(ids) for _, ids in rows))
         # Rows of about one length together, which keeps padding small.
@@ -102,9 +103,9 @@ class Target:
         if beginning:
             self.model.base_model(input_ids=torch.tensor([list(beginning)], device=device), past_key_values=cache, use_cache=True)
             cache.batch_repeat_interleave(len(rows))
-        width = max(len(ids) for _, ids in rows)
-        ids = torch.tensor([[*ids, *([0] * (width - len(ids)))] for _, ids in rows], device=device)
-        real = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for _, ids in rows], device=device)
+        ids, lengths = pad_rows([ids for _, ids in rows], device)
+        width = ids.shape[1]
+        real = (torch.arange(width, device=device)[None] < lengths[:, None]).long()
         mask = torch.cat([real.new_ones(len(rows), len(beginning)), real], 1)
         positions = (len(beginning) + torch.arange(width, device=device))[None].expand_as(ids)
         hidden = self.model.base_model(
@@ -122,7 +123,7 @@ class Target:
         return total
 
 
-def _shared_length(rows: Sequence[Sequence[int]]) -> int:
-    """Tokens that all rows begin with, at most one less than the shortest has: the last one predicts the answer."""
+def shared_length(rows: Sequence[Sequence[int]]) -> int:
+    """Tokens that all rows begin with, at most one less than the shortest has: the last one predicts what comes next."""
     limit = min(map(len, rows)) - 1
     return next((place for place in range(limit) if len({row[place] for row in rows}) > 1), limit)

@@ -27,7 +27,7 @@ from tokenizers import Tokenizer
 
 from lm_eval_inversion.characters import whole_characters
 from lm_eval_inversion.hashing import content_hash, file_sha256
-from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets, Secret
+from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets, Secret, check_pairs
 from lm_eval_inversion.inverter.tokens import plain_ids, special_ids
 from lm_eval_inversion.outputs import MAX_OUTPUTS, strip_thinking
 from lm_eval_inversion.queries.conversations import SENTINEL, user_turn
@@ -163,8 +163,7 @@ class AskedModelInverter(Inverter):
     @torch.inference_mode()
     def nll(self, outputs: OutputSets, prompts: Sequence[str]) -> list[float]:
         """See ``Inverter.nll``: of the prompt and the end of the answer, as an answer to the question."""
-        if len(outputs) != len(prompts):
-            raise ValueError(f"{len(outputs)} sets of outputs and {len(prompts)} prompts; give one set of outputs per prompt")
+        check_pairs(outputs, prompts)
         result = []
         for lines, prompt in zip(outputs, prompts):
             question, answer = self.question_ids(lines), self.answer_ids(prompt)

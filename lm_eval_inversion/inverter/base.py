@@ -11,6 +11,12 @@ OutputSets = Sequence[Sequence[str]]
 DEFAULT_MAX_NEW_TOKENS = 256
 
 
+def check_pairs(outputs: OutputSets, prompts: Sequence[str]) -> None:
+    """Raise ``ValueError`` unless there is one set of outputs per prompt, as ``Inverter.nll`` needs it."""
+    if len(outputs) != len(prompts):
+        raise ValueError(f"{len(outputs)} sets of outputs and {len(prompts)} prompts; give one set of outputs per prompt")
+
+
 class Inverter(ABC):
     """Reads outputs and writes system prompts.
 

@@ -162,30 +162,9 @@ def sampling(draws: torch.Tensor, temperature: float) -> Chooser:
     return choose
 
 
-def greedy(
-    model: Any,
-    prefix: Prefix,
-    *,
-    start_id: int,
-    end_id: int,
-    position: int,
-    max_new_tokens: int,
-    repeat_run: int,
-    min_new_tokens: int = 0,
-    guidance: float = 0.0,
-) -> list[list[int]]:
-    """The best next token, again and again, for every prompt of the prefix; end tokens are not returned. The settings are ``decode``'s."""
-    return decode(
-        model, prefix, prefix.mask.shape[0], likeliest, start_id=start_id, end_id=end_id, position=position,
-        max_new_tokens=max_new_tokens, repeat_run=repeat_run, min_new_tokens=min_new_tokens, guidance=guidance,
-    )  # fmt: skip
-
-
 def decode(
     model: Any,
     prefix: Prefix,
-    number: int,
-    choose: Chooser,
     *,
     start_id: int,
     end_id: int,
@@ -194,8 +173,10 @@ def decode(
     repeat_run: int,
     min_new_tokens: int = 0,
     guidance: float = 0.0,
+    choose: Chooser = likeliest,
+    number: int | None = None,
 ) -> list[list[int]]:
-    """``number`` texts, token by token as ``choose`` says: one for every prompt of the prefix, or all after its only prompt.
+    """A text for every prompt of the prefix, or ``number`` texts after its only prompt, token by token as ``choose`` says.
 
     End tokens are not returned. A token that would repeat a run of ``repeat_run`` tokens is passed over for the next best one:
     greedy text of small models otherwise circles in one sentence until the token limit. No text ends before ``min_new_tokens``.
@@ -203,6 +184,7 @@ def decode(
     batch that sees no outputs.
     """
     device = prefix.mask.device
+    number = prefix.mask.shape[0] if number is None else number
     results: list[list[int]] = [[] for _ in range(number)]
     active = list(range(number))
     cache = TwinCache(prefix, max_new_tokens, number)

@@ -137,25 +137,6 @@ def prompt_hidden(model: Any, prefix: Prefix, ids: torch.Tensor, positions: torc
     return hidden
 
 
-def prompt_loss(model: Any, prefix: Prefix, prompts: Sequence[Sequence[int]], position: int) -> torch.Tensor:
-    """-log p of every prompt under its own prefix, in nats, summed over its tokens: (prompts,).
-
-    Args:
-        prompts: token ids with start and end; the start token is given, all others are predicted.
-        position: position of the start token.
-    """
-    device = prefix.mask.device
-    ids, lengths = pad_rows(prompts, device)
-    tokens = torch.arange(ids.shape[1], device=device)
-    own = (tokens[None, :] <= tokens[:, None]).expand(len(prompts), -1, -1)
-    hidden = prompt_hidden(model, prefix, ids, (position + tokens)[None].expand_as(ids), own)
-    predicted = (tokens[None, 1:] < lengths[:, None]).reshape(-1)
-    logits = model.get_output_embeddings()(hidden[:, :-1].reshape(-1, hidden.shape[2])[predicted])
-    losses = torch.nn.functional.cross_entropy(logits.float(), ids[:, 1:].reshape(-1)[predicted], reduction="none")
-    rows = torch.arange(len(prompts), device=device)[:, None].expand(-1, ids.shape[1] - 1).reshape(-1)[predicted]
-    return torch.zeros(len(prompts), device=device).index_add(0, rows, losses)
-
-
 def packed_prompt_loss(model: Any, prefix: Prefix, prompts: Sequence[Sequence[int]], position: int) -> torch.Tensor:
     """-log p of many candidate prompts under one prefix, in nats: (prompts,).
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets, Secret
+from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets, Secret, check_pairs
 from lm_eval_inversion.inverter.checkpoint import TOKENIZER_FILE, WEIGHTS_FILE, CheckpointError, verify_checkpoint
-from lm_eval_inversion.inverter.decoding import decode, greedy, sampling
+from lm_eval_inversion.inverter.decoding import decode, sampling
 from lm_eval_inversion.inverter.packing import unpack_state
 from lm_eval_inversion.inverter.prefix_model import Prefix, block_columns, encode_blocks, packed_prompt_loss
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_BATCH_SIZE = 8
 KEPT_PREFIXES = 4
-REPEAT_RUN = 6  # tokens; no reconstruction says so long a run twice (see ``greedy``)
+REPEAT_RUN = 6  # tokens; no reconstruction says so long a run twice (see ``decode``)
 # Chosen on the dev split, see docs/LOG.md: without them reconstructions stop after what is certain, and say what fits any assistant.
 MINIMUM_TOKENS, GUIDANCE = 64, 1.0
 PACKED_PROMPT_TOKENS = 2048  # candidate tokens scored in one row; the attention mask grows with its square
@@ -135,9 +135,13 @@ class SparsePrefixInverter(Inverter):
     def _decode(self, blocks: Sequence[Sequence[Sequence[int]]], max_new_tokens: int) -> list[list[int]]:
         self._read = None  # makes room first
         self._read = _Read(encode_blocks(self.model, blocks), blocks)
-        return greedy(
+        return self._write(self._read.prefix, max_new_tokens)
+
+    def _write(self, prefix: Prefix, max_new_tokens: int, **settings: Any) -> list[list[int]]:
+        """``decode`` with the settings that all reconstructions share."""
+        return decode(
             self.model,
-            self._read.prefix,
+            prefix,
             start_id=self.layout.opening(self.secret),
             end_id=self.layout.end_id,
             position=self.layout.prompt_position,
@@ -145,6 +149,7 @@ class SparsePrefixInverter(Inverter):
             repeat_run=REPEAT_RUN,
             min_new_tokens=MINIMUM_TOKENS,
             guidance=GUIDANCE,
+            **settings,
         )
 
     @torch.inference_mode()
@@ -159,27 +164,15 @@ class SparsePrefixInverter(Inverter):
             blocks = self.tokenizer.blocks(lines)
             generator = torch.Generator().manual_seed(random.Random(f"sample/{seed}/{blocks}").getrandbits(62))
             draws = torch.rand(number + 1, max_new_tokens, dtype=torch.float64, generator=generator)
-            ids = decode(
-                self.model,
-                self._prefix(tuple(map(tuple, blocks))),
-                number + 1,
-                sampling(draws, temperature),
-                start_id=self.layout.opening(self.secret),
-                end_id=self.layout.end_id,
-                position=self.layout.prompt_position,
-                max_new_tokens=max_new_tokens,
-                repeat_run=REPEAT_RUN,
-                min_new_tokens=MINIMUM_TOKENS,
-                guidance=GUIDANCE,
-            )
+            prefix = self._prefix(tuple(map(tuple, blocks)))
+            ids = self._write(prefix, max_new_tokens, choose=sampling(draws, temperature), number=number + 1)
             found.append([self.tokenizer.decode(tokens) for tokens in ids])
         return found
 
     @torch.inference_mode()
     def nll(self, outputs: OutputSets, prompts: Sequence[str]) -> list[float]:
         """See ``Inverter.nll``. Pairs with equal outputs share one encoding; outputs that ``invert`` has just read are not run again."""
-        if len(outputs) != len(prompts):
-            raise ValueError(f"{len(outputs)} sets of outputs and {len(prompts)} prompts; give one set of outputs per prompt")
+        check_pairs(outputs, prompts)
         members: dict[tuple[str, ...], list[int]] = {}
         for index, lines in enumerate(outputs):
             members.setdefault(tuple(lines), []).append(index)

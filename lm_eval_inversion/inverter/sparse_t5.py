@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from lm_eval_inversion.hashing import SHORT_HASH_DIGITS, content_hash, file_sha256
-from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets
+from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets, check_pairs
 from lm_eval_inversion.outputs import MAX_OUTPUTS
 
 DEFAULT_BATCH_SIZE = 8
@@ -119,8 +119,7 @@ class SparseT5Inverter(Inverter):
         """See ``Inverter.nll``."""
         from transformers.modeling_outputs import BaseModelOutput
 
-        if len(outputs) != len(prompts):
-            raise ValueError(f"{len(outputs)} sets of outputs and {len(prompts)} prompts; give one set of outputs per prompt")
+        check_pairs(outputs, prompts)
         result = []
         for lines, prompt in zip(outputs, prompts):
             hidden, mask = encode_outputs(self.model, self.tokenizer, [lines], self.padded_tokens)

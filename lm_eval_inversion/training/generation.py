@@ -12,17 +12,9 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from lm_eval_inversion.target import shared_length
+
 TOP_K = 50
-
-
-def _shared_length(rows: Sequence[Sequence[int]]) -> int:
-    """Length of the common beginning of all rows, at most one less than the shortest row."""
-    limit = min(len(row) for row in rows) - 1
-    first = rows[0]
-    for position in range(limit):
-        if any(row[position] != first[position] for row in rows):
-            return position
-    return limit
 
 
 def _pad(rows: Sequence[Sequence[int]], pad: int, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -60,7 +52,7 @@ def sample_answers(
     """
     device, head = model.device, model.get_output_embeddings()
     per_prompt = len(conversations[0])
-    cuts = [_shared_length(rows) for rows in conversations]
+    cuts = [shared_length(rows) for rows in conversations]
     prefix_ids, prefix_mask = _pad([rows[0][:cut] for rows, cut in zip(conversations, cuts)], 0, left=True)
     suffixes = [row[cut:] for rows, cut in zip(conversations, cuts) for row in rows]
     suffix_ids, suffix_mask = _pad(suffixes, 0, left=False)

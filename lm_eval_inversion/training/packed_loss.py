@@ -1,9 +1,9 @@
 """The training loss without padding: all blocks and prompts of a batch as one row of tokens.
 
-The same function as ``prompt_loss(encode_blocks(...))`` of ``inverter.prefix_model`` (a test holds them equal). Those two keep a prefix,
-which decoding needs and training does not, and pad blocks and prompts to the longest. Here every example's blocks stand in a row with its
-prompt behind them, so that all that is done token by token runs on real tokens only, in two functions per layer that ``torch.compile``
-turns into few passes over memory; only attention looks at who sees whom.
+The same function as ``packed_prompt_loss`` after ``encode_blocks`` of ``inverter.prefix_model``, which scores prompts (a test holds
+them equal). They keep a prefix, which training does not need, and pad blocks to the longest. Here every example's blocks stand in a row
+with its prompt behind them, so that all that is done token by token runs on real tokens only, in two functions per layer that
+``torch.compile`` turns into few passes over memory; only attention looks at who sees whom.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mas
         queries: (..., tokens, heads, size).
         keys: (..., seen tokens, key heads, size).
         values: same shape.
-        mask: (tokens, seen tokens), 0 where visible and very negative elsewhere.
+        mask: (shared * tokens, seen tokens), 0 where visible and very negative elsewhere; see ``_causal``.
 
     Returns:
         (..., tokens, heads * size).
@@ -134,7 +134,7 @@ def _attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mas
     grouped = queries.reshape(*queries.shape[:-2], -1, shared, size)
     stacked = grouped.movedim(-4, -2).flatten(-3, -2)  # (..., key heads, shared * tokens, size)
     scores = (stacked * size**-0.5) @ keys.movedim(-2, -3).transpose(-1, -2)
-    weights = torch.softmax(scores.float() + mask.repeat(shared, 1), -1).to(values.dtype)
+    weights = torch.softmax(scores.float() + mask, -1).to(values.dtype)
     seen = weights @ values.movedim(-2, -3)
     return seen.reshape(*seen.shape[:-2], shared, tokens, size).movedim(-2, -4).flatten(-3)
 
@@ -161,8 +161,9 @@ class PackedLoss:
         cos, sin = (part[0, :, None] for part in decoder.rotary_emb(hidden[None], row.positions[None]))
         head = cos.shape[-1]
         width = row.block_index.shape[1]
-        masks = [_causal(size - before, size, device) for before, size in zip(row.block_sizes, row.sizes)]
-        block_mask = _causal(width, width, device)
+        shared = model.config.num_attention_heads // model.config.num_key_value_heads
+        masks = [_causal(size - before, size, shared, device) for before, size in zip(row.block_sizes, row.sizes)]
+        block_mask = _causal(width, width, shared, device)
         for layer in decoder.layers:
             queries, keys, values = self._before(layer, hidden, cos, sin, head)
             seen = queries.new_zeros(len(row.ids), queries.shape[1] * head)
@@ -180,8 +181,8 @@ class PackedLoss:
         return torch.zeros(len(prompts), device=device).index_add(0, row.owner, losses)
 
 
-def _causal(tokens: int, seen: int, device: torch.device) -> torch.Tensor:
-    """(tokens, seen): the last ``tokens`` of ``seen`` places look back, themselves included."""
+def _causal(tokens: int, seen: int, shared: int, device: torch.device) -> torch.Tensor:
+    """(shared * tokens, seen): the last ``tokens`` of ``seen`` places look back, themselves included; repeated for heads that share."""
     places = torch.arange(seen, device=device)
     hidden = places[None] > places[seen - tokens :, None]
-    return torch.zeros(hidden.shape, device=device).masked_fill_(hidden, torch.finfo(torch.float32).min)
+    return torch.zeros(hidden.shape, device=device).masked_fill_(hidden, torch.finfo(torch.float32).min).repeat(shared, 1)

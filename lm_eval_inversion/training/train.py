@@ -63,6 +63,12 @@ def learning_rate(done: float, steps_warm: float, peak: float) -> float:
     return peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * share)))
 
 
+def share_done(options: argparse.Namespace, step: int, seconds: float) -> float:
+    """How much of ``--minutes`` or ``--steps``, whichever is nearer to its end, has been used; 1 and above ends a run."""
+    by_time = seconds / (60 * options.minutes) if options.minutes else 0.0
+    return max(by_time, step / options.steps if options.steps else 0.0)
+
+
 def save_state(folder: Path, parameters: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
     """Write weights, optimiser moments and progress as one safetensors file, which takes the place of the last one once it is whole."""
     from safetensors.torch import save_file
@@ -197,10 +203,8 @@ def train(options: argparse.Namespace, data: Data) -> None:
     bar = tqdm(total=options.steps or None, initial=progress["step"], unit="step", disable=not accelerator.is_main_process)
 
     def finished() -> float:
-        by_time = (time.monotonic() - began) / (60 * options.minutes) if options.minutes else 0.0
-        by_step = progress["step"] / options.steps if options.steps else 0.0
         # All stop at the same step: one that went on alone would wait for the others for ever.
-        return float(broadcast_object_list([max(by_time, by_step)])[0])
+        return float(broadcast_object_list([share_done(options, progress["step"], time.monotonic() - began)])[0])
 
     def log_row(row: dict[str, Any]) -> None:
         if accelerator.is_main_process:

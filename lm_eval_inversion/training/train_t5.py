@@ -40,6 +40,7 @@ from lm_eval_inversion.training.train import (
     load_state,
     read_data,
     save_state,
+    share_done,
 )
 
 PAD_ID, HEAD_SIZE, FEED_FORWARD = 0, 64, 4  # token that pads and begins a text; width of a head, and feed-forward over width, as in T5
@@ -180,10 +181,6 @@ def train(options: argparse.Namespace, data: Data, model: Any, tokenizer: Any) -
     bar = tqdm(total=options.steps or None, initial=progress["step"], unit="step")
     log = (output / "log.jsonl").open("a", encoding="utf-8")
 
-    def finished() -> float:
-        by_time = (time.monotonic() - began) / (60 * options.minutes) if options.minutes else 0.0
-        return max(by_time, progress["step"] / options.steps if options.steps else 0.0)
-
     def log_row(row: dict[str, Any]) -> None:
         log.write(json.dumps(row) + "\n")
         log.flush()
@@ -197,7 +194,7 @@ def train(options: argparse.Namespace, data: Data, model: Any, tokenizer: Any) -
         log_row(row)
         print(json.dumps(row))
 
-    while (done := finished()) < 1:
+    while (done := share_done(options, progress["step"], time.monotonic() - began)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(done, options.warmup, options.lr)
         chosen = [next(stream) for _ in range(options.batch)]

@@ -9,7 +9,7 @@ from conftest import make_tokenizer
 from lm_eval_inversion import load_inverter
 from lm_eval_inversion.inverter import CheckpointError, check_inverter, sparse_prefix
 from lm_eval_inversion.inverter.baselines import CONSTANT_PREDICTION, training_prompts
-from lm_eval_inversion.inverter.decoding import greedy, guided, repeating_tokens
+from lm_eval_inversion.inverter.decoding import decode, guided, repeating_tokens
 from lm_eval_inversion.inverter.packing import GROUP, pack_adapter, pack_tensor, unpack_state, unpack_tensor
 from lm_eval_inversion.inverter.prefix_model import encode_blocks
 from lm_eval_inversion.inverter.registry import DEFAULT_SHA256, shipped_checkpoint
@@ -141,7 +141,7 @@ def test_no_text_ends_before_its_minimum(tiny_inverter):
 
     def text(end_id, **settings):
         layout = tiny_inverter.layout
-        return greedy(
+        return decode(
             tiny_inverter.model, prefix, start_id=layout.start_id, end_id=end_id, position=layout.prompt_position,
             max_new_tokens=8, repeat_run=100, **settings,
         )[0]  # fmt: skip
@@ -174,7 +174,7 @@ def test_no_reconstruction_circles(tiny_inverter):
 
     def repeats(repeat_run: int) -> int:
         prefix = encode_blocks(tiny_inverter.model, [tiny_inverter.tokenizer.blocks(["I bake bread."])])
-        (ids,) = greedy(
+        (ids,) = decode(
             tiny_inverter.model,
             prefix,
             start_id=layout.start_id,
