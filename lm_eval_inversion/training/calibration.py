@@ -18,6 +18,7 @@ from torch import nn
 from lm_eval_inversion.inverter.packing import can_pack, pack_named, unpack_state
 from lm_eval_inversion.inverter.prefix_model import Prefix, encode_blocks, prompt_hidden
 from lm_eval_inversion.inverter.tokens import BlockTokenizer
+from lm_eval_inversion.precision import fast_dtype
 from lm_eval_inversion.training.pairs import Pair
 
 CALIBRATION_EXAMPLES, EXAMPLES_AT_ONCE = 64, 8
@@ -98,7 +99,7 @@ def observe(
     device = next(model.parameters()).device
     for start in range(0, len(examples), EXAMPLES_AT_ONCE):
         chosen = examples[start : start + EXAMPLES_AT_ONCE]
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=fast_dtype(device.type) is torch.bfloat16):
             # Blocks of one length at a time, and prompts one by one: no padding is observed.
             with observing(matrices, moments, "blocks"):
                 prefixes = read_by_length(model, [blocks for blocks, _ in chosen])

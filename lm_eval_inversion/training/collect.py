@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lm_eval_inversion.precision import fast_dtype
 from lm_eval_inversion.prompts import load_prompts
 from lm_eval_inversion.queries import detect_system_role, require_prompt_in_request
 from lm_eval_inversion.training.asking import (
@@ -85,7 +86,7 @@ def collect(
         output: JSONL file.
         seed: of the draws of each batch.
         batch_prompts: places sampled together; another number draws other answers.
-        device: "auto" takes a GPU where there is one.
+        device: "auto" takes a GPU where there is one. The model runs in the type that the device is fast in.
         revision: of a hub model.
         progress: called with (answers, tokens) of each batch, also of what was found in the file (0 tokens).
 
@@ -104,7 +105,7 @@ def collect(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = AutoTokenizer.from_pretrained(model_name, revision=revision)
-    model = AutoModelForCausalLM.from_pretrained(model_name, revision=revision, dtype=torch.bfloat16).to(device).eval()
+    model = AutoModelForCausalLM.from_pretrained(model_name, revision=revision, dtype=fast_dtype(device)).to(device).eval()
     stop_ids = {tokenizer.eos_token_id, model.config.eos_token_id} - {None}
 
     def render(messages: list[dict[str, str]]) -> str:

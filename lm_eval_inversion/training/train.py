@@ -30,10 +30,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from lm_eval_inversion.inverter.checkpoint import DESCRIPTION_FILE, TOKENIZER_FILE
-from lm_eval_inversion.inverter.packing import unpack_state
+from lm_eval_inversion.inverter.checkpoint import DESCRIPTION_FILE, TOKENIZER_FILE, WEIGHTS_FILE
+from lm_eval_inversion.inverter.packing import unpack_adapter, unpack_state, without_adapter
 from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
+from lm_eval_inversion.precision import fast_dtype
 from lm_eval_inversion.training.calibration import calibration_examples, round_weights
 from lm_eval_inversion.training.packed_loss import PackedLoss
 from lm_eval_inversion.training.pairs import HELD_OUT_EVERY, Pair, examples, held_out_pairs, load_dev_pairs, load_pairs
@@ -61,6 +62,16 @@ def learning_rate(done: float, steps_warm: float, peak: float) -> float:
         return peak * done / steps_warm
     share = min(1.0, (done - steps_warm) / (1 - steps_warm))
     return peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def training_device(device: str) -> str:
+    """``--device`` as torch names it: "cuda" where there is one and it is not declined."""
+    return "cuda" if device == "auto" and torch.cuda.is_available() else "cpu"
+
+
+def computes_in_bf16(asked: bool | None, device: str) -> bool:
+    """``--bf16`` or ``--no-bf16``; where neither was given, whatever the device is fast in."""
+    return fast_dtype(device) is torch.bfloat16 if asked is None else asked
 
 
 def share_done(options: argparse.Namespace, step: int, seconds: float) -> float:
@@ -163,7 +174,8 @@ def train(options: argparse.Namespace, data: Data) -> None:
     from safetensors.torch import save_file
     from tqdm import tqdm
 
-    accelerator = Accelerator(mixed_precision="bf16" if options.bf16 else "no", cpu=options.device == "cpu")
+    use_bf16 = computes_in_bf16(options.bf16, training_device(options.device))
+    accelerator = Accelerator(mixed_precision="bf16" if use_bf16 else "no", cpu=options.device == "cpu")
     torch.manual_seed(options.seed)
     output: Path = options.output
     output.mkdir(parents=True, exist_ok=True)
@@ -182,13 +194,11 @@ def train(options: argparse.Namespace, data: Data) -> None:
     if options.round_base:
         with accelerator.main_process_first():  # it rounds, the others take what it wrote
             round_base(model.to(accelerator.device), output / PACKED_BASE_FILE, training, tokenizer)
-    if options.lora_rank:
-        from peft import LoraConfig, get_peft_model
-
-        model = get_peft_model(
-            model,
-            LoraConfig(r=options.lora_rank, lora_alpha=2 * options.lora_rank, target_modules="all-linear", task_type="CAUSAL_LM"),
-        )
+    if options.keep_base:
+        with accelerator.main_process_first():
+            model = keep_base(model, Path(options.base) / WEIGHTS_FILE, output / PACKED_BASE_FILE)
+    elif options.lora_rank:
+        model = with_adapter(model, options.lora_rank)
 
     loss: Any = PromptLoss(model, layout, options.compile)
     parameters = {name: value for name, value in loss.named_parameters() if value.requires_grad}
@@ -254,7 +264,7 @@ def train(options: argparse.Namespace, data: Data) -> None:
     if accelerator.is_main_process:
         save_state(output / "last", parameters, optimizer, progress)
         final = accelerator.unwrap_model(loss).model
-        if options.round_base:
+        if options.round_base or options.keep_base:
             save_file(adapter_state(final), output / ADAPTER_FILE)
             final.config.save_pretrained(output / "final")
         else:
@@ -280,6 +290,40 @@ def round_base(model: Any, packed_file: Path, training: Sequence[Pair], tokenize
     packed = round_weights(model, calibration_examples(training, tokenizer), tokenizer.layout.prompt_position)
     save_file(packed, packed_file.with_suffix(".part"))
     packed_file.with_suffix(".part").replace(packed_file)  # never half a file, also after a kill
+
+
+def with_adapter(model: Any, rank: int) -> Any:
+    """The model with low-rank adapters on all matrices but the embeddings, as peft builds them; only they are trained."""
+    from peft import LoraConfig, get_peft_model
+
+    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"))
+
+
+@torch.no_grad()
+def keep_base(model: Any, weights_file: Path, packed_file: Path) -> Any:
+    """The model as a checkpoint packs it, its adapter apart and trainable; the packed part is written to ``packed_file``.
+
+    Raises:
+        ValueError: the checkpoint has no adapter.
+    """
+    from safetensors.torch import load_file, save_file
+
+    packed = load_file(weights_file)
+    bare = without_adapter(packed)
+    for name, values in unpack_state(bare).items():
+        model.get_parameter(name).data.copy_(values)
+    adapters = {name: found for name in unpack_state(bare) if (found := unpack_adapter(packed, name))}
+    if not adapters:
+        raise ValueError(f"{weights_file} has no adapter to go on with; give --round-base and --lora-rank instead of --keep-base")
+    model = with_adapter(model, next(iter(adapters.values()))[0].shape[0])
+    for name, module in model.get_base_model().named_modules():
+        if hasattr(module, "lora_A"):
+            down, up = adapters[f"{name}.weight"]
+            module.lora_A["default"].weight.copy_(down)
+            module.lora_B["default"].weight.copy_(up / module.scaling["default"])
+    save_file(bare, packed_file.with_suffix(".part"))
+    packed_file.with_suffix(".part").replace(packed_file)  # never half a file, also after a kill
+    return model
 
 
 def load_base(base: str, max_output_tokens: int) -> tuple[Any, str, BlockFormat, dict[str, Any]]:
@@ -374,18 +418,29 @@ def main(arguments: list[str] | None = None) -> None:
         "--round-base", action="store_true", help="round the base as packing will and train the adapter on top: packing then costs nothing"
     )
     parser.add_argument(
+        "--keep-base", action="store_true", help="--base is a checkpoint: leave its packed weights as they are, train its adapter on"
+    )
+    parser.add_argument(
         "--max-output-tokens", type=int, default=32, help="tokens read of each output (a run or checkpoint as --base keeps its own)"
     )
     parser.add_argument("--eval-every", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto")
     parser.add_argument("--compile", action="store_true", help="compile the model's layers first: a minute, then about 1.5 times the speed")
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument(
+        "--bf16", action=argparse.BooleanOptionalAction, help="compute in bfloat16 (default: where the device is fast in it)"
+    )
     options = parser.parse_args(arguments)
     if not options.minutes and not options.steps:
         parser.error("give --minutes or --steps: without a budget the training would never end")
     if options.round_base and not options.lora_rank:
         parser.error("--round-base freezes the base; give the rank of the adapter that is trained on top, as in --lora-rank 16")
+    if options.keep_base and (options.round_base or options.lora_rank or options.vocabulary):
+        parser.error(
+            "--keep-base takes all weights from the checkpoint; leave out --round-base, --lora-rank and --vocabulary"
+        )
+    if options.keep_base and not (Path(options.base) / DESCRIPTION_FILE).is_file():
+        parser.error(f"--keep-base: {options.base} is no checkpoint folder ({DESCRIPTION_FILE} is missing)")
     try:
         data = read_data(options)
     except ValueError as error:

@@ -36,11 +36,13 @@ from lm_eval_inversion.training.train import (
     STATE_EVERY_SECONDS,
     Data,
     compare_conditions,
+    computes_in_bf16,
     learning_rate,
     load_state,
     read_data,
     save_state,
     share_done,
+    training_device,
 )
 
 PAD_ID, HEAD_SIZE, FEED_FORWARD = 0, 64, 4  # token that pads and begins a text; width of a head, and feed-forward over width, as in T5
@@ -164,8 +166,8 @@ def train(options: argparse.Namespace, data: Data, model: Any, tokenizer: Any) -
 
     output: Path = options.output
     output.mkdir(parents=True, exist_ok=True)
-    device = "cuda" if options.device == "auto" and torch.cuda.is_available() else "cpu"
-    autocast = torch.autocast(device, torch.bfloat16) if options.bf16 else nullcontext()
+    device = training_device(options.device)
+    autocast = torch.autocast(device, torch.bfloat16) if computes_in_bf16(options.bf16, device) else nullcontext()
     model.to(device).train()
     print(
         f"{sum(value.numel() for value in model.parameters()) / 1e6:.1f} million weights; {len(data.training)} training pairs, "
@@ -244,7 +246,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--eval-every", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto")
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument(
+        "--bf16", action=argparse.BooleanOptionalAction, help="compute in bfloat16 (default: where the device is fast in it)"
+    )
     options = parser.parse_args(arguments)
     if not options.minutes and not options.steps:
         parser.error("give --minutes or --steps: without a budget the training would never end")

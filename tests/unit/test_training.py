@@ -3,10 +3,13 @@ import random
 import re
 
 import pytest
+import torch
 from conftest import make_model, make_tokenizer
+from safetensors.torch import load_file
 
 from lm_eval_inversion import load_inverter, load_prompts
 from lm_eval_inversion.inverter.baselines import training_prompts
+from lm_eval_inversion.inverter.packing import unpack_state, without_adapter
 from lm_eval_inversion.inverter.tokens import BlockFormat
 from lm_eval_inversion.training import collect, pack, plot, train
 from lm_eval_inversion.training.asking import Settings, plan, with_nulls
@@ -200,6 +203,34 @@ def test_training_learns_resumes_and_packs(chat_model, tmp_path, capsys):
     third[1], third[5] = str(tmp_path / "second_checkpoint"), str(tmp_path / "third")
     train.main(third)
     assert json.loads((tmp_path / "third" / "settings.json").read_text())["steps_done"] == 44
+
+    # Its packed weights can stay, and its adapter be trained on.
+    kept = [*common, "--steps", "4", "--keep-base"]
+    kept[1], kept[5] = str(tmp_path / "second_checkpoint"), str(tmp_path / "kept")
+    train.main(kept)
+    found = pack.pack(tmp_path / "kept", [pairs], tmp_path / "kept_checkpoint")
+    assert found["steps"] == 46
+    before, after = (load_file(tmp_path / name / "weights.safetensors") for name in ("second_checkpoint", "kept_checkpoint"))
+    adapter = [name for name in before if name.rpartition("|")[2] in ("down", "up")]
+    assert before.keys() == after.keys() and adapter
+    assert all(torch.equal(before[name], after[name]) for name in without_adapter(before))
+    assert not any(torch.equal(before[name], after[name]) for name in adapter)
+    # Where nothing is learnt, the checkpoint comes out again.
+    still = [*kept, "--lr", "0"]
+    still[5] = str(tmp_path / "still")
+    train.main(still)
+    pack.pack(tmp_path / "still", [pairs], tmp_path / "still_checkpoint")
+    same = unpack_state(load_file(tmp_path / "still_checkpoint" / "weights.safetensors"))
+    assert all(torch.allclose(same[name], values, atol=1e-6) for name, values in unpack_state(before).items())
+
+    kept[1] = str(tmp_path / "checkpoint")
+    with pytest.raises(ValueError, match="has no adapter to go on with; give --round-base"):
+        train.main(kept)
+    kept[1] = str(tmp_path / "run")
+    for wrong, message in ((kept, "is no checkpoint folder"), ([*kept, "--lora-rank", "4"], "takes all weights from the checkpoint")):
+        with pytest.raises(SystemExit):
+            train.main(wrong)
+        assert message in capsys.readouterr().err
 
     with pytest.raises(SystemExit):
         pack.main(["--run", str(tmp_path), "--pairs", str(pairs), "--output", str(tmp_path / "x")])
