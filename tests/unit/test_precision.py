@@ -14,4 +14,5 @@ def test_a_cpu_computes_in_what_it_has_instructions_for(monkeypatch, supported):
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
     assert fast_dtype("cpu") is (torch.bfloat16 if supported else torch.float32)
     assert computes_in_bf16(None, "cpu") is supported
-    assert computes_in_bf16(True, "cpu") and not computes_in_bf16(False, "cpu")
+    assert computes_in_bf16(True, "cpu")
+    assert not computes_in_bf16(False, "cpu")

@@ -212,7 +212,8 @@ def test_training_learns_resumes_and_packs(chat_model, tmp_path, capsys):
     assert found["steps"] == 46
     before, after = (load_file(tmp_path / name / "weights.safetensors") for name in ("second_checkpoint", "kept_checkpoint"))
     adapter = [name for name in before if name.rpartition("|")[2] in ("down", "up")]
-    assert before.keys() == after.keys() and adapter
+    assert before.keys() == after.keys()
+    assert adapter
     assert all(torch.equal(before[name], after[name]) for name in without_adapter(before))
     assert not any(torch.equal(before[name], after[name]) for name in adapter)
     # Where nothing is learnt, the checkpoint comes out again.
