@@ -163,10 +163,15 @@ def _half_written(save: Callable[..., Any], call: int) -> Callable[..., Any]:
     return stand_in
 
 
-def with_full_disk(function: str, most: int, *arguments: Any, **keywords: Any) -> None:
-    """Run a function of this module where no file can grow beyond ``most`` bytes."""
+def no_file_beyond(most: int) -> None:
+    """From now on no file of this process can grow beyond ``most`` bytes."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then writing fails as it does on a full disk: with an OSError
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+
+def with_full_disk(function: str, most: int, *arguments: Any, **keywords: Any) -> None:
+    """Run a function of this module where no file can grow beyond ``most`` bytes."""
+    no_file_beyond(most)
     globals()[function](*arguments, **keywords)
 
 

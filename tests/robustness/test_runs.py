@@ -6,6 +6,7 @@ no host stores its random state.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from . import running
-from .running import cached_answers, finished, lm_eval_arguments, numbers, run_lm_eval, samples, says, wait_for
+from .running import cached_answers, finished, lm_eval_arguments, no_file_beyond, numbers, run_lm_eval, samples, says, wait_for
 
 CLOSED = Path(__file__).with_name("closed_network.py")
 TASKS = "prompt_inversion_ordinary,prompt_leakage_attacks"
@@ -30,9 +31,11 @@ def environment(**changes):
     return {**kept, **changes}
 
 
-def run(arguments, record, **changes):
+def run(arguments, record, prepare=None, **changes):
     command = [sys.executable, str(CLOSED), str(record), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment(**changes), timeout=running.PATIENCE)
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment(**changes), timeout=running.PATIENCE, preexec_fn=prepare
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -103,6 +106,17 @@ def test_another_fresh_process_gives_the_same_bytes_even_without_a_home(chat_mod
     done = run(["lm_eval", *arguments], tmp_path / "network.txt", PYTHONHASHSEED="2", **home)
     assert done.returncode == 0, done.stdout + done.stderr
     same(tmp_path / "results", undisturbed)
+
+
+def test_a_full_disk_is_named_and_leaves_earlier_results_intact(chat_model, metadata, undisturbed, tmp_path):
+    folder = shutil.copytree(undisturbed / "results", tmp_path / "results")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    arguments = lm_eval_arguments(chat_model, folder, tasks=TASKS, metadata=metadata, limit=1)
+    done = run(["lm_eval", *arguments], tmp_path / "network.txt", lambda: no_file_beyond(min(map(len, before.values())) // 2))
+    assert "File too large" in done.stderr
+    assert {path: path.read_bytes() for path in before} == before
+    # The numbers are not lost either: the table is printed.
+    assert done.stdout.count("|prompt_") >= len(TASKS.split(","))
 
 
 def test_a_killed_run_goes_on_also_twice_at_once(chat_model, metadata, undisturbed, warm, tmp_path):
