@@ -31,11 +31,10 @@ import torch
 from torch import nn
 
 from lm_eval_inversion.inverter.checkpoint import DESCRIPTION_FILE, TOKENIZER_FILE, WEIGHTS_FILE
-from lm_eval_inversion.inverter.packing import unpack_adapter, unpack_state, without_adapter
 from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
 from lm_eval_inversion.precision import fast_dtype
-from lm_eval_inversion.training.calibration import calibration_examples, round_weights
+from lm_eval_inversion.training.adapter import adapter_state, keep_base, round_base, with_adapter, write_whole
 from lm_eval_inversion.training.packed_loss import PackedLoss
 from lm_eval_inversion.training.pairs import HELD_OUT_EVERY, Pair, examples, held_out_pairs, load_dev_pairs, load_pairs
 
@@ -82,8 +81,6 @@ def share_done(options: argparse.Namespace, step: int, seconds: float) -> float:
 
 def save_state(folder: Path, parameters: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
     """Write weights, optimiser moments and progress as one safetensors file, which takes the place of the last one once it is whole."""
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().contiguous() for name, value in parameters.items()}
     tensors |= {
@@ -92,9 +89,7 @@ def save_state(folder: Path, parameters: dict[str, torch.Tensor], optimizer: tor
         if value in optimizer.state
         for key in ("exp_avg", "exp_avg_sq", "step")
     }
-    part = folder / "state.part"
-    save_file(tensors, part, metadata={"progress": json.dumps(progress)})
-    part.replace(folder / STATE_FILE)
+    write_whole(tensors, folder / STATE_FILE, {"progress": json.dumps(progress)})
 
 
 def load_state(folder: Path, parameters: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
@@ -279,53 +274,6 @@ def train(options: argparse.Namespace, data: Data) -> None:
         print(f"training has finished; next: python -m lm_eval_inversion.training.pack --run {output}")
 
 
-def round_base(model: Any, packed_file: Path, training: Sequence[Pair], tokenizer: BlockTokenizer) -> None:
-    """Round the model's weights as packing will, and keep the packed form; where that is there already, take it."""
-    from safetensors.torch import load_file, save_file
-
-    if packed_file.is_file():
-        for name, values in unpack_state(load_file(packed_file)).items():
-            model.get_parameter(name).data.copy_(values)
-        return
-    packed = round_weights(model, calibration_examples(training, tokenizer), tokenizer.layout.prompt_position)
-    save_file(packed, packed_file.with_suffix(".part"))
-    packed_file.with_suffix(".part").replace(packed_file)  # never half a file, also after a kill
-
-
-def with_adapter(model: Any, rank: int) -> Any:
-    """The model with low-rank adapters on all matrices but the embeddings, as peft builds them; only they are trained."""
-    from peft import LoraConfig, get_peft_model
-
-    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"))
-
-
-@torch.no_grad()
-def keep_base(model: Any, weights_file: Path, packed_file: Path) -> Any:
-    """The model as a checkpoint packs it, its adapter apart and trainable; the packed part is written to ``packed_file``.
-
-    Raises:
-        ValueError: the checkpoint has no adapter.
-    """
-    from safetensors.torch import load_file, save_file
-
-    packed = load_file(weights_file)
-    bare = without_adapter(packed)
-    for name, values in unpack_state(bare).items():
-        model.get_parameter(name).data.copy_(values)
-    adapters = {name: found for name in unpack_state(bare) if (found := unpack_adapter(packed, name))}
-    if not adapters:
-        raise ValueError(f"{weights_file} has no adapter to go on with; give --round-base and --lora-rank instead of --keep-base")
-    model = with_adapter(model, next(iter(adapters.values()))[0].shape[0])
-    for name, module in model.get_base_model().named_modules():
-        if hasattr(module, "lora_A"):
-            down, up = adapters[f"{name}.weight"]
-            module.lora_A["default"].weight.copy_(down)
-            module.lora_B["default"].weight.copy_(up / module.scaling["default"])
-    save_file(bare, packed_file.with_suffix(".part"))
-    packed_file.with_suffix(".part").replace(packed_file)  # never half a file, also after a kill
-    return model
-
-
 def load_base(base: str, max_output_tokens: int) -> tuple[Any, str, BlockFormat, dict[str, Any]]:
     """What a training starts from: a finished run, an inverter checkpoint, or the folder or hub name of a language model.
 
@@ -385,16 +333,6 @@ def shrink_tokenizer(text: str, size: int) -> str:
     data["model"]["merges"] = [merge for merge, pair in parts if "".join(pair) in vocabulary]
     data["added_tokens"] = [token for token in data["added_tokens"] if token["id"] < size]
     return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-
-
-def adapter_state(model: Any) -> dict[str, torch.Tensor]:
-    """The LoRA matrices of a peft model by the name of the matrix that they belong to: ``NAME|down`` and ``NAME|up`` (scaled)."""
-    state = {}
-    for name, module in model.get_base_model().named_modules():
-        if hasattr(module, "lora_A"):
-            state[f"{name}.weight|down"] = module.lora_A["default"].weight.detach().clone().contiguous()
-            state[f"{name}.weight|up"] = (module.lora_B["default"].weight * module.scaling["default"]).detach().clone().contiguous()
-    return state
 
 
 def main(arguments: list[str] | None = None) -> None:
