@@ -105,10 +105,10 @@ def task_kinds() -> dict[str, TaskKind]:
 
 def _inversion_workload(protocol: Protocol) -> Workload:
     asked = sum(query.items for query in protocol.queries.queries)
-    most, longest = _inverter_layout(protocol.inverter_name)
-    outputs = (len(protocol.prompts) + 1) * min(asked, most)  # the null outputs are read like those of one more prompt
-    requests = _requests(protocol, protocol.shared_conversations())
-    return Workload(requests, protocol.max_tokens, outputs, None if longest is None else outputs * longest)
+    most, longest, blocks = _inverter_layout(protocol.inverter_name)
+    sets = len(protocol.prompts) + 1  # the null outputs are read like those of one more prompt
+    tokens = None if longest is None else sets * min(asked * blocks, most) * longest
+    return Workload(_requests(protocol, protocol.shared_conversations()), protocol.max_tokens, sets * min(asked, most), tokens)
 
 
 def _leakage_workload(protocol: LeakageProtocol | CanaryProtocol) -> Workload:
@@ -133,30 +133,30 @@ def _exposure_workload(protocol: ExposureProtocol) -> Workload:
     )
 
 
-def _inverter_layout(name: str) -> tuple[int, int | None]:
-    """Outputs per system prompt, and tokens per output, that an inverter reads at most; checked as the tasks check it."""
+def _inverter_layout(name: str) -> tuple[int, int | None, int]:
+    """Blocks per system prompt, tokens per block, and blocks per output, that an inverter reads at most; checked as the tasks check it."""
     from lm_eval_inversion.inverter.baselines import BASELINES
     from lm_eval_inversion.inverter.checkpoint import DESCRIPTION_FILE
     from lm_eval_inversion.inverter.registry import DEFAULT, check_inverter, shipped_checkpoint
     from lm_eval_inversion.outputs import MAX_OUTPUTS
 
     if name.startswith(("hub:", "asked:hub:")):
-        return MAX_OUTPUTS, None  # a plan fetches nothing
+        return MAX_OUTPUTS, None, 1  # a plan fetches nothing
     if name != DEFAULT:  # which ships with the package, and would cost seconds to verify
         check_inverter(name)
     if name in BASELINES:
-        return MAX_OUTPUTS, 0
+        return MAX_OUTPUTS, 0, 1
     if name.startswith("t5:"):
         from lm_eval_inversion.inverter.sparse_t5 import MAX_OUTPUT_TOKENS
 
-        return MAX_OUTPUTS, MAX_OUTPUT_TOKENS
+        return MAX_OUTPUTS, MAX_OUTPUT_TOKENS, 1
     if name.startswith("asked:"):
         from lm_eval_inversion.inverter import asked_model
 
-        return MAX_OUTPUTS, asked_model.MAX_OUTPUT_TOKENS
+        return MAX_OUTPUTS, asked_model.MAX_OUTPUT_TOKENS, 1
     folder = shipped_checkpoint() if name == DEFAULT else Path(name).expanduser()
     layout = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))["block_format"]
-    return int(layout["max_outputs"]), int(layout["max_output_tokens"])
+    return int(layout["max_outputs"]), int(layout["max_output_tokens"]), int(layout.get("blocks_per_output", 1))
 
 
 def expand_tasks(names: Sequence[str]) -> list[str]:

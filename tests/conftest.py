@@ -88,7 +88,7 @@ def tiny_inverter_folder(tmp_path_factory) -> Path:
     for name, value in model.named_parameters():
         packed.update(pack_named(name, value))
     write_checkpoint(
-        folder, packed, source, block_format=BlockFormat(max_output_tokens=16).to_dict(),
+        folder, packed, source, block_format=BlockFormat(max_output_tokens=16, blocks_per_output=2).to_dict(),
         model_config=model_description(model.config), training={},
     )  # fmt: skip
     source.unlink()

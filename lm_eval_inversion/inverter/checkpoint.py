@@ -26,6 +26,7 @@ ARCHITECTURE = "sparse-prefix"
 DESCRIPTION_FILE, WEIGHTS_FILE, TOKENIZER_FILE = "inverter.json", "weights.safetensors", "tokenizer.json"
 # Limits far beyond any real checkpoint, so that reading a description or a tokenizer stays cheap.
 MOST_DESCRIPTION_BYTES, MOST_TOKENIZER_BYTES = 1 << 20, 1 << 27
+MOST_BLOCKS = 64  # of one output
 MOST_LAYERS = 1024  # building even an empty model costs time per layer
 MOST_BUFFER_ELEMENTS = 1 << 26  # of a model's tables that are not weights, such as rotary frequencies
 # What a description may say about its model; anything else in a transformers config could name code or files.
@@ -193,14 +194,16 @@ def _checked_layout(raw: Any) -> BlockFormat:
     from lm_eval_inversion.inverter.tokens import BlockFormat
 
     names = set(BlockFormat().to_dict())
-    optional = {"user_start_id"}  # checkpoints before it have none
+    optional = {"user_start_id", "blocks_per_output"}  # checkpoints before them have none
     if not isinstance(raw, dict) or set(raw) | optional != names:
         raise CheckpointError(f"{DESCRIPTION_FILE}: 'block_format' must hold the numbers {', '.join(sorted(names))}")
     given = {name: value for name, value in raw.items() if name not in optional or value is not None}
     for name in sorted(given):
-        low = 0 if name.endswith("_id") else 1
-        if not _whole(raw[name], low, 1 << 24):
-            raise CheckpointError(f"{DESCRIPTION_FILE}: block_format.{name} is {str(raw[name])[:40]}; it is a whole number from {low} on")
+        low, high = 0 if name.endswith("_id") else 1, MOST_BLOCKS if name == "blocks_per_output" else 1 << 24
+        if not _whole(raw[name], low, high):
+            raise CheckpointError(
+                f"{DESCRIPTION_FILE}: block_format.{name} is {str(raw[name])[:40]}; it is a whole number from {low} to {high}"
+            )
     layout = BlockFormat(**given)
     if layout.end_id in (layout.start_id, layout.user_start_id):
         raise CheckpointError(f"{DESCRIPTION_FILE}: a start_id and end_id are both {layout.end_id}; a prompt could not end")

@@ -1,7 +1,7 @@
 """Text -> blocks of tokens, the same for training, inversion and likelihoods.
 
-A block is ``[start] + tokens of one output``; a prompt is ``[start] + tokens + [end]``. Special tokens that stand in a
-text ("<|im_end|>") are read as plain characters, so no output can forge a control token, whatever the tokenizer makes of them.
+A block is ``[start] + tokens of one output``, or of a part of it; a prompt is ``[start] + tokens + [end]``. Special tokens that stand in
+a text ("<|im_end|>") are read as plain characters, so no output can forge a control token, whatever the tokenizer makes of them.
 """
 
 from __future__ import annotations
@@ -48,13 +48,14 @@ class BlockFormat:
     """The numbers that training and inference must share; stored in the checkpoint.
 
     Attributes:
-        max_outputs: outputs read per prompt; the rest is left out (after sorting, so order still does not matter).
-        max_output_tokens: tokens read per output.
+        max_outputs: outputs read per prompt, and blocks; the rest is left out (after sorting, so order still does not matter).
+        max_output_tokens: tokens of a block.
         max_prompt_tokens: longest prompt in training.
         start_id: token that opens every block and every system prompt.
         end_id: token that ends a prompt.
         user_start_id: token that opens a prompt that is a user's message; None where the checkpoint was not trained on any: they
             open like system prompts.
+        blocks_per_output: into how many blocks a long output is cut, as long as all outputs together have no more than ``max_outputs``.
     """
 
     max_outputs: int = 64
@@ -63,6 +64,7 @@ class BlockFormat:
     start_id: int = 1
     end_id: int = 2
     user_start_id: int | None = None
+    blocks_per_output: int = 1
 
     @property
     def prompt_position(self) -> int:
@@ -93,14 +95,19 @@ class BlockTokenizer:
         self.control_ids = frozenset({layout.start_id, layout.opening("user"), layout.end_id, *special_ids(self.tokenizer)})
 
     def blocks(self, outputs: Sequence[str]) -> list[list[int]]:
-        """Token ids of the outputs, one block each, empty outputs left out, in an order that does not depend on theirs."""
-        texts = sorted(text.strip() for text in outputs if text.strip())[: self.layout.max_outputs]
+        """Token ids of the outputs, empty ones left out, in an order that does not depend on theirs.
+
+        The beginning of every output comes first; what follows it is read as further blocks while there is room.
+        """
+        width, most = self.layout.max_output_tokens, self.layout.max_outputs
+        texts = sorted(text.strip() for text in outputs if text.strip())[:most]
         # A token is at least one byte, so this many characters always hold enough tokens... of ordinary text; it bounds the work.
-        texts = [whole_characters(text[: self.layout.max_output_tokens * 32]) for text in texts]
+        texts = [whole_characters(text[: width * self.layout.blocks_per_output * 32]) for text in texts]
         encoded = self.tokenizer.encode_batch(texts, add_special_tokens=False)
-        return [
-            [self.layout.start_id, *self._plain(text, encoding)[: self.layout.max_output_tokens]] for text, encoding in zip(texts, encoded)
-        ]
+        ids = [self._plain(text, encoding) for text, encoding in zip(texts, encoded)]
+        starts = range(0, width * self.layout.blocks_per_output, width)
+        parts = [own[start : start + width] for start in starts for own in ids if start == 0 or len(own) > start]
+        return [[self.layout.start_id, *part] for part in parts[:most]]
 
     def prompt(self, text: str, max_tokens: int | None = None, secret: Secret = "system") -> list[int]:
         """Token ids of a prompt of a kind, with its start and end; cut to ``max_tokens`` tokens of text."""

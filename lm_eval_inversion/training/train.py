@@ -30,6 +30,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lm_eval_inversion.arguments import positive_whole
 from lm_eval_inversion.inverter.checkpoint import DESCRIPTION_FILE, TOKENIZER_FILE, WEIGHTS_FILE
 from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
@@ -183,6 +184,8 @@ def train(options: argparse.Namespace, data: Data) -> None:
         tokenizer_file.write_text(tokenizer_text, encoding="utf-8")
     accelerator.wait_for_everyone()  # nobody reads a file that is being written
     layout = with_user_start(layout, tokenizer_text)
+    if options.blocks_per_output:
+        layout = replace(layout, blocks_per_output=options.blocks_per_output)
     tokenizer = BlockTokenizer(tokenizer_file, layout)
     training = data.training
     accelerator.print(f"{len(training)} training pairs, {len(data.held_out)} held out, {len(data.dev)} of the dev split")
@@ -360,6 +363,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument(
         "--max-output-tokens", type=int, default=32, help="tokens read of each output (a run or checkpoint as --base keeps its own)"
+    )
+    parser.add_argument(
+        "--blocks-per-output", type=positive_whole, help="read long outputs in up to so many blocks (default: one, or as --base does)"
     )
     parser.add_argument("--eval-every", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
