@@ -9,7 +9,8 @@ Commands::
 The answers are a file of ``training.collect`` (its rows without a system prompt are the null condition), or a finished run of an inversion
 task in either host. Prints one Markdown table: means over system prompts with 95 % intervals; ``-`` where an inverter has no likelihood.
 Decoys are drawn from all prompts of the shipped split that the prompts are of (else from the file's own); *hard* decoys are the 15 of
-them whose sentence embeddings are nearest to the truth. "ahead" is how much the first inverter's lift exceeds this one's, prompt by
+them whose sentence embeddings are nearest to the truth. "above swap" is token F1 above that of the same reconstruction with other
+prompts: unlike the lift, it does not hang on one text. "ahead" is how much the first inverter's lift exceeds this one's, prompt by
 prompt. Bits are each inverter's own: above what it makes of the null answers. Seconds are those of the whole evaluation, per prompt.
 ``--curve FILE.png`` also prints and draws the first inverter's bits from 1, 2, 4, ... of the outputs.
 """
@@ -45,11 +46,11 @@ from lm_eval_inversion.scoring.metrics import CURVE_NUMBERS, CURVE_PREFIX
 from lm_eval_inversion.scoring.uncertainty import Estimate
 from lm_eval_inversion.training.rows import read_pairs
 
-HARD = "identification_top1_hard"
+HARD, ABOVE_SWAP = "identification_top1_hard", "token_f1_above_swap"
 # Heading -> metric, decimals.
 COLUMNS = {
-    "token F1": ("token_f1", 3), "lift": ("token_f1_lift", 3), "bits": ("bits", 1), "top-1": ("identification_top1", 3),
-    "top-1, hard decoys": (HARD, 3),
+    "token F1": ("token_f1", 3), "lift": ("token_f1_lift", 3), "above swap": (ABOVE_SWAP, 3), "bits": ("bits", 1),
+    "top-1": ("identification_top1", 3), "top-1, hard decoys": (HARD, 3),
 }  # fmt: skip
 
 
@@ -196,6 +197,9 @@ def rows_of(inverter: Inverter, answers: Answers, curve: bool = False) -> list[R
         curve=curve,
     )  # fmt: skip
     rows = [Row(prompt, result.reconstruction or "", dict(result.metrics)) for prompt, result in zip(answers.prompts, found.results)]
+    for row in rows:
+        if "token_f1" in row.metrics:
+            row.metrics[ABOVE_SWAP] = row.metrics["token_f1"] - row.metrics["token_f1_swap"]
     if inverter.has_likelihood():
         null = null_condition(inverter, answers.null.lines)
         for row, outputs, hard in zip(rows, answers.outputs, hard_decoys(texts, answers.pool)):
@@ -208,8 +212,8 @@ def rows_of(inverter: Inverter, answers: Answers, curve: bool = False) -> list[R
 
 def shown(metric: str, values: Sequence[float], decimals: int) -> str:
     """Mean and interval as a cell of the table."""
-    # Hard decoys are yes or no like the others: the same interval.
-    found = metric_estimate("identification_top1" if metric == HARD else metric, values)
+    # The same kind of interval as of the metric that is like it: hard decoys are yes or no, too.
+    found = metric_estimate({HARD: "identification_top1", ABOVE_SWAP: "token_f1_lift"}.get(metric, metric), values)
     if not found.number:
         return "-"
     interval = f" ({found.low:.{decimals}f} to {found.high:.{decimals}f})" if not math.isnan(found.low) else ""

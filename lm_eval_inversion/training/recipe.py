@@ -57,10 +57,12 @@ def stages(options: argparse.Namespace, pairs: Sequence[Path]) -> dict[Path, lis
         for share in (FIRST_STAGE, 1 - FIRST_STAGE)
     ]
     return {
-        first: ["--base", options.base, "--vocabulary", str(options.vocabulary), "--lr", str(options.lr), *budgets[0], *shared]
-        + ["--compile"] * options.compile,
+        first: [
+            "--base", options.base, "--vocabulary", str(options.vocabulary), "--blocks-per-output", str(options.blocks_per_output),
+            "--lr", str(options.lr), *["--compile"] * options.compile, *budgets[0], *shared,
+        ],
         second: ["--base", str(first), "--round-base", "--lora-rank", str(ADAPTER_RANK), "--lr", str(ADAPTER_RATE), *budgets[1], *shared],
-    }
+    }  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -75,6 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=positive_whole, default=16, help="examples per step and process")
     parser.add_argument("--micro-batch", type=positive_whole, default=16, help="examples per forward pass")
     parser.add_argument("--vocabulary", type=positive_whole, default=32_768, help="keep only the first so many tokens (default 32768)")
+    parser.add_argument("--blocks-per-output", type=positive_whole, default=2, help="read long outputs in up to so many blocks (default 2)")
     parser.add_argument("--lr", type=positive, default=4e-4, help="of the first stage (default 4e-4)")
     parser.add_argument("--eval-every", type=positive_whole, default=200)
     parser.add_argument("--seed", type=int, default=0)

@@ -86,7 +86,9 @@ def test_metrics_are_those_of_the_projects_evaluation_and_hard_decoys_are_near(c
     decoys = dict(zip(answers.pool, decoys_for(answers.pool)))
     expected = evaluate(answers.prompts, answers.outputs, answers.null, Knowing(), decoys=[decoys[prompt.text] for prompt in DEV[:4]])
     for row, result in zip(rows, expected.results):
-        assert {name: value for name, value in row.metrics.items() if name != baselines.HARD} == result.metrics
+        added = {baselines.HARD, baselines.ABOVE_SWAP}
+        assert {name: value for name, value in row.metrics.items() if name not in added} == result.metrics
+        assert row.metrics[baselines.ABOVE_SWAP] == result.metrics["token_f1"] - result.metrics["token_f1_swap"]
         assert row.metrics[baselines.HARD] == 1
     (hard,) = baselines.hard_decoys([DEV[0].text], answers.pool)
     assert len(set(hard)) == 15
@@ -101,18 +103,18 @@ def test_one_table_of_all_inverters(collected, chat_model, tiny_inverter_folder,
     baselines.main([str(collected), "--inverters", *names, "--limit", "2", "--device", "cpu", "--output", str(output)])
     lines = capsys.readouterr().out.splitlines()
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    assert table[0] == ["inverter", "token F1", "lift", "bits", "top-1", "top-1, hard decoys", "ahead", "seconds"]
+    assert table[0] == ["inverter", "token F1", "lift", "above swap", "bits", "top-1", "top-1, hard decoys", "ahead", "seconds"]
     assert [row[0].rpartition(" ")[0] for row in table[2:]] == names
     for row in table[2:4]:
-        assert " to " in row[3]
-        assert " to " in row[5]
-    assert [row[3:6] for row in table[4:]] == [["-"] * 3] * 2
-    assert table[2][6] == "-"
-    assert " to " in table[4][6]
+        assert " to " in row[4]
+        assert " to " in row[6]
+    assert [row[4:7] for row in table[4:]] == [["-"] * 3] * 2
+    assert table[2][7] == "-"
+    assert " to " in table[4][7]
     saved = [json.loads(line) for line in output.read_text().splitlines()]
     assert [row["id"] for row in saved] == [prompt.id for prompt in DEV[:2]] * 4
     first, constant = ([row["token_f1_lift"] for row in saved if row["inverter"] == name] for name in (names[0], "constant"))
-    assert table[5][6].startswith(f"{sum(one - two for one, two in zip(first, constant)) / 2:.3f} ")
+    assert table[5][7].startswith(f"{sum(one - two for one, two in zip(first, constant)) / 2:.3f} ")
 
 
 @pytest.mark.parametrize(
@@ -151,5 +153,5 @@ def test_the_curve_ends_in_the_bits_of_the_table(collected, tiny_inverter_folder
     numbers = [int(number) for number, _ in curve]
     assert numbers[0] == 1
     assert numbers == sorted(numbers)
-    assert curve[-1][1] == rows[2][3]
+    assert curve[-1][1] == rows[2][4]
     assert image.read_bytes().startswith(b"\x89PNG")
