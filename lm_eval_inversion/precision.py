@@ -1,4 +1,4 @@
-"""Which floating-point type is fast on this machine: half the bits are half the time only where the hardware multiplies them."""
+"""Where to compute, and in which floating-point type: half the bits are half the time only where the hardware multiplies them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+
+# As ``torch.cpu.get_capabilities`` names them, on x86 and on ARM.
+BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16", "arm_bf16")
+
+
+def best_device(asked: str = "auto") -> str:
+    """The device that was asked for; "auto" takes an accelerator where there is one."""
+    import torch
+
+    if asked != "auto":
+        return asked
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def fast_dtype(device: str) -> torch.dtype:
@@ -17,6 +31,5 @@ def fast_dtype(device: str) -> torch.dtype:
 
     if not device.startswith("cpu"):
         return torch.bfloat16
-    # Where oneDNN is not built in, torch has no fast path for bfloat16 either.
-    supported = torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.bfloat16 if supported else torch.float32
+    capabilities = torch.cpu.get_capabilities()
+    return torch.bfloat16 if any(capabilities.get(name) for name in BF16_INSTRUCTIONS) else torch.float32

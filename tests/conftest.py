@@ -104,7 +104,7 @@ def tiny_inverter(tiny_inverter_folder):
 
 @pytest.fixture(scope="session")
 def smollm2(tmp_path_factory) -> Path:
-    """SmolLM2-135M-Instruct from its PyPI package, as a bfloat16 folder."""
+    """SmolLM2-135M-Instruct from its PyPI package, as a folder in the type that this machine is fast in."""
     from lm_eval_inversion.demo import prepare_model
 
     return prepare_model(Path(os.environ.get("SMOLLM2_FOLDER") or tmp_path_factory.mktemp("smollm2")))

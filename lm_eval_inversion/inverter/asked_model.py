@@ -32,7 +32,7 @@ from lm_eval_inversion.inverter.tokens import plain_ids, special_ids
 from lm_eval_inversion.outputs import MAX_OUTPUTS, strip_thinking
 from lm_eval_inversion.queries.conversations import SENTINEL, user_turn
 
-MAX_OUTPUT_TOKENS = 32  # read of each output, as by the shipped inverter
+MAX_OUTPUT_TOKENS = 32  # read of each output: one block of the shipped inverter
 MAX_OUTPUT_CHARACTERS = MAX_OUTPUT_TOKENS * 32  # of which tokens are made; more never fit ordinary text
 KEPT_READINGS = 12  # questions whose cache is kept: a batch of ``evaluate`` and its null conditions
 NO_OUTPUTS = "(none is known)"

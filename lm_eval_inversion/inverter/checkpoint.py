@@ -197,7 +197,7 @@ def _checked_layout(raw: Any) -> BlockFormat:
     optional = {"user_start_id", "blocks_per_output"}  # checkpoints before them have none
     if not isinstance(raw, dict) or set(raw) | optional != names:
         raise CheckpointError(f"{DESCRIPTION_FILE}: 'block_format' must hold the numbers {', '.join(sorted(names))}")
-    given = {name: value for name, value in raw.items() if name not in optional or value is not None}
+    given = {name: value for name, value in raw.items() if name != "user_start_id" or value is not None}
     for name in sorted(given):
         low, high = 0 if name.endswith("_id") else 1, MOST_BLOCKS if name == "blocks_per_output" else 1 << 24
         if not _whole(raw[name], low, high):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 # SHA-256 of inverter.json of the shipped checkpoint; training.pack prints it. Every other file's hash stands in that file.
-DEFAULT_SHA256 = "82f73c50625270f9237d8b3c9924316f9d983a5fe9c11cfba0492f2550a4fe80"
+DEFAULT_SHA256 = "0715814a27b138ece9c7e4e380e9e88f9e479abb20b5166c5cb73d161bf18d7f"
 _HUB_NAME = re.compile(r"^hub:(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[\w.-]+)$")
 
 

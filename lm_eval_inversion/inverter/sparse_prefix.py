@@ -171,7 +171,7 @@ class SparsePrefixInverter(Inverter):
 
     @torch.inference_mode()
     def nll(self, outputs: OutputSets, prompts: Sequence[str]) -> list[float]:
-        """See ``Inverter.nll``. Pairs with equal outputs share one encoding; outputs that ``invert`` has just read are not run again."""
+        """See ``Inverter.nll``. Pairs with equal outputs share one encoding; blocks that ``invert`` has just read are not run again."""
         check_pairs(outputs, prompts)
         members: dict[tuple[str, ...], list[int]] = {}
         for index, lines in enumerate(outputs):

@@ -1,6 +1,7 @@
 """Training on packed weights: the base as packing rounds it, frozen, and a low-rank adapter on top that is trained.
 
-What rounding takes away the adapter gives back, and packing afterwards costs nothing more.
+What rounding takes away the adapter gives back, and packing afterwards costs nothing more. The base is rounded here (``round_base``) or is
+that of a checkpoint, whose adapter is trained on (``keep_base``).
 """
 
 from __future__ import annotations
@@ -47,10 +48,10 @@ def with_adapter(model: Any, rank: int) -> Any:
 
 @torch.no_grad()
 def keep_base(model: Any, weights_file: Path, packed_file: Path) -> Any:
-    """The model as a checkpoint packs it, its adapter apart and trainable; the packed part is written to ``packed_file``.
+    """The model as a checkpoint packs it, its adapter apart and trainable; the packed part is kept in ``packed_file``.
 
     Raises:
-        ValueError: the checkpoint has no adapter.
+        ValueError: the checkpoint has no adapter, or ``packed_file`` is there and of another checkpoint.
     """
     from safetensors.torch import load_file
 
@@ -68,8 +69,18 @@ def keep_base(model: Any, weights_file: Path, packed_file: Path) -> Any:
             down, up = adapters[f"{name}.weight"]
             module.lora_A["default"].weight.copy_(down)
             module.lora_B["default"].weight.copy_(up / module.scaling["default"])
-    write_whole(bare, packed_file)
+    if not packed_file.is_file():
+        write_whole(bare, packed_file)
+    elif not _same(load_file(packed_file), bare):
+        raise ValueError(
+            f"{packed_file} holds other weights than {weights_file}: the run was started from another checkpoint; give that one, or "
+            "another --output"
+        )
     return model
+
+
+def _same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def adapter_state(model: Any) -> dict[str, torch.Tensor]:

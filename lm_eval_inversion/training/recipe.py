@@ -5,9 +5,9 @@ Command (one process, or several GPUs with ``accelerate launch -m``)::
     python -m lm_eval_inversion.training.recipe --base SMOLLM2 --pairs-folder benchmarks/data --output runs/shared --minutes 90 \\
         --batch 64 --micro-batch 64
 
-Started again, it goes on where it was. The checkpoint is ``OUTPUT/checkpoint``, an ``inverter=`` name; what remains to be done to ship
-it is printed. The first stage takes four fifths of the time. The shipped checkpoint came about in more steps than these (see its model
-card): it grew with its data.
+Started again, it goes on where it was; a stage that has finished is not run again, whatever the budget. The checkpoint is
+``OUTPUT/checkpoint``, an ``inverter=`` name; what remains to be done to ship it is printed. The first stage takes four fifths of the time.
+The shipped checkpoint came about in more steps than these (see its model card): it grew with its data.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ FIRST_STAGE = 0.8  # of the time
 ADAPTER_RANK, ADAPTER_RATE = 16, 3e-4
 
 
-def pair_files(folder: Path, shares: dict[str, int] | None = None) -> list[Path]:
+def pair_files(folder: Path) -> list[Path]:
     """The files of training pairs, each as often as an epoch sees it.
 
     Raises:
         ValueError: one is missing.
     """
     found = []
-    for name, times in (shares or EPOCH_SHARES).items():
+    for name, times in EPOCH_SHARES.items():
         path = next((path for path in (folder / f"{name}.jsonl.xz", folder / f"{name}.jsonl") if path.is_file()), None)
         if path is None:
             raise ValueError(f"--pairs-folder {folder}: {name}.jsonl.xz is missing; give the folder benchmarks/data of the repository")
@@ -54,7 +54,7 @@ def stages(options: argparse.Namespace, pairs: Sequence[Path]) -> dict[Path, lis
         shared += ["--dev-pairs", *map(str, options.dev_pairs)]
     first, second = options.output / "all_weights", options.output / "adapter"
     budgets = [
-        ["--minutes", str(options.minutes * share), "--steps", str(round(options.steps * share))]
+        ["--minutes", str(options.minutes * share), "--steps", str(options.steps and max(1, round(options.steps * share)))]
         for share in (FIRST_STAGE, 1 - FIRST_STAGE)
     ]
     return {
@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--dev-pairs", type=Path, nargs="+", default=[], help="answers under dev prompts: evaluated, never trained on")
     parser.add_argument("--output", required=True, type=Path, help="folder of both stages and the checkpoint; resumes")
     parser.add_argument("--minutes", type=positive, default=90.0, help="of both stages together (default 90)")
-    parser.add_argument("--steps", type=int, default=0, help="instead: steps of both together, where they end sooner")
+    parser.add_argument("--steps", type=positive_whole, default=0, help="steps of both together, where they end sooner (default: no limit)")
     parser.add_argument("--batch", type=positive_whole, default=16, help="examples per step and process")
     parser.add_argument("--micro-batch", type=positive_whole, default=16, help="examples per forward pass")
     parser.add_argument("--vocabulary", type=positive_whole, default=32_768, help="keep only the first so many tokens (default 32768)")
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--eval-every", type=positive_whole, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto")
-    parser.add_argument("--compile", action="store_true", help="see training.train")
+    parser.add_argument("--compile", action="store_true", help="of the first stage, see training.train")
     options = parser.parse_args(arguments)
     try:
         pairs = pair_files(options.pairs_folder)

@@ -34,7 +34,7 @@ from lm_eval_inversion.arguments import positive_whole
 from lm_eval_inversion.inverter.checkpoint import DESCRIPTION_FILE, TOKENIZER_FILE, WEIGHTS_FILE
 from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
-from lm_eval_inversion.precision import fast_dtype
+from lm_eval_inversion.precision import best_device, fast_dtype
 from lm_eval_inversion.training.adapter import adapter_state, keep_base, round_base, with_adapter, write_whole
 from lm_eval_inversion.training.packed_loss import PackedLoss
 from lm_eval_inversion.training.pairs import HELD_OUT_EVERY, Pair, examples, held_out_pairs, load_dev_pairs, load_pairs
@@ -62,11 +62,6 @@ def learning_rate(done: float, steps_warm: float, peak: float) -> float:
         return peak * done / steps_warm
     share = min(1.0, (done - steps_warm) / (1 - steps_warm))
     return peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * share)))
-
-
-def training_device(device: str) -> str:
-    """``--device`` as torch names it: "cuda" where there is one and it is not declined."""
-    return "cuda" if device == "auto" and torch.cuda.is_available() else "cpu"
 
 
 def computes_in_bf16(asked: bool | None, device: str) -> bool:
@@ -167,10 +162,9 @@ def train(options: argparse.Namespace, data: Data) -> None:
     """Run the training; options as on the command line."""
     from accelerate import Accelerator
     from accelerate.utils import broadcast_object_list
-    from safetensors.torch import save_file
     from tqdm import tqdm
 
-    use_bf16 = computes_in_bf16(options.bf16, training_device(options.device))
+    use_bf16 = computes_in_bf16(options.bf16, best_device(options.device))
     accelerator = Accelerator(mixed_precision="bf16" if use_bf16 else "no", cpu=options.device == "cpu")
     torch.manual_seed(options.seed)
     output: Path = options.output
@@ -263,7 +257,7 @@ def train(options: argparse.Namespace, data: Data) -> None:
         save_state(output / "last", parameters, optimizer, progress)
         final = accelerator.unwrap_model(loss).model
         if options.round_base or options.keep_base:
-            save_file(adapter_state(final), output / ADAPTER_FILE)
+            write_whole(adapter_state(final), output / ADAPTER_FILE)
             final.config.save_pretrained(output / "final")
         else:
             (final.merge_and_unload() if options.lora_rank else final).save_pretrained(output / "final")
@@ -275,6 +269,7 @@ def train(options: argparse.Namespace, data: Data) -> None:
         }
         (output / SETTINGS_FILE).write_text(json.dumps(settings, indent=2), encoding="utf-8")
         print(f"training has finished; next: python -m lm_eval_inversion.training.pack --run {output}")
+    accelerator.wait_for_everyone()  # whoever goes on finds a whole run
 
 
 def load_base(base: str, max_output_tokens: int) -> tuple[Any, str, BlockFormat, dict[str, Any]]:
@@ -362,7 +357,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--keep-base", action="store_true", help="--base is a checkpoint: leave its packed weights as they are, train its adapter on"
     )
     parser.add_argument(
-        "--max-output-tokens", type=int, default=32, help="tokens read of each output (a run or checkpoint as --base keeps its own)"
+        "--max-output-tokens", type=int, default=32, help="tokens of a block (a run or checkpoint as --base keeps its own)"
     )
     parser.add_argument(
         "--blocks-per-output", type=positive_whole, help="read long outputs in up to so many blocks (default: one, or as --base does)"

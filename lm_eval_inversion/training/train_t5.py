@@ -31,6 +31,7 @@ from lm_eval_inversion.inverter.checkpoint import TOKENIZER_FILE
 from lm_eval_inversion.inverter.registry import shipped_checkpoint
 from lm_eval_inversion.inverter.sparse_t5 import encode_outputs
 from lm_eval_inversion.inverter.tokens import BlockFormat
+from lm_eval_inversion.precision import best_device
 from lm_eval_inversion.training.pairs import Pair, examples
 from lm_eval_inversion.training.train import (
     STATE_EVERY_SECONDS,
@@ -42,7 +43,6 @@ from lm_eval_inversion.training.train import (
     read_data,
     save_state,
     share_done,
-    training_device,
 )
 
 PAD_ID, HEAD_SIZE, FEED_FORWARD = 0, 64, 4  # token that pads and begins a text; width of a head, and feed-forward over width, as in T5
@@ -166,7 +166,7 @@ def train(options: argparse.Namespace, data: Data, model: Any, tokenizer: Any) -
 
     output: Path = options.output
     output.mkdir(parents=True, exist_ok=True)
-    device = training_device(options.device)
+    device = best_device(options.device)
     autocast = torch.autocast(device, torch.bfloat16) if computes_in_bf16(options.bf16, device) else nullcontext()
     model.to(device).train()
     print(

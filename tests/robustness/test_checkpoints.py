@@ -210,6 +210,7 @@ def test_a_tampered_configuration_is_refused_before_anything_is_allocated(copied
         ({"user_start_id": 2}, "start_id and end_id are both 2"),
         ({"user_start_id": 100_000}, "a token 100000, but the model's vocab_size is"),
         ({"blocks_per_output": 0}, "block_format.blocks_per_output is 0; it is a whole number from 1 to 64"),
+        ({"blocks_per_output": None}, "block_format.blocks_per_output is None"),
         ({"blocks_per_output": 10**6}, "block_format.blocks_per_output is 1000000"),
         ({"surprise": 1}, "'block_format' must hold the numbers"),
     ],

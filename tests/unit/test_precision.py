@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lm_eval_inversion.precision import fast_dtype
+from lm_eval_inversion.precision import best_device, fast_dtype
 from lm_eval_inversion.training.train import computes_in_bf16
 
 
@@ -9,10 +9,35 @@ def test_accelerators_compute_in_bfloat16():
     assert fast_dtype("cuda") is fast_dtype("cuda:1") is fast_dtype("mps") is torch.bfloat16
 
 
-@pytest.mark.parametrize("supported", [True, False])
-def test_a_cpu_computes_in_what_it_has_instructions_for(monkeypatch, supported):
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
-    assert fast_dtype("cpu") is (torch.bfloat16 if supported else torch.float32)
-    assert computes_in_bf16(None, "cpu") is supported
+@pytest.mark.parametrize(
+    ("capabilities", "fast"),
+    [
+        ({"avx2": True, "avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, False),
+        ({"avx2": True, "avx512_f": True, "avx512_bf16": True, "amx_bf16": False}, True),
+        ({"amx_bf16": True}, True),
+        ({}, False),
+    ],
+)
+def test_a_cpu_computes_in_what_it_has_instructions_for(monkeypatch, capabilities, fast):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert fast_dtype("cpu") is (torch.bfloat16 if fast else torch.float32)
+    assert computes_in_bf16(None, "cpu") is fast
     assert computes_in_bf16(True, "cpu")
     assert not computes_in_bf16(False, "cpu")
+
+
+def test_what_this_machine_can_do_is_known_by_the_names_that_are_looked_for():
+    known = torch.cpu.get_capabilities()
+    if known["architecture"] != "x86_64":
+        pytest.skip("the names are those of x86")
+    assert {"amx_bf16", "avx512_bf16"} <= set(known)
+
+
+def test_the_device_that_is_asked_for_is_taken(monkeypatch):
+    assert best_device("cpu") == "cpu"
+    assert best_device("cuda:1") == "cuda:1"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert best_device() == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert best_device() == "cpu"

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -44,9 +45,14 @@ def test_one_command_makes_a_checkpoint_and_goes_on_where_it_was(chat_model, tmp
     assert found["sha256"].startswith(inverter.hash)
     assert "Ship it" in said
 
+    shutil.rmtree(tmp_path / "run" / "adapter")  # stopped between the stages
     logs = [tmp_path / "run" / stage / "log.jsonl" for stage in ("all_weights", "adapter")]
+    first = logs[0].read_text()
+    recipe.main(arguments)
+    assert logs[0].read_text() == first
+    again = load_inverter(tmp_path / "run" / "checkpoint").hash
     before = [log.read_text() for log in logs]
     assert [sum('"loss"' in line for line in text.splitlines()) for text in before] == [4, 1]
     recipe.main(arguments)  # both stages are there
     assert [log.read_text() for log in logs] == before
-    assert load_inverter(tmp_path / "run" / "checkpoint").hash == inverter.hash
+    assert load_inverter(tmp_path / "run" / "checkpoint").hash == again

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 from conftest import make_model, make_tokenizer
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from lm_eval_inversion import load_inverter, load_prompts
 from lm_eval_inversion.inverter.baselines import training_prompts
@@ -207,7 +207,8 @@ def test_training_learns_resumes_and_packs(chat_model, tmp_path, capsys):
     # Its packed weights can stay, and its adapter be trained on.
     kept = [*common, "--steps", "4", "--keep-base"]
     kept[1], kept[5] = str(tmp_path / "second_checkpoint"), str(tmp_path / "kept")
-    train.main(kept)
+    train.main([*kept, "--steps", "2"])
+    train.main(kept)  # goes on at step 2
     found = pack.pack(tmp_path / "kept", [pairs], tmp_path / "kept_checkpoint")
     assert found["steps"] == 46
     before, after = (load_file(tmp_path / name / "weights.safetensors") for name in ("second_checkpoint", "kept_checkpoint"))
@@ -223,6 +224,12 @@ def test_training_learns_resumes_and_packs(chat_model, tmp_path, capsys):
     pack.pack(tmp_path / "still", [pairs], tmp_path / "still_checkpoint")
     same = unpack_state(load_file(tmp_path / "still_checkpoint" / "weights.safetensors"))
     assert all(torch.allclose(same[name], values, atol=1e-6) for name, values in unpack_state(before).items())
+
+    # A run does not go on from another checkpoint than it was started from.
+    packed = tmp_path / "kept" / "packed_base.safetensors"
+    save_file({name: tensor + 1 for name, tensor in load_file(packed).items()}, packed)
+    with pytest.raises(ValueError, match="was started from another checkpoint; give that one"):
+        train.main(kept)
 
     kept[1] = str(tmp_path / "checkpoint")
     with pytest.raises(ValueError, match="has no adapter to go on with; give --round-base"):
