@@ -64,6 +64,13 @@ def learning_rate(done: float, steps_warm: float, peak: float) -> float:
     return peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * share)))
 
 
+def add_bf16_option(parser: argparse.ArgumentParser) -> None:
+    """``--bf16`` and ``--no-bf16``, for ``computes_in_bf16``."""
+    parser.add_argument(
+        "--bf16", action=argparse.BooleanOptionalAction, help="compute in bfloat16 (default: where the device is fast in it)"
+    )
+
+
 def computes_in_bf16(asked: bool | None, device: str) -> bool:
     """``--bf16`` or ``--no-bf16``; where neither was given, whatever the device is fast in."""
     return fast_dtype(device) is torch.bfloat16 if asked is None else asked
@@ -366,18 +373,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto")
     parser.add_argument("--compile", action="store_true", help="compile the model's layers first: a minute, then about 1.5 times the speed")
-    parser.add_argument(
-        "--bf16", action=argparse.BooleanOptionalAction, help="compute in bfloat16 (default: where the device is fast in it)"
-    )
+    add_bf16_option(parser)
     options = parser.parse_args(arguments)
     if not options.minutes and not options.steps:
         parser.error("give --minutes or --steps: without a budget the training would never end")
     if options.round_base and not options.lora_rank:
         parser.error("--round-base freezes the base; give the rank of the adapter that is trained on top, as in --lora-rank 16")
     if options.keep_base and (options.round_base or options.lora_rank or options.vocabulary):
-        parser.error(
-            "--keep-base takes all weights from the checkpoint; leave out --round-base, --lora-rank and --vocabulary"
-        )
+        parser.error("--keep-base takes all weights from the checkpoint; leave out --round-base, --lora-rank and --vocabulary")
     if options.keep_base and not (Path(options.base) / DESCRIPTION_FILE).is_file():
         parser.error(f"--keep-base: {options.base} is no checkpoint folder ({DESCRIPTION_FILE} is missing)")
     try:

@@ -36,6 +36,7 @@ from lm_eval_inversion.training.pairs import Pair, examples
 from lm_eval_inversion.training.train import (
     STATE_EVERY_SECONDS,
     Data,
+    add_bf16_option,
     compare_conditions,
     computes_in_bf16,
     learning_rate,
@@ -246,9 +247,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--eval-every", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto")
-    parser.add_argument(
-        "--bf16", action=argparse.BooleanOptionalAction, help="compute in bfloat16 (default: where the device is fast in it)"
-    )
+    add_bf16_option(parser)
     options = parser.parse_args(arguments)
     if not options.minutes and not options.steps:
         parser.error("give --minutes or --steps: without a budget the training would never end")
