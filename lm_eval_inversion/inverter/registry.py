@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from lm_eval_inversion.inverter.base import Inverter
 from lm_eval_inversion.inverter.baselines import BASELINES
 from lm_eval_inversion.inverter.checkpoint import DESCRIPTION_FILE, verify_checkpoint
+from lm_eval_inversion.precision import choose_device
 
 if TYPE_CHECKING:
     import torch
@@ -73,38 +74,20 @@ def load_inverter(name: str | os.PathLike[str] = DEFAULT, device: str = "auto", 
     if name.startswith("t5:"):
         from lm_eval_inversion.inverter.sparse_t5 import SparseT5Inverter
 
-        chosen = choose_device(device)
+        chosen = choose_device(device, "inverter_device")
         return SparseT5Inverter.from_folder(_t5_folder(name), name=name, device=chosen, dtype=choose_dtype(dtype, chosen))
     if name.startswith("asked:"):
         from lm_eval_inversion.inverter.asked_model import AskedModelInverter
 
-        chosen = choose_device(device)
+        chosen = choose_device(device, "inverter_device")
         return AskedModelInverter.from_folder(_asked_folder(name), name=name, device=chosen, dtype=choose_dtype(dtype, chosen))
     folder, expected = _checkpoint_folder(name)
     from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
 
-    chosen = choose_device(device)
+    chosen = choose_device(device, "inverter_device")
     return SparsePrefixInverter.from_folder(
         folder, name=name, device=chosen, dtype=choose_dtype(dtype, chosen), expected_sha256=expected
     )
-
-
-def choose_device(device: str) -> str:
-    """A torch device name; "auto" is this rank's GPU where there is one.
-
-    Raises:
-        ValueError: torch does not know the device, or it is not there.
-    """
-    import torch
-
-    if device == "auto":
-        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        message = str(error).splitlines()[0]
-        raise ValueError(f"inverter_device={device!r} cannot be used ({message}); give auto, cpu, or cuda:N") from error
-    return device
 
 
 def check_dtype(dtype: str) -> None:

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lm_eval_inversion.precision import best_device, fast_dtype
+from lm_eval_inversion.precision import choose_device, fast_dtype
 from lm_eval_inversion.prompts import load_prompts
 from lm_eval_inversion.queries import detect_system_role, require_prompt_in_request
 from lm_eval_inversion.training.asking import (
@@ -102,7 +102,7 @@ def collect(
 
     from lm_eval_inversion.training.generation import sample_answers
 
-    device = best_device(device)
+    device = choose_device(device, "--device")
     tokenizer = AutoTokenizer.from_pretrained(model_name, revision=revision)
     model = AutoModelForCausalLM.from_pretrained(model_name, revision=revision, dtype=fast_dtype(device)).to(device).eval()
     stop_ids = {tokenizer.eos_token_id, model.config.eos_token_id} - {None}

@@ -25,6 +25,7 @@ from lm_eval_inversion.training import pack, train
 EPOCH_SHARES = {
     "pairs_a": 1, "pairs_b": 1, "pairs_c": 1, "pairs_d": 1, "pairs_e": 1, "pairs_f": 1, "pairs_g": 2, "pairs_user": 3, "pairs_strong": 2,
     "pairs_strong_2": 2, "pairs_strong_3": 2, "pairs_strong_4": 3, "pairs_strong_5": 3, "pairs_strong_6": 3, "pairs_strong_7": 3,
+    "pairs_strong_8": 3,
 }  # fmt: skip
 FIRST_STAGE = 0.8  # of the time
 ADAPTER_RANK, ADAPTER_RATE = 16, 3e-4
@@ -49,6 +50,8 @@ def stages(options: argparse.Namespace, pairs: Sequence[Path]) -> dict[Path, lis
     """Run folder -> arguments of ``training.train``, stage by stage."""
     shared = ["--pairs", *map(str, pairs), "--batch", str(options.batch), "--micro-batch", str(options.micro_batch)]
     shared += ["--seed", str(options.seed), "--device", options.device, "--eval-every", str(options.eval_every)]
+    if options.bf16 is not None:
+        shared.append("--bf16" if options.bf16 else "--no-bf16")
     if options.dev_pairs:
         shared += ["--dev-pairs", *map(str, options.dev_pairs)]
     first, second = options.output / "all_weights", options.output / "adapter"
@@ -83,6 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto")
     parser.add_argument("--compile", action="store_true", help="of the first stage, see training.train")
+    train.add_bf16_option(parser)
     options = parser.parse_args(arguments)
     try:
         pairs = pair_files(options.pairs_folder)

@@ -34,7 +34,7 @@ from lm_eval_inversion.arguments import positive_whole
 from lm_eval_inversion.inverter.checkpoint import DESCRIPTION_FILE, TOKENIZER_FILE, WEIGHTS_FILE
 from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
-from lm_eval_inversion.precision import best_device, fast_dtype
+from lm_eval_inversion.precision import choose_device, fast_dtype
 from lm_eval_inversion.training.adapter import adapter_state, keep_base, round_base, with_adapter, write_whole
 from lm_eval_inversion.training.packed_loss import PackedLoss
 from lm_eval_inversion.training.pairs import HELD_OUT_EVERY, Pair, examples, held_out_pairs, load_dev_pairs, load_pairs
@@ -171,7 +171,7 @@ def train(options: argparse.Namespace, data: Data) -> None:
     from accelerate.utils import broadcast_object_list
     from tqdm import tqdm
 
-    use_bf16 = computes_in_bf16(options.bf16, best_device(options.device))
+    use_bf16 = computes_in_bf16(options.bf16, choose_device(options.device))
     accelerator = Accelerator(mixed_precision="bf16" if use_bf16 else "no", cpu=options.device == "cpu")
     torch.manual_seed(options.seed)
     output: Path = options.output

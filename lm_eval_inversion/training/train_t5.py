@@ -31,7 +31,7 @@ from lm_eval_inversion.inverter.checkpoint import TOKENIZER_FILE
 from lm_eval_inversion.inverter.registry import shipped_checkpoint
 from lm_eval_inversion.inverter.sparse_t5 import encode_outputs
 from lm_eval_inversion.inverter.tokens import BlockFormat
-from lm_eval_inversion.precision import best_device
+from lm_eval_inversion.precision import choose_device
 from lm_eval_inversion.training.pairs import Pair, examples
 from lm_eval_inversion.training.train import (
     STATE_EVERY_SECONDS,
@@ -167,7 +167,7 @@ def train(options: argparse.Namespace, data: Data, model: Any, tokenizer: Any) -
 
     output: Path = options.output
     output.mkdir(parents=True, exist_ok=True)
-    device = best_device(options.device)
+    device = choose_device(options.device)
     autocast = torch.autocast(device, torch.bfloat16) if computes_in_bf16(options.bf16, device) else nullcontext()
     model.to(device).train()
     print(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from own_tasks import own_task_manager
 
 
 def run_lm_eval(model, task="prompt_inversion_ordinary", *, metadata, limit=3, model_args="", **keywords):
     """One in-process run of lm_eval on the hf back end, in float32 on the CPU."""
     import lm_eval
-    from lm_eval.tasks import TaskManager
 
     settings = {"apply_chat_template": True, "batch_size": 8, "device": "cpu", "bootstrap_iters": 0, "limit": limit, **keywords}
     return lm_eval.simple_evaluate(
         model="hf", model_args=f"pretrained={model},dtype=float32{model_args}", tasks=[task],
-        task_manager=TaskManager(metadata=metadata), metadata=metadata, **settings,
+        task_manager=own_task_manager(metadata), metadata=metadata, **settings,
     )  # fmt: skip
 
 

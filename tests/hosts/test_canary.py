@@ -2,6 +2,7 @@
 
 import pytest
 from conftest import write_chat_model
+from own_tasks import own_task_manager
 
 from lm_eval_inversion.canary import make_canary_protocol
 from lm_eval_inversion.report import metrics_table, read_results
@@ -63,12 +64,11 @@ def test_exposure_of_a_model_that_knows(chat_model, monkeypatch):
 
 def test_chat_interfaces_have_no_log_likelihoods(tmp_path):
     import lm_eval
-    from lm_eval.tasks import TaskManager
 
     with pytest.raises(ValueError, match="needs log-likelihoods"):
         lm_eval.simple_evaluate(
             model="local-chat-completions", model_args="model=any,base_url=http://127.0.0.1:9/v1/chat/completions",
-            tasks=["prompt_leakage_exposure"], task_manager=TaskManager(metadata=SMOKE["metadata"]), metadata=SMOKE["metadata"],
+            tasks=["prompt_leakage_exposure"], task_manager=own_task_manager(SMOKE["metadata"]), metadata=SMOKE["metadata"],
             apply_chat_template=True, bootstrap_iters=0,
         )  # fmt: skip
     from inspect_ai import eval as inspect_eval

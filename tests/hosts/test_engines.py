@@ -2,6 +2,7 @@
 
 import pytest
 from conftest import write_chat_model
+from own_tasks import own_task_manager
 
 from lm_eval_inversion.scoring.metrics import EXPOSURE_HIGHER_IS_BETTER, METRICS
 
@@ -39,10 +40,9 @@ def engine(installed):
 
 def run(back_end, folder, task=TASK, *, metadata, limit=2, gen_kwargs="temperature=0,max_gen_toks=12", **model_args):
     import lm_eval
-    from lm_eval.tasks import TaskManager
 
     return lm_eval.simple_evaluate(
-        model=back_end, model_args={"pretrained": str(folder), **model_args}, tasks=[task], task_manager=TaskManager(metadata=metadata),
+        model=back_end, model_args={"pretrained": str(folder), **model_args}, tasks=[task], task_manager=own_task_manager(metadata),
         metadata=metadata, apply_chat_template=True, limit=limit, batch_size="auto", gen_kwargs=gen_kwargs, bootstrap_iters=0,
     )  # fmt: skip
 
@@ -129,12 +129,11 @@ def test_chat_servers_get_the_requests_of_one_system_prompt_together(monkeypatch
     monkeypatch.setattr(LocalChatCompletion, "model_call", answer)
     monkeypatch.setattr(LocalChatCompletion, "amodel_call", answer_later)
     import lm_eval
-    from lm_eval.tasks import TaskManager
 
     metadata = {"inverter": "constant", "num_queries": 4}
     lm_eval.simple_evaluate(
         model="local-chat-completions", model_args=f"model=m,base_url=http://127.0.0.1:9/v1/chat/completions,num_concurrent={connections}",
-        tasks=[TASK], task_manager=TaskManager(metadata=metadata), metadata=metadata, apply_chat_template=True, limit=8, bootstrap_iters=0,
+        tasks=[TASK], task_manager=own_task_manager(metadata), metadata=metadata, apply_chat_template=True, limit=8, bootstrap_iters=0,
     )  # fmt: skip
     assert len(sent) == 8 * 4 + 4
     assert len(prompts_in_order(sent)) == 8 + 1

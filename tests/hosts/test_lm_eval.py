@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from conftest import TEMPLATE_DROPS_SYSTEM, write_chat_model
+from own_tasks import own_task_manager
 
 from lm_eval_inversion import load_prompts
 from lm_eval_inversion.scoring.metrics import HIGHER_IS_BETTER, USUAL_METRICS
@@ -125,17 +126,13 @@ def test_a_model_without_chat_template_is_refused(tmp_path, arguments):
 
 
 def test_more_processes_than_prompts(tiny_inverter_folder):
-    from lm_eval.tasks import TaskManager
-
-    task = TaskManager(metadata={"inverter": str(tiny_inverter_folder)}).load([TASK])["tasks"][TASK]
+    task = own_task_manager({"inverter": str(tiny_inverter_folder)}).load([TASK])["tasks"][TASK]
     with pytest.raises(ValueError, match="4 processes for 3 system prompts.*start at most 3"):
         task.build_all_requests(limit=3, rank=3, world_size=4, apply_chat_template=True, chat_template=str)
 
 
 def test_ranks_split_the_documents_and_each_has_its_null_run(tiny_inverter_folder):
-    from lm_eval.tasks import TaskManager
-
-    task = TaskManager(metadata={"inverter": str(tiny_inverter_folder), "num_queries": 1}).load([TASK])["tasks"][TASK]
+    task = own_task_manager({"inverter": str(tiny_inverter_folder), "num_queries": 1}).load([TASK])["tasks"][TASK]
     for rank in (0, 1):
         task.build_all_requests(limit=3, rank=rank, world_size=2, apply_chat_template=True, chat_template=lambda m: str(m))
         own = [instance for instance in task.instances if instance.idx == 0]

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from own_tasks import own_task_manager
 
 from lm_eval_inversion.scoring.metrics import METRICS
 
@@ -79,13 +80,12 @@ def answers_of(row):
 
 def test_lm_eval_gets_what_the_model_says(server, chat_model, arguments, in_process):
     import lm_eval
-    from lm_eval.tasks import TaskManager
 
     found = rows_of(
         lm_eval.simple_evaluate(
             model="local-chat-completions",
             model_args=f"model={chat_model},base_url={server}/chat/completions,num_concurrent=4,max_retries=3",
-            tasks=[TASK], task_manager=TaskManager(metadata=arguments), metadata=arguments, apply_chat_template=True, limit=2,
+            tasks=[TASK], task_manager=own_task_manager(arguments), metadata=arguments, apply_chat_template=True, limit=2,
             gen_kwargs=f"temperature=0,max_gen_toks={MAX_TOKENS}", bootstrap_iters=0,
         )  # fmt: skip
     )

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from own_tasks import index_own_tasks_only
+
 PRELOADED = ["torch", "transformers", "peft", "lm_eval.__main__", "lm_eval.models.huggingface", "sentence_transformers", "inspect_ai"]
 PRELOADED += ["lm_eval_inversion.adapters.lm_eval.task", "lm_eval_inversion.adapters.inspect.tasks", "lm_eval_inversion.training.train"]
 PATIENCE = 120  # seconds until a process that should have done something counts as hanging
@@ -58,6 +60,7 @@ def run_lm_eval(arguments: list[str], log: str, stop_at_batch: int | None = None
         if answers is not None:
             said = itertools.cycle(answers)
             HFLM.generate_until = lambda self, requests, **_: [next(said) for _ in requests]
+        index_own_tasks_only()
         sys.argv = ["lm_eval", *arguments]
         cli_evaluate()
 

@@ -7,6 +7,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from own_tasks import own_task_manager
 
 TASK = "prompt_leakage_attacks"
 
@@ -91,12 +92,11 @@ def impatient(monkeypatch):
 
 def run(server, task=TASK, metadata=None, limit=1):
     import lm_eval
-    from lm_eval.tasks import TaskManager
 
     metadata = {"tier": "smoke"} if metadata is None else metadata
     return lm_eval.simple_evaluate(
         model="local-chat-completions", model_args=f"model=stand-in,base_url={server.url}/chat/completions,num_concurrent=1,max_retries=3",
-        tasks=[task], task_manager=TaskManager(metadata=metadata), metadata=metadata, apply_chat_template=True, limit=limit,
+        tasks=[task], task_manager=own_task_manager(metadata), metadata=metadata, apply_chat_template=True, limit=limit,
         bootstrap_iters=0,
     )  # fmt: skip
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lm_eval_inversion.precision import best_device, fast_dtype
+from lm_eval_inversion.precision import choose_device, fast_dtype
 from lm_eval_inversion.training.train import computes_in_bf16
 
 
@@ -34,10 +34,13 @@ def test_what_this_machine_can_do_is_known_by_the_names_that_are_looked_for():
 
 
 def test_the_device_that_is_asked_for_is_taken(monkeypatch):
-    assert best_device("cpu") == "cpu"
-    assert best_device("cuda:1") == "cuda:1"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert best_device() == "cuda"
+    assert choose_device("cpu") == "cpu"
+    with pytest.raises(ValueError, match="--device='abacus' cannot be used .*; give auto, cpu, or cuda:N"):
+        choose_device("abacus", "--device")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert best_device() == "cpu"
+    assert choose_device() == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert choose_device() == "cuda:0"
+    monkeypatch.setenv("LOCAL_RANK", "3")  # each process of a data parallel run has a GPU of its own
+    assert choose_device("auto") == "cuda:3"

@@ -35,7 +35,7 @@ def test_one_command_makes_a_checkpoint_and_goes_on_where_it_was(chat_model, tmp
         ]  # fmt: skip
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     arguments = ["--base", str(chat_model), "--pairs-folder", str(tmp_path), "--output", str(tmp_path / "run"), "--steps", "5"]
-    arguments += ["--batch", "4", "--micro-batch", "4", "--vocabulary", "256", "--device", "cpu"]
+    arguments += ["--batch", "4", "--micro-batch", "4", "--vocabulary", "256", "--device", "cpu", "--no-bf16"]
     recipe.main(arguments)
     said = capsys.readouterr().out
     found = json.loads(said[said.index("\n{\n") :].partition("\n}\n")[0] + "}")
