@@ -1,4 +1,7 @@
-"""lm_eval with this package's tasks alone: indexing the thousands that ship with lm_eval takes it a quarter of a minute each time."""
+"""lm_eval with this package's tasks alone: indexing the thousands that ship with lm_eval takes it a quarter of a minute each time.
+
+``python -m own_tasks ARGUMENTS`` is its command line, for tests that start it anew.
+"""
 
 from __future__ import annotations
 
@@ -18,3 +21,10 @@ def index_own_tasks_only() -> None:
     from lm_eval.tasks import TaskManager
 
     TaskManager.__init__ = functools.partialmethod(TaskManager.__init__, include_defaults=False)
+
+
+if __name__ == "__main__":
+    from lm_eval.__main__ import cli_evaluate
+
+    index_own_tasks_only()
+    cli_evaluate()

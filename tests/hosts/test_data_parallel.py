@@ -9,13 +9,7 @@ from pathlib import Path
 import pytest
 
 # The harness starts several processes where it sees several GPUs; here it is told of two, and both processes compute on the CPU.
-TWO_PROCESSES = "import torch; torch.cuda.device_count = lambda: 2"
-COMMAND_LINE = """
-from own_tasks import index_own_tasks_only
-index_own_tasks_only()
-from lm_eval.__main__ import cli_evaluate
-cli_evaluate()
-"""
+TWO_PROCESSES = "import runpy, torch; torch.cuda.device_count = lambda: 2; runpy.run_module('own_tasks', run_name='__main__')"
 
 
 def saved(folder):
@@ -34,13 +28,12 @@ def test_two_processes_give_what_one_gives(chat_model, arguments, tmp_path, task
         "--metadata", *(f"{name}={value}" for name, value in metadata.items()), *limit, "--apply_chat_template", "--device", "cpu",
         "--batch_size", "4", "--gen_kwargs", "temperature=0,max_gen_toks=12", "--log_samples",
     ]  # fmt: skip
-    one_script, two_script = tmp_path / "one.py", tmp_path / "two.py"
-    one_script.write_text(COMMAND_LINE)
-    two_script.write_text(f"{TWO_PROCESSES}\n{COMMAND_LINE}")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(two_script)]
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
     tests = str(Path(__file__).parents[1])
     found = {}
-    for name, words in (("one", [sys.executable, str(one_script)]), ("two", launch)):
+    for name, words in (("one", [sys.executable, "-m", "own_tasks"]), ("two", launch)):
         done = subprocess.run(
             [*words, *command, "--output_path", str(tmp_path / name)], capture_output=True, text=True, check=False, timeout=300,
             env={**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": tests},

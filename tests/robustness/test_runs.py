@@ -28,7 +28,7 @@ def metadata(tiny_inverter_folder):
 def environment(**changes):
     """The environment of the tests, with nothing in it that would keep a library off the network by itself."""
     kept = {key: value for key, value in os.environ.items() if not key.endswith("_OFFLINE")}
-    return {**kept, **changes}
+    return {**kept, "PYTHONPATH": str(Path(__file__).parents[1]), **changes}
 
 
 def run(arguments, record, prepare=None, **changes):
@@ -103,7 +103,7 @@ def test_another_fresh_process_gives_the_same_bytes_even_without_a_home(chat_mod
     (tmp_path / "home").write_text("a file, so that no folder can be made in it")
     home = {name: str(tmp_path / "home") for name in ("HOME", "XDG_CACHE_HOME")}
     arguments = lm_eval_arguments(chat_model, tmp_path / "results", tasks=TASKS, metadata=metadata, limit=1)
-    done = run(["lm_eval", *arguments], tmp_path / "network.txt", PYTHONHASHSEED="2", **home)
+    done = run(["own_tasks", *arguments], tmp_path / "network.txt", PYTHONHASHSEED="2", **home)
     assert done.returncode == 0, done.stdout + done.stderr
     same(tmp_path / "results", undisturbed)
 
@@ -112,7 +112,7 @@ def test_a_full_disk_is_named_and_leaves_earlier_results_intact(chat_model, meta
     folder = shutil.copytree(undisturbed / "results", tmp_path / "results")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     arguments = lm_eval_arguments(chat_model, folder, tasks=TASKS, metadata=metadata, limit=1)
-    done = run(["lm_eval", *arguments], tmp_path / "network.txt", lambda: no_file_beyond(min(map(len, before.values())) // 2))
+    done = run(["own_tasks", *arguments], tmp_path / "network.txt", lambda: no_file_beyond(min(map(len, before.values())) // 2))
     assert "File too large" in done.stderr
     assert {path: path.read_bytes() for path in before} == before
     # The numbers are not lost either: the table is printed.
