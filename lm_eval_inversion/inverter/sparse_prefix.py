@@ -16,6 +16,7 @@ import torch
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets, Secret, check_pairs
 from lm_eval_inversion.inverter.checkpoint import TOKENIZER_FILE, WEIGHTS_FILE, CheckpointError, verify_checkpoint
 from lm_eval_inversion.inverter.decoding import decode, sampling
+from lm_eval_inversion.inverter.few_rows import adopt_few_rows
 from lm_eval_inversion.inverter.packing import unpack_state
 from lm_eval_inversion.inverter.prefix_model import Prefix, block_columns, encode_blocks, packed_prompt_loss
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
@@ -97,6 +98,7 @@ class SparsePrefixInverter(Inverter):
         if missing or unexpected:
             raise CheckpointError(f"{folder}: the weights do not fit the model (missing {missing[:3]}, unexpected {unexpected[:3]})")
         model.tie_weights()
+        adopt_few_rows(model)
         model = model.to(device=device, dtype=dtype).eval()
         return cls(model, BlockTokenizer(folder / TOKENIZER_FILE, layout), layout, name=name, hash=checkpoint.hash)
 
