@@ -12,7 +12,8 @@ Decoys are drawn from all prompts of the shipped split that the prompts are of (
 them whose sentence embeddings are nearest to the truth. "above swap" is token F1 above that of the same reconstruction with other
 prompts: unlike the lift, it does not hang on one text. "ahead" is how much the first inverter's lift exceeds this one's, prompt by
 prompt. Bits are each inverter's own: above what it makes of the null answers. Seconds are those of the whole evaluation, per prompt.
-``--curve FILE.png`` also prints and draws the first inverter's bits from 1, 2, 4, ... of the outputs.
+``--curve FILE.png`` also prints and draws the first inverter's bits from 1, 2, 4, ... of the outputs; ``--details N`` all of its metrics,
+what it writes for the null answers, and N reconstructions beside the truth.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from typing import Any
 from lm_eval_inversion import evaluate, load_inverter, load_prompts
 from lm_eval_inversion.evaluation import decoys_for, null_condition
 from lm_eval_inversion.inverter import Inverter, check_inverter
-from lm_eval_inversion.inverter.base import Secret
+from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Secret
 from lm_eval_inversion.outputs import MAX_OUTPUTS, OutputCounts, Outputs, parse_outputs
 from lm_eval_inversion.prompts import PROMPT_SETS, SystemPrompt
 from lm_eval_inversion.prompts.schema import REDACTED
@@ -42,11 +43,12 @@ from lm_eval_inversion.report.tables import metric_estimate, values_of
 from lm_eval_inversion.scoring.bits import bits_above_null
 from lm_eval_inversion.scoring.embedding import embed, embed_many
 from lm_eval_inversion.scoring.identification import CANDIDATES, identification_scores
-from lm_eval_inversion.scoring.metrics import CURVE_NUMBERS, CURVE_PREFIX
+from lm_eval_inversion.scoring.metrics import CURVE_NUMBERS, CURVE_PREFIX, USUAL_METRICS
 from lm_eval_inversion.scoring.uncertainty import Estimate
 from lm_eval_inversion.training.rows import read_pairs
 
 HARD, ABOVE_SWAP = "identification_top1_hard", "token_f1_above_swap"
+SHOWN = 300  # characters of a text in a table
 # Heading -> metric, decimals.
 COLUMNS = {
     "token F1": ("token_f1", 3), "lift": ("token_f1_lift", 3), "above swap": (ABOVE_SWAP, 3), "bits": ("bits", 1),
@@ -260,6 +262,29 @@ def draw_curve(points: Sequence[tuple[int, Estimate]], path: Path) -> None:
     pyplot.close(figure)
 
 
+def details(rows: Sequence[Row], null_reconstruction: str, examples: int) -> str:
+    """All metrics of one inverter, and some of its reconstructions, evenly spread over the prompts, as Markdown."""
+    names = [metric for metric in USUAL_METRICS if any(metric in row.metrics for row in rows)]
+    found = [(metric, metric_estimate(metric, values_of(rows, metric))) for metric in names]
+    lines = ["| metric | mean | 95 % interval |", "|---|---:|---:|"]
+    lines += [f"| {metric} | {value.mean:.3f} | {value.low:.3f} to {value.high:.3f} |" for metric, value in found if value.number]
+    lines += ["", f"Written for the null answers: {in_cell(null_reconstruction)}"]
+    if examples:
+        lines += ["", "| id | true system prompt | reconstruction | bits |", "|---|---|---|---:|"]
+    for place in range(min(examples, len(rows))):
+        row = rows[place * len(rows) // min(examples, len(rows))]
+        lines.append(
+            f"| {row.prompt_id} | {in_cell(row.truth)} | {in_cell(row.reconstruction)} | {row.metrics.get('bits', math.nan):.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def in_cell(text: str) -> str:
+    """A text as a cell of a Markdown table: on one line, cut, nothing in it markup."""
+    line = " ".join(text.split())
+    return (line[:SHOWN] + "…" if len(line) > SHOWN else line).replace("<", "&lt;").replace("|", "\\|")
+
+
 def limited(answers: Answers, limit: int | None) -> Answers:
     """The first prompts only; decoys stay those of all."""
     return Answers(answers.prompts[:limit], answers.outputs[:limit], answers.null, answers.pool, answers.secret, answers.seed)
@@ -272,6 +297,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--inverters", nargs="+", default=["default", "nearest", "central", "constant"], help="the first is compared to")
     parser.add_argument("--limit", type=int, help="only the first so many prompts")
     parser.add_argument("--curve", type=Path, metavar="FILE.png", help="of the first inverter: bits by number of outputs")
+    parser.add_argument("--details", type=int, default=0, metavar="N", help="of the first inverter: all metrics and N reconstructions")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--output", type=Path, help="JSONL file for reconstructions and metrics of every prompt")
@@ -294,7 +320,8 @@ def main(arguments: list[str] | None = None) -> None:
         began = time.perf_counter()
         rows = rows_of(inverter, answers, bool(options.curve) and not first)
         seconds = (time.perf_counter() - began) / len(rows)
-        first = first or rows
+        if not first:
+            first, null_reconstruction = rows, null_condition(inverter, answers.null.lines).reconstruction(DEFAULT_MAX_NEW_TOKENS)
         print(table_row(f"{name} {inverter.hash}", rows, first, seconds), flush=True)
         if stream:
             for row in rows:
@@ -311,6 +338,8 @@ def main(arguments: list[str] | None = None) -> None:
         for number, found in points:
             print(f"| {number} | {found.mean:.1f} ({found.low:.1f} to {found.high:.1f}) |")
         draw_curve(points, options.curve)
+    if options.details:
+        print("\n" + details(first, null_reconstruction, options.details))
 
 
 if __name__ == "__main__":

@@ -155,3 +155,20 @@ def test_the_curve_ends_in_the_bits_of_the_table(collected, tiny_inverter_folder
     assert numbers == sorted(numbers)
     assert curve[-1][1] == rows[2][4]
     assert image.read_bytes().startswith(b"\x89PNG")
+
+
+def test_details_show_every_metric_and_some_reconstructions(collected, tiny_inverter_folder, capsys):
+    baselines.main([str(collected), "--inverters", str(tiny_inverter_folder), "constant", "--device", "cpu", "--details", "2"])
+    first, _, rest = capsys.readouterr().out.partition("\n| metric |")
+    (bits,) = [line.split("|")[2].strip() for line in rest.splitlines() if line.startswith("| bits |")]
+    assert f"{float(bits):.1f} (" in first  # that of the first inverter
+    assert "Written for the null answers: " in rest
+    table = rest.partition("| id |")[2].splitlines()[2:]
+    assert len(table) == 2
+    prompts = [prompt.id for prompt in baselines.read_answers(collected).prompts]
+    assert [line.split("|")[1].strip() for line in table] == [prompts[0], prompts[len(prompts) // 2]]
+
+
+def test_a_text_in_a_cell_is_no_markup():
+    assert baselines.in_cell("a | b\n<script>") == "a \\| b &lt;script>"
+    assert len(baselines.in_cell("x" * 1000)) == baselines.SHOWN + 1
