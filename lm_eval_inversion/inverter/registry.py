@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 # SHA-256 of inverter.json of the shipped checkpoint; training.pack prints it. Every other file's hash stands in that file.
-DEFAULT_SHA256 = "0715814a27b138ece9c7e4e380e9e88f9e479abb20b5166c5cb73d161bf18d7f"
+DEFAULT_SHA256 = "db0afb23a2265aac62c4838167e957a1c38eb419608f62845f0b441240353393"
 _HUB_NAME = re.compile(r"^hub:(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[\w.-]+)$")
 
 
