@@ -39,16 +39,16 @@ from lm_eval_inversion.protocol import TASKS, handed_out
 from lm_eval_inversion.queries import QuerySet, load_query_set, query_set_names
 from lm_eval_inversion.queries.defences import load_defence
 from lm_eval_inversion.report.reading import Results, Row, read_results
-from lm_eval_inversion.report.tables import metric_estimate, values_of
+from lm_eval_inversion.report.tables import examples_table, metric_estimate, metrics_table, values_of
+from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.bits import bits_above_null
 from lm_eval_inversion.scoring.embedding import embed, embed_many
 from lm_eval_inversion.scoring.identification import CANDIDATES, identification_scores
-from lm_eval_inversion.scoring.metrics import CURVE_NUMBERS, CURVE_PREFIX, USUAL_METRICS
+from lm_eval_inversion.scoring.metrics import CURVE_NUMBERS, CURVE_PREFIX
 from lm_eval_inversion.scoring.uncertainty import Estimate
 from lm_eval_inversion.training.rows import read_pairs
 
 HARD, ABOVE_SWAP = "identification_top1_hard", "token_f1_above_swap"
-SHOWN = 300  # characters of a text in a table
 # Heading -> metric, decimals.
 COLUMNS = {
     "token F1": ("token_f1", 3), "lift": ("token_f1_lift", 3), "above swap": (ABOVE_SWAP, 3), "bits": ("bits", 1),
@@ -263,26 +263,10 @@ def draw_curve(points: Sequence[tuple[int, Estimate]], path: Path) -> None:
 
 
 def details(rows: Sequence[Row], null_reconstruction: str, examples: int) -> str:
-    """All metrics of one inverter, and some of its reconstructions, evenly spread over the prompts, as Markdown."""
-    names = [metric for metric in USUAL_METRICS if any(metric in row.metrics for row in rows)]
-    found = [(metric, metric_estimate(metric, values_of(rows, metric))) for metric in names]
-    lines = ["| metric | mean | 95 % interval |", "|---|---:|---:|"]
-    lines += [f"| {metric} | {value.mean:.3f} | {value.low:.3f} to {value.high:.3f} |" for metric, value in found if value.number]
-    lines += ["", f"Written for the null answers: {in_cell(null_reconstruction)}"]
-    if examples:
-        lines += ["", "| id | true system prompt | reconstruction | bits |", "|---|---|---|---:|"]
-    for place in range(min(examples, len(rows))):
-        row = rows[place * len(rows) // min(examples, len(rows))]
-        lines.append(
-            f"| {row.prompt_id} | {in_cell(row.truth)} | {in_cell(row.reconstruction)} | {row.metrics.get('bits', math.nan):.1f} |"
-        )
-    return "\n".join(lines)
-
-
-def in_cell(text: str) -> str:
-    """A text as a cell of a Markdown table: on one line, cut, nothing in it markup."""
-    line = " ".join(text.split())
-    return (line[:SHOWN] + "…" if len(line) > SHOWN else line).replace("<", "&lt;").replace("|", "\\|")
+    """All metrics of one inverter, what it writes for the null answers, and some of its reconstructions, as Markdown."""
+    results = Results("baselines", "by hand", list(rows))
+    parts = [metrics_table(results), f"Written for the null answers: {visible(null_reconstruction)}", examples_table(results, examples)]
+    return "\n\n".join(parts)
 
 
 def limited(answers: Answers, limit: int | None) -> Answers:

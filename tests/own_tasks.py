@@ -9,7 +9,7 @@ import functools
 from typing import Any
 
 
-def own_task_manager(metadata: dict[str, Any] | None = None) -> Any:
+def own_task_manager(metadata: dict[str, Any]) -> Any:
     """A ``TaskManager`` that finds what the entry point names, and nothing else."""
     from lm_eval.tasks import TaskManager
 

@@ -1,6 +1,7 @@
 """The table of ``benchmarks/baselines.py`` from saved answers of either kind."""
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from lm_eval_inversion import evaluate, load_prompts
 from lm_eval_inversion.evaluation import decoys_for
 from lm_eval_inversion.inverter import Inverter
 from lm_eval_inversion.outputs import parse_outputs
+from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.queries import load_query_set
 from lm_eval_inversion.report.reading import Results, Row
 
@@ -170,5 +172,8 @@ def test_details_show_every_metric_and_some_reconstructions(collected, tiny_inve
 
 
 def test_a_text_in_a_cell_is_no_markup():
-    assert baselines.in_cell("a | b\n<script>") == "a \\| b &lt;script>"
-    assert len(baselines.in_cell("x" * 1000)) == baselines.SHOWN + 1
+    rows = [Row(SystemPrompt(id="one", text="a | b\n<script>", category="x"), "x " * 1000, {"bits": 1.0})]
+    *_, cells = baselines.details(rows, "", 1).splitlines()
+    _, _, truth, reconstruction, _ = re.split(r"(?<!\\)\|", cells)[:5]
+    assert truth.strip() == "a \\| b &lt;script>"
+    assert 200 < len(reconstruction.strip()) <= 300
