@@ -47,7 +47,7 @@ def load(kind: str) -> Any:
     if kind.startswith("shipped"):
         import lm_eval_inversion
 
-        return lm_eval_inversion.load_inverter("default", dtype="bfloat16" if kind.endswith("bfloat16") else "auto")
+        return lm_eval_inversion.load_inverter("default", dtype=kind.partition("-")[2] or "auto")
     from lm_eval_inversion.inverter.registry import shipped_checkpoint
     from lm_eval_inversion.inverter.sparse_t5 import SparseT5Inverter
 
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--kinds", nargs="+", default=["shipped", "shipped-bfloat16", "t5", "t5-bfloat16"])
+    parser.add_argument("--kinds", nargs="+", default=["shipped", "shipped-int8", "shipped-bfloat16", "t5", "t5-bfloat16"])
     parser.add_argument("--measure", nargs=2, metavar=("KIND", "BATCH"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:

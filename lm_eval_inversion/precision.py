@@ -35,13 +35,17 @@ def choose_device(device: str = "auto", setting: str = "device") -> str:
 
 
 def fast_dtype(device: str) -> torch.dtype:
-    """bfloat16 on accelerators and on CPUs with instructions for it, float32 on other CPUs.
+    """bfloat16 on accelerators and on CPUs that multiply it faster, float32 on other CPUs.
 
-    A CPU of 2 cores with AVX2 alone multiplied matrices at 132 GFLOP/s in float32 and at 1.2 in bfloat16.
+    GFLOP/s of one core, measured (``docs/LOG.md``): AVX2 alone 66 in float32 and 0.6 in bfloat16; AMD with AVX-512's bfloat16 74 and 176;
+    Intel with AVX-512's bfloat16 but without AMX 160 and 84.
     """
     import torch
 
     if not device.startswith("cpu"):
         return torch.bfloat16
     capabilities = torch.cpu.get_capabilities()
-    return torch.bfloat16 if any(capabilities.get(name) for name in BF16_INSTRUCTIONS) else torch.float32
+    fast = [name for name in BF16_INSTRUCTIONS if capabilities.get(name)]
+    if fast == ["avx512_bf16"] and "intel" in str(capabilities.get("cpu_name", "")).lower():
+        fast = []
+    return torch.bfloat16 if fast else torch.float32

@@ -102,7 +102,7 @@ class Protocol:
 
     def check_inverter(self) -> None:
         """Fail early where ``inverter`` would fail late; raises ``ValueError``."""
-        check_inverter(self.inverter_name)
+        check_inverter(self.inverter_name, self.inverter_device, self.inverter_dtype)
 
     @property
     def inverter(self) -> Inverter:
@@ -189,7 +189,7 @@ def make_protocol(
         decoy_seed: chooses the decoys of identification.
         curve: also measure bits from fewer outputs.
         defence: see ``load_defence``.
-        inverter_dtype: "auto" (float32 on CPU, bfloat16 on GPU), "float32", "bfloat16" or "float16".
+        inverter_dtype: "auto" (float32 on CPU, bfloat16 on GPU), "float32", "bfloat16", "float16" or "int8".
 
     Raises:
         FileNotFoundError: the prompts file does not exist.

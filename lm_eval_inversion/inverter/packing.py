@@ -7,6 +7,8 @@ One-dimensional tensors stay as they are. A matrix may have an adapter: ``up @ d
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 
 GROUP = 32
@@ -143,16 +145,20 @@ def without_adapter(packed: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in packed.items() if name.partition("|")[2] not in parts}
 
 
-def unpack_state(packed: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The state dictionary in float32, adapters merged."""
-    state: dict[str, torch.Tensor] = {}
+def unpacked(packed: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Name and float32 tensor of all that a packed state holds, adapters merged, one after another: memory holds one at a time."""
     for name, tensor in packed.items():
         base, _, part = name.partition("|")
         if not part:
-            state[name] = tensor
+            yield name, tensor
         elif part == "codes":
-            state[base] = unpack_tensor(*(packed[f"{base}|{key}"] for key in ("codes", "scale", "minimum", "units")))
+            matrix = unpack_tensor(*(packed[f"{base}|{key}"] for key in ("codes", "scale", "minimum", "units")))
             if adapter := unpack_adapter(packed, base):
                 down, up = adapter
-                state[base] += up @ down
-    return state
+                matrix += up @ down
+            yield base, matrix
+
+
+def unpack_state(packed: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The state dictionary in float32, see ``unpacked``."""
+    return dict(unpacked(packed))

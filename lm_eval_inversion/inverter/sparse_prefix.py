@@ -14,10 +14,11 @@ from typing import Any
 import torch
 
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets, Secret, check_pairs
-from lm_eval_inversion.inverter.checkpoint import TOKENIZER_FILE, WEIGHTS_FILE, CheckpointError, verify_checkpoint
+from lm_eval_inversion.inverter.checkpoint import TOKENIZER_FILE, WEIGHTS_FILE, verify_checkpoint
 from lm_eval_inversion.inverter.decoding import decode, sampling
+from lm_eval_inversion.inverter.eight_bit import adopt_eight_bits
 from lm_eval_inversion.inverter.few_rows import adopt_few_rows
-from lm_eval_inversion.inverter.packing import unpack_state
+from lm_eval_inversion.inverter.packing import unpacked
 from lm_eval_inversion.inverter.prefix_model import Prefix, block_columns, encode_blocks, packed_prompt_loss
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
 
@@ -81,8 +82,11 @@ class SparsePrefixInverter(Inverter):
     ) -> SparsePrefixInverter:
         """Load and verify a checkpoint folder.
 
+        Args:
+            dtype: of weights and activations; ``torch.int8`` for ``eight_bit`` layers between float32 activations, on a CPU.
+
         Raises:
-            CheckpointError: see ``verify_checkpoint``; or the weights do not fit the described model.
+            CheckpointError: see ``verify_checkpoint``.
         """
         from safetensors.torch import load_file
         from transformers import AutoConfig, AutoModelForCausalLM
@@ -92,14 +96,17 @@ class SparsePrefixInverter(Inverter):
         model_config = dict(checkpoint.description["model_config"])
         config = AutoConfig.for_model(model_config.pop("model_type"), **model_config)
         model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
-        missing, unexpected = model.load_state_dict(unpack_state(load_file(folder / WEIGHTS_FILE)), strict=False)
-        # Tied output embeddings are stored once.
-        missing = [key for key in missing if not (config.tie_word_embeddings and key == "lm_head.weight")]
-        if missing or unexpected:
-            raise CheckpointError(f"{folder}: the weights do not fit the model (missing {missing[:3]}, unexpected {unexpected[:3]})")
+        places = model.state_dict()
+        # One by one: all of them unpacked are as large as the model. That they fit has been verified.
+        for place, tensor in unpacked(load_file(folder / WEIGHTS_FILE)):
+            places[place].copy_(tensor)
         model.tie_weights()
+        if dtype is torch.int8:
+            adopt_eight_bits(model.get_decoder().layers)
+        else:
+            model = model.to(device=device, dtype=dtype)
         adopt_few_rows(model)
-        model = model.to(device=device, dtype=dtype).eval()
+        model.eval()
         return cls(model, BlockTokenizer(folder / TOKENIZER_FILE, layout), layout, name=name, hash=checkpoint.hash)
 
     def of(self, secret: Secret) -> SparsePrefixInverter:

@@ -100,11 +100,14 @@ def _heads(states: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def _before_attention(
-    layer: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, size: int
+    layer: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Queries, keys and values of one layer: (T, heads, size) each, keys and values with fewer heads."""
     normed = layer.input_layernorm(hidden)
     attention = layer.self_attn
+    # Read from the layer, which makes it a constant for the compiler: a number that is passed is compiled as a variable, and the kernels
+    # then divide by it at every element.
+    size = attention.head_dim
     queries = _rotate(_heads(attention.q_proj(normed), size), cos, sin)
     keys = _rotate(_heads(attention.k_proj(normed), size), cos, sin)
     values = _heads(attention.v_proj(normed), size)
@@ -165,7 +168,7 @@ class PackedLoss:
         masks = [_causal(size - before, size, shared, device) for before, size in zip(row.block_sizes, row.sizes)]
         block_mask = _causal(width, width, shared, device)
         for layer in decoder.layers:
-            queries, keys, values = self._before(layer, hidden, cos, sin, head)
+            queries, keys, values = self._before(layer, hidden, cos, sin)
             seen = queries.new_zeros(len(row.ids), queries.shape[1] * head)
             if len(row.block_index):
                 inside = _attend(queries[row.block_index], keys[row.block_index], values[row.block_index], block_mask)

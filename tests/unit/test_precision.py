@@ -14,6 +14,9 @@ def test_accelerators_compute_in_bfloat16():
     [
         ({"avx2": True, "avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, False),
         ({"avx2": True, "avx512_f": True, "avx512_bf16": True, "amx_bf16": False}, True),
+        ({"avx512_bf16": True, "amx_bf16": False, "cpu_name": "Intel Xeon"}, False),
+        ({"avx512_bf16": True, "amx_bf16": True, "cpu_name": "Intel Xeon"}, True),
+        ({"avx512_bf16": True, "cpu_name": "AMD Zen 4"}, True),
         ({"amx_bf16": True}, True),
         ({}, False),
     ],

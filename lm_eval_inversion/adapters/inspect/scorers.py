@@ -120,12 +120,12 @@ def inversion(
         inverter_device: "auto" or a torch device.
         decoy_seed: chooses the sign of the null control; the decoys themselves stand in the log.
         curve: also measure bits from fewer outputs.
-        inverter_dtype: "auto", "float32", "bfloat16" or "float16".
+        inverter_dtype: "auto", "float32", "bfloat16", "float16" or "int8".
 
     Raises:
         ValueError: the inverter is unknown or damaged; at once, before anything is generated.
     """
-    check_inverter(inverter)
+    check_inverter(inverter, inverter_device, inverter_dtype)
 
     def run(work: Sequence[_Work]) -> Sequence[Evaluation]:
         # Inverted together where they share a null conversation and a kind of secret, which all samples of a run do.

@@ -47,7 +47,7 @@ def prompt_inversion(
         curve: also measure bits from fewer outputs.
         defence: "none", "refusal_line", "sandwich", "self_reminder", "ngram_filter" or "regenerate".
         redact: write hashes and scores only into the log, for private prompts.
-        inverter_dtype: "auto" (float32 on CPU, bfloat16 on GPU), "float32", "bfloat16" or "float16".
+        inverter_dtype: "auto" (float32 on CPU, bfloat16 on GPU), "float32", "bfloat16", "float16" or "int8".
     """
     return inversion_task(
         "prompt_inversion", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, defence, redact, inverter_dtype

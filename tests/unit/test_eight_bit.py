@@ -1,0 +1,79 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from lm_eval_inversion.inverter import check_inverter, load_inverter
+from lm_eval_inversion.inverter.eight_bit import LEVELS, EightBitLinear, adopt_eight_bits, eight_bits
+from lm_eval_inversion.inverter.registry import choose_dtype
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 5), st.integers(1, 40), st.floats(1e-6, 1e6), st.integers(0, 1000))
+def test_rounding_is_off_by_half_a_unit_at_most(rows, columns, scale, seed):
+    values = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)) * scale
+    codes, unit = eight_bits(values)
+    assert codes.dtype is torch.int8
+    assert codes.abs().amax(1).eq(LEVELS).all()  # the largest of a row takes the last level
+    assert ((codes * unit - values).abs() <= unit * 0.5001).all()
+
+
+def test_a_row_of_zeros_stays_zeros():
+    codes, unit = eight_bits(torch.zeros(2, 3))
+    assert not codes.any()
+    assert torch.isfinite(unit).all()
+
+
+@pytest.mark.parametrize("shape", [(1,), (2,), (3, 5), ()])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_layer_is_near_the_one_that_it_stands_for(shape, bias):
+    torch.manual_seed(0)
+    linear = nn.Linear(64, 40, bias=bias)
+    inputs = torch.randn(*shape, 64)
+    with torch.inference_mode():
+        expected, found = linear(inputs), EightBitLinear(linear)(inputs)
+    assert found.shape == expected.shape
+    assert (found - expected).norm() < 0.02 * expected.norm()
+
+
+def test_one_token_with_huge_inputs_costs_the_others_nothing():
+    torch.manual_seed(0)
+    layer = EightBitLinear(nn.Linear(64, 40))
+    inputs = torch.randn(8, 64)
+    with torch.inference_mode():
+        alone = layer(inputs[1:])
+        inputs[0] *= 1e4
+        assert torch.equal(layer(inputs)[1:], alone)
+
+
+def test_every_linear_layer_below_is_replaced():
+    model = nn.Sequential(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), nn.Embedding(3, 4))
+    adopt_eight_bits(model)
+    assert isinstance(model[0][0], EightBitLinear)
+    assert isinstance(model[1], nn.Embedding)
+
+
+def test_an_inverter_in_eight_bits_knows_about_the_same(tiny_inverter_folder, tiny_inverter):
+    small = load_inverter(tiny_inverter_folder, dtype="int8")
+    assert sum(isinstance(module, EightBitLinear) for module in small.model.modules()) == 7 * small.model.config.num_hidden_layers
+    outputs, prompts = [["I bake bread.", "Ask me about rye."]] * 2, ["Be a baker.", "You are a sailor."]
+    assert small.nll(outputs, prompts) == pytest.approx(tiny_inverter.nll(outputs, prompts), rel=0.01)
+    texts = small.invert([*outputs, ["I sail."]], max_new_tokens=8)
+    assert texts[0] == texts[1] == small.invert([outputs[0]], max_new_tokens=8)[0]
+
+
+@pytest.mark.parametrize("load", [check_inverter, load_inverter])
+def test_what_eight_bits_are_not_for_is_refused_before_anything_runs(load, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="inverter_dtype='int8' is for checkpoints .*; for t5:.* give float32 or bfloat16"):
+        load(f"t5:{tmp_path}", dtype="int8")
+    with pytest.raises(ValueError, match="inverter_dtype='int8' is for CPUs; on cuda:1 give auto or bfloat16"):
+        choose_dtype("int8", "cuda:1")
+
+
+def test_a_bad_device_is_refused_before_anything_is_generated():
+    with pytest.raises(ValueError, match="inverter_device='abacus' cannot be used"):
+        check_inverter("default", device="abacus")
+    with pytest.raises(ValueError, match="inverter_dtype='int3' is unknown"):
+        check_inverter("nearest", dtype="int3")
