@@ -291,7 +291,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         answers = limited(read_answers(options.answers), options.limit)
         for name in options.inverters:
-            check_inverter(name)
+            check_inverter(name, options.device, options.dtype)
     except ValueError as error:
         parser.error(str(error))
     embed("")  # loads the sentence embeddings before any clock runs

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformers import AttentionInterface, DynamicCache
 
+from lm_eval_inversion.attention import attention_by
 from lm_eval_inversion.inverter.prefix_model import Prefix
 
 PLAUSIBLE = 0.1  # of the likeliest token's probability; see ``guided``
@@ -216,12 +217,8 @@ def decode(
 
 def _step(model: Any, ids: torch.Tensor, position: int, cache: TwinCache) -> torch.Tensor:
     """Last hidden states (2 * prompts, width of the model) of one more token each."""
-    usual = model.config._attn_implementation
-    model.config._attn_implementation = ATTENTION
-    try:
+    with attention_by(model, ATTENTION):
         hidden: torch.Tensor = model.get_decoder()(
             input_ids=ids, position_ids=torch.full_like(ids, position), past_key_values=cache, use_cache=True, twins=cache
         ).last_hidden_state
-    finally:
-        model.config._attn_implementation = usual
     return hidden[:, -1]

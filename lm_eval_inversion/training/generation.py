@@ -1,7 +1,7 @@
 """Sampling from any transformers chat model in large batches, for data collection.
 
-All conversations of one system prompt share their beginning, so it is prefilled once and its key/value cache is
-repeated: with eight queries per prompt this saves most of the prefill.
+All conversations of one system prompt share their beginning, so it is prefilled once: with eight queries per prompt this saves most of the
+prefill. Models that attend in the plain way also keep its cache once (``shared_prefix``); that of others is repeated.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from lm_eval_inversion.attention import attention_by
 from lm_eval_inversion.target import shared_length
+from lm_eval_inversion.training.shared_prefix import ATTENTION, SharedPrefixCache, can_share
 
 TOP_K = 50
 
@@ -26,6 +28,67 @@ def _pad(rows: Sequence[Sequence[int]], pad: int, left: bool) -> tuple[torch.Ten
         ids[index, span] = torch.tensor(row, dtype=torch.long)
         mask[index, span] = 1
     return ids, mask
+
+
+class _Repeated:
+    """Reads on behind beginnings in the general way: their cache is repeated for every conversation.
+
+    Args:
+        model: any that transformers has.
+        cache: of the beginnings.
+        beginning_mask: (prompts, width).
+        per_prompt: conversations behind each.
+        suffix_mask: (prompts * per_prompt, width) of the tokens that are read first.
+        most: tokens that are read after those.
+    """
+
+    def __init__(
+        self, model: Any, cache: DynamicCache, beginning_mask: torch.Tensor, per_prompt: int, suffix_mask: torch.Tensor, most: int
+    ) -> None:
+        self.model, self.cache = model, cache
+        if beginning_mask.shape[1]:
+            cache.batch_repeat_interleave(per_prompt)
+        self.mask = torch.cat([beginning_mask.repeat_interleave(per_prompt, 0), suffix_mask], 1)
+        self.unread = suffix_mask.shape[1]
+
+    def read(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """Last hidden states of more tokens (rows, tokens)."""
+        new = ids.shape[1] - self.unread
+        self.mask, self.unread = torch.cat([self.mask, self.mask.new_ones(len(ids), new)], 1), 0
+        return _hidden(self.model, ids, positions, self.cache, attention_mask=self.mask)
+
+    def keep_rows(self, rows: torch.Tensor) -> None:
+        """Drop all conversations but these."""
+        self.cache.batch_select_indices(rows)
+        self.mask = self.mask[rows]
+
+
+class _Shared:
+    """The same for models that attend in the plain way: nothing of the beginnings is repeated. Arguments as of ``_Repeated``."""
+
+    def __init__(
+        self, model: Any, cache: DynamicCache, beginning_mask: torch.Tensor, per_prompt: int, suffix_mask: torch.Tensor, most: int
+    ) -> None:
+        self.model = model
+        self.cache = SharedPrefixCache(cache, beginning_mask, per_prompt, suffix_mask, suffix_mask.shape[1] + most)
+
+    def read(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """See ``_Repeated.read``."""
+        with attention_by(self.model, ATTENTION):
+            hidden = _hidden(self.model, ids, positions, self.cache, shared=self.cache)
+        self.cache.advance(ids.shape[1])
+        return hidden
+
+    def keep_rows(self, rows: torch.Tensor) -> None:
+        """See ``_Repeated.keep_rows``."""
+        self.cache.keep_rows(rows)
+
+
+def _hidden(model: Any, ids: torch.Tensor, positions: torch.Tensor, cache: DynamicCache, **more: Any) -> torch.Tensor:
+    found: torch.Tensor = model.base_model(
+        input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True, **more
+    ).last_hidden_state  # fmt: skip
+    return found
 
 
 @torch.inference_mode()
@@ -53,29 +116,27 @@ def sample_answers(
     device, head = model.device, model.get_output_embeddings()
     per_prompt = len(conversations[0])
     cuts = [shared_length(rows) for rows in conversations]
-    prefix_ids, prefix_mask = _pad([rows[0][:cut] for rows, cut in zip(conversations, cuts)], 0, left=True)
+    beginnings, beginning_mask = _pad([rows[0][:cut] for rows, cut in zip(conversations, cuts)], 0, left=True)
     suffixes = [row[cut:] for rows, cut in zip(conversations, cuts) for row in rows]
     suffix_ids, suffix_mask = _pad(suffixes, 0, left=False)
     heat = torch.tensor([value for row in temperatures for value in row], device=device)
     room = torch.tensor([value for row in max_tokens for value in row], device=device)
     stops = torch.tensor(sorted(stop_ids), dtype=torch.long, device=device)
 
-    prefix_ids, prefix_mask = prefix_ids.to(device), prefix_mask.to(device)
+    beginnings, beginning_mask, suffix_mask = beginnings.to(device), beginning_mask.to(device), suffix_mask.to(device)
     cache = DynamicCache(config=model.config)
-    positions = (prefix_mask.cumsum(1) - 1).clamp(min=0)
-    if prefix_ids.shape[1]:
+    if beginnings.shape[1]:
+        positions = (beginning_mask.cumsum(1) - 1).clamp(min=0)
         model(
-            input_ids=prefix_ids, attention_mask=prefix_mask, position_ids=positions, past_key_values=cache, use_cache=True,
+            input_ids=beginnings, attention_mask=beginning_mask, position_ids=positions, past_key_values=cache, use_cache=True,
             logits_to_keep=1,
         )  # fmt: skip
-        cache.batch_repeat_interleave(per_prompt)
-    start = prefix_mask.sum(1).repeat_interleave(per_prompt)
-    mask = torch.cat([prefix_mask.repeat_interleave(per_prompt, 0), suffix_mask.to(device)], 1)
+    kind = _Shared if can_share(model) else _Repeated
+    behind = kind(model, cache, beginning_mask, per_prompt, suffix_mask, int(room.max()))
+    start = beginning_mask.sum(1).repeat_interleave(per_prompt)
     positions = start[:, None] + torch.arange(suffix_ids.shape[1], device=device)
-    hidden = model.base_model(
-        input_ids=suffix_ids.to(device), attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-    ).last_hidden_state
-    lengths = suffix_mask.sum(1).to(device)
+    hidden = behind.read(suffix_ids.to(device), positions)
+    lengths = suffix_mask.sum(1)
     logits = head(hidden[torch.arange(len(lengths), device=device), lengths - 1])
     next_position = start + lengths
 
@@ -92,16 +153,11 @@ def sample_answers(
             break
         if 2 * living <= len(alive):
             kept = alive.nonzero().squeeze(1)
-            cache.batch_select_indices(kept)
-            rows, token, heat, room, mask, next_position, alive = (
-                values[kept] for values in (rows, token, heat, room, mask, next_position, alive)
+            behind.keep_rows(kept)
+            rows, token, heat, room, next_position, alive = (
+                values[kept] for values in (rows, token, heat, room, next_position, alive)
             )
-        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
-        hidden = model.base_model(
-            input_ids=token[:, None], attention_mask=mask, position_ids=next_position[:, None], past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state  # fmt: skip
-        logits = head(hidden[:, -1])
+        logits = head(behind.read(token[:, None], next_position[:, None])[:, -1])
         next_position = next_position + 1
     answers: list[list[int]] = [[] for _ in suffixes]
     for which, tokens in steps:

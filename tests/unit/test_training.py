@@ -93,13 +93,18 @@ def one_by_one(model, ids, room, stops):
     return found
 
 
-def test_greedy_answers_are_those_of_plain_decoding_whatever_shares_the_batch(chat_model):
+@pytest.mark.parametrize("kept_once", [True, False])
+def test_greedy_answers_are_those_of_plain_decoding_whatever_shares_the_batch(chat_model, monkeypatch, kept_once):
     import torch
     from transformers import AutoModelForCausalLM
 
+    from lm_eval_inversion.training import generation, shared_prefix
     from lm_eval_inversion.training.generation import sample_answers
 
     model = AutoModelForCausalLM.from_pretrained(chat_model, dtype=torch.float32).eval()
+    assert shared_prefix.can_share(model)
+    if not kept_once:
+        monkeypatch.setattr(generation, "can_share", lambda _: False)
     rng = random.Random(0)
     shared = [[rng.randint(5, 250) for _ in range(length)] for length in (9, 4, 0)]
     conversations = [[[*start, *(rng.randint(5, 250) for _ in range(length))] for length in (3, 7, 5)] for start in shared]

@@ -1,0 +1,95 @@
+"""What the settings of decoding are worth: every setting on the same encoded answers, each compared with the shipped one prompt by prompt.
+
+Command::
+
+    python -m lm_eval_inversion.training.collect --model FOLDER --source v1 --split dev --prompts 50 --shares ordinary16=16 \\
+        --temperature 0.7 --message-tokens 64 --defence-share 0 --output dev.jsonl
+    python benchmarks/decoding_settings.py dev.jsonl [--minimum 0 32 64] [--guidance 0 0.5 1 1.5] [--inverter default]
+
+Answers are those that ``benchmarks/baselines.py`` takes. Choose on ``dev`` prompts, never on ``test``. Prints one line per setting, with 95 %
+intervals: token F1, its lift above what is written for the null answers, token F1 above that of the same texts with other prompts (which does
+not hang on one text), and how much the last exceeds the shipped setting's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+from pathlib import Path
+
+import torch
+from baselines import Answers, limited, read_answers
+from tqdm import tqdm
+
+from lm_eval_inversion.inverter import load_inverter
+from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS
+from lm_eval_inversion.inverter.decoding import decode
+from lm_eval_inversion.inverter.prefix_model import encode_blocks
+from lm_eval_inversion.inverter.sparse_prefix import GUIDANCE, MINIMUM_TOKENS, REPEAT_RUN, SparsePrefixInverter
+from lm_eval_inversion.report.tables import metric_estimate
+from lm_eval_inversion.scoring.text import token_f1
+
+Setting = tuple[int, float]  # fewest tokens, guidance
+SHIPPED: Setting = (MINIMUM_TOKENS, GUIDANCE)
+BATCH = 8
+
+
+@torch.inference_mode()
+def reconstructions(inverter: SparsePrefixInverter, answers: Answers, settings: list[Setting]) -> dict[Setting, list[str]]:
+    """One text per prompt and a last one for the null answers, for every setting."""
+    sets = [outputs.lines for outputs in answers.outputs] + [answers.null.lines]
+    found: dict[Setting, list[str]] = {setting: [] for setting in settings}
+    layout = inverter.layout
+    for start in tqdm(range(0, len(sets), BATCH), desc="batches of prompts"):
+        prefix = encode_blocks(inverter.model, [inverter.tokenizer.blocks(lines) for lines in sets[start : start + BATCH]])
+        for minimum, guidance in settings:
+            written = decode(
+                inverter.model, prefix, start_id=layout.opening(answers.secret), end_id=layout.end_id, position=layout.prompt_position,
+                max_new_tokens=DEFAULT_MAX_NEW_TOKENS, repeat_run=REPEAT_RUN, min_new_tokens=minimum, guidance=guidance,
+            )  # fmt: skip
+            found[minimum, guidance] += [inverter.tokenizer.decode(tokens) for tokens in written]
+    return found
+
+
+def scores(truths: list[str], texts: list[str]) -> dict[str, list[float]]:
+    """Token F1, lift, and token F1 above other prompts', one each per prompt; the last text is the null's."""
+    own = [token_f1(truth, text) for truth, text in zip(truths, texts)]
+    lift = [score - token_f1(truth, texts[-1]) for truth, score in zip(truths, own)]
+    swap = [statistics.fmean(token_f1(other, text) for other in truths if other != truth) for truth, text in zip(truths, texts)]
+    return {"token_f1": own, "lift": lift, "above": [score - other for score, other in zip(own, swap)]}
+
+
+def cell(values: list[float]) -> str:
+    """Mean and interval."""
+    found = metric_estimate("token_f1_lift", values)
+    return f"{found.mean:.3f} ({found.low:.3f} to {found.high:.3f})"
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("answers", type=Path, help="see benchmarks/baselines.py")
+    parser.add_argument("--inverter", default="default", help="a checkpoint")
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--minimum", type=int, nargs="+", default=[0, 32, 48, 64], help="fewest tokens of a reconstruction")
+    parser.add_argument("--guidance", type=float, nargs="+", default=[0.0, 0.5, 1.0, 1.5])
+    parser.add_argument("--limit", type=int, help="only the first so many prompts")
+    options = parser.parse_args()
+    inverter = load_inverter(options.inverter, dtype=options.dtype)
+    if not isinstance(inverter, SparsePrefixInverter):
+        parser.error(f"--inverter {options.inverter}: give a checkpoint; others have no such settings")
+    answers = limited(read_answers(options.answers), options.limit)
+    settings = [SHIPPED, *(setting for setting in itertools.product(options.minimum, options.guidance) if setting != SHIPPED)]
+    truths = [prompt.text for prompt in answers.prompts]
+    found = {setting: scores(truths, texts) for setting, texts in reconstructions(inverter.of(answers.secret), answers, settings).items()}
+    print(f"{len(truths)} prompts, inverter {options.inverter} {inverter.hash}; the shipped setting comes first\n")
+    print("| at least so many tokens | guidance | token F1 | lift | above other prompts' | more than shipped |")
+    print("|---:|---:|---|---|---|---|")
+    for (minimum, guidance), own in found.items():
+        more = [one - two for one, two in zip(own["above"], found[SHIPPED]["above"])]
+        print(f"| {minimum} | {guidance} | {cell(own['token_f1'])} | {cell(own['lift'])} | {cell(own['above'])} | {cell(more)} |")
+
+
+if __name__ == "__main__":
+    main()
