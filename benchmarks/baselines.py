@@ -34,7 +34,6 @@ from lm_eval_inversion.inverter import Inverter, check_inverter
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Secret
 from lm_eval_inversion.outputs import MAX_OUTPUTS, OutputCounts, Outputs, parse_outputs
 from lm_eval_inversion.prompts import PROMPT_SETS, SystemPrompt
-from lm_eval_inversion.prompts.schema import REDACTED
 from lm_eval_inversion.protocol import TASKS, handed_out
 from lm_eval_inversion.queries import QuerySet, load_query_set, query_set_names
 from lm_eval_inversion.queries.defences import load_defence
@@ -147,7 +146,7 @@ def run_answers(results: Results) -> Answers:
     Raises:
         ValueError: the run was redacted, or its files hold no null answers.
     """
-    if any(REDACTED.fullmatch(row.truth) for row in results.rows):
+    if any(row.redacted for row in results.rows):
         raise ValueError(f"{results.source} was redacted: its answers are gone, so they cannot be inverted")
     if not results.null_answers:
         raise ValueError(f"{results.source} holds no answers without a system prompt; run the task again")

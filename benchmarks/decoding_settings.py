@@ -6,9 +6,9 @@ Command::
         --temperature 0.7 --message-tokens 64 --defence-share 0 --output dev.jsonl
     python benchmarks/decoding_settings.py dev.jsonl [--minimum 0 32 64] [--guidance 0 0.5 1 1.5] [--inverter default]
 
-Answers are those that ``benchmarks/baselines.py`` takes. Choose on ``dev`` prompts, never on ``test``. Prints one line per setting, with 95 %
-intervals: token F1, its lift above what is written for the null answers, token F1 above that of the same texts with other prompts (which does
-not hang on one text), and how much the last exceeds the shipped setting's.
+Answers are those that ``benchmarks/baselines.py`` takes. Choose on ``dev`` prompts, never on ``test``. Prints one line per setting, with
+95 % intervals: token F1, its lift above what is written for the null answers, token F1 above that of the same texts with other prompts
+(which does not hang on one text), and how much the last exceeds the shipped setting's.
 """
 
 from __future__ import annotations

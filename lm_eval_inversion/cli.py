@@ -118,6 +118,12 @@ def read_all(paths: Sequence[Path]) -> list[Results]:
     empty = [str(results.source) for results in found if not results.rows]
     if empty:
         raise ValueError(f"{', '.join(empty)}: no system prompt is in the file; was the run interrupted?")
+    for results in found:
+        if results.unfinished:
+            print(
+                f"warning: {results.source} did not finish ({results.unfinished}): numbers are of these; inspect eval-retry finishes it",
+                file=sys.stderr,
+            )
     return found
 
 

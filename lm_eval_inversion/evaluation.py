@@ -134,12 +134,15 @@ def evaluate(
     return Evaluation(results, null_reconstruction, null_outputs.coverage)
 
 
-def decoys_for(texts: Sequence[str], seed: int = 0) -> list[list[str]]:
-    """Identification decoys of every text: other texts of the same set, filled up from the shipped benchmark when it is small."""
-    pool = set(texts)
-    if len(pool) < CANDIDATES:
-        pool |= {prompt.text for prompt in load_prompts("v1", split=None)}
-    return choose_all_decoys(texts, pool, seed)
+def decoys_for(texts: Sequence[str], seed: int = 0, filling: str = "v1") -> list[list[str]]:
+    """Identification decoys of every text: other texts of the same set, filled up from a shipped set of their kind when it is small."""
+    own = sorted(set(texts))
+    if len(own) >= CANDIDATES:
+        return choose_all_decoys(texts, own, seed)
+    # All own others, and only what is missing from elsewhere: texts of another making are easier to tell apart.
+    elsewhere = {prompt.text for prompt in load_prompts(filling, split=None)} - set(own)
+    filled = choose_all_decoys(texts, elsewhere, seed, CANDIDATES - len(own) + 1)
+    return [[text for text in own if text != truth] + others for truth, others in zip(texts, filled)]
 
 
 class NullCondition:

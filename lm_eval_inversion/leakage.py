@@ -25,7 +25,7 @@ from lm_eval_inversion.scoring.leakage.detector import ROUGE_SHARE
 from lm_eval_inversion.scoring.utility import attribute_following
 from lm_eval_inversion.signature import run_signature
 
-LEAKAGE_VERSION = 1.1  # rises with every change that moves a number of these tasks
+LEAKAGE_VERSION = 1.2  # rises with every change that moves a number of these tasks
 MAX_TOKENS = 256
 TASKS = {
     "prompt_leakage_attacks": ("v1", "System prompts asked for outright: 14 families of attacks, one turn each."),

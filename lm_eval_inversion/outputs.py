@@ -17,13 +17,15 @@ MAX_ANSWER_CHARACTERS = 20_000  # far beyond 64 outputs of 64 tokens; keeps a ru
 REFUSAL_MAX_WORDS = 30  # a longer answer that starts by refusing says something about its role as well
 
 _THINK_BLOCK = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
+_THINK_OPENED = re.compile(r"<think(?:ing)?>\s*\Z", re.IGNORECASE)
 _THINK_END = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 _MARKER = re.compile(r"^[\s>#*_`]{0,12}(?:[\[(]?\d{1,3}[\])]?[*_`]{0,3}\s{0,2}(?:[.):\]](?!\d)|-(?=\s)|[–—])|[-*+•·‣▪](?=\s))[*_`]{0,3}\s*")
 _INLINE_NUMBER = re.compile(r"(?:(?<=\s)|^)[*_]{0,2}(\d{1,3})[*_]{0,2}[.):](?=\s|[*_\"“]|[A-Za-z])")
 _REFUSAL = re.compile(
-    r"^(?:i['’]?m (?:really |very |so )?sorry|sorry|i apologi[sz]e|unfortunately|i (?:really )?(?:can(?:no|['’])?t|can not|won['’]?t|"
-    r"am not able|am unable|must decline|do not feel comfortable)|i['’]m (?:not able|unable)|"
-    r"as an ai(?: language)? model,? i (?:can|do|am not))",
+    r"^(?:i(?:['’]?m| am) (?:really |very |so )?sorry|sorry|(?:my )?apologies|i apologi[sz]e|unfortunately|"
+    r"i (?:really )?(?:can(?:no|['’])?t|can not|won['’]?t|must decline|(?:do not|don['’]?t) feel comfortable)|"
+    r"i(?:['’]?m| am) (?:not able|unable|not allowed|not permitted|afraid (?:i|that|not)\b)|"
+    r"as an ai\b(?: \w+){0,3},? i(?: can| do| won|['’]m not|['’]m unable| am not| am unable))",
     re.IGNORECASE,
 )
 _REFUSAL_VERB = re.compile(
@@ -84,6 +86,14 @@ def strip_thinking(text: str) -> str:
     text = _THINK_BLOCK.sub("", text)
     ends = list(_THINK_END.finditer(text))
     return (text[ends[-1].end() :] if ends else text).strip()
+
+
+def with_opened_thinking(request: str, answer: str) -> str:
+    """An answer behind the think tag that its rendered request ends in, if it does: some chat templates write that tag for the model.
+
+    Without it an answer that is cut while the model still thinks would be read as what it said.
+    """
+    return f"<think>{answer}" if _THINK_OPENED.search(request) else answer
 
 
 def is_refusal(text: str) -> bool:
@@ -160,7 +170,8 @@ def parse_outputs(answers: Sequence[str], queries: QuerySet) -> Outputs:
     seen: set[str] = set()
     counts = OutputCounts(requested=sum(query.items for query in queries.queries))
     for answer, query in zip(answers, queries.queries):
-        text = strip_thinking(answer[:MAX_ANSWER_CHARACTERS].replace("\r\n", "\n").replace("\r", "\n"))
+        # Cut once the reasoning is gone, which may be far longer than what was said.
+        text = strip_thinking(answer)[:MAX_ANSWER_CHARACTERS].replace("\r\n", "\n").replace("\r", "\n")
         if queries.kind == "list":
             found, found_counts = split_list(text, query.items)
         else:

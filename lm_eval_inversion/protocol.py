@@ -21,7 +21,7 @@ from lm_eval_inversion.queries import Message, QuerySet, SystemRole, load_query_
 from lm_eval_inversion.queries.defences import NO_DEFENCE, Defence, defence_hash, defend_answers, load_defence
 from lm_eval_inversion.signature import run_signature
 
-TASK_VERSION = 1.3  # rises with every change that moves a number
+TASK_VERSION = 1.4  # rises with every change that moves a number
 TEMPERATURE = 0.7  # of the evaluated model, unless the user says otherwise
 API_SEED = 1234  # sent to back ends that take a seed; the lm_eval default
 
@@ -112,7 +112,7 @@ class Protocol:
     def decoys(self, prompts: Sequence[SystemPrompt]) -> list[list[str]]:
         """Identification decoys of some of the task's prompts, chosen among all of them."""
         texts = [prompt.text for prompt in self.prompts]
-        known = dict(zip(texts, decoys_for(texts, self.decoy_seed)))
+        known = dict(zip(texts, decoys_for(texts, self.decoy_seed, TASKS[self.task].prompts)))
         return [known[prompt.text] for prompt in prompts]
 
     def conversations(self, text: str) -> list[tuple[str | None, tuple[Message, ...]]]:
@@ -241,11 +241,19 @@ def flag(name: str, value: Any) -> bool:
     return found
 
 
-@lru_cache(maxsize=2)
 def shared_inverter(name: str, device: str, dtype: str = "auto", secret: Secret = "system") -> Inverter:
-    """One inverter per name, device, floating-point type and kind of secret; the kinds share the loaded weights."""
-    if secret != "system":
-        return shared_inverter(name, device, dtype).of(secret)
+    """One inverter per name, device, type and kind of secret; the kinds share the loaded weights."""
+    return _inverter_of(name, device, dtype, secret)
+
+
+# Behind the function above, because a cache takes calls that differ only in how they name the same arguments for different ones.
+@lru_cache(maxsize=4)
+def _inverter_of(name: str, device: str, dtype: str, secret: Secret) -> Inverter:
+    return _loaded(name, device, dtype).of(secret)
+
+
+@lru_cache(maxsize=2)
+def _loaded(name: str, device: str, dtype: str) -> Inverter:
     return load_inverter(name, device=device, dtype=dtype)
 
 

@@ -217,11 +217,10 @@ def cases_of(results: Results, protocol: Protocol, limit: int | None = None) -> 
     Raises:
         ValueError: the run is redacted, or holds no answers.
     """
-    from lm_eval_inversion.prompts.schema import REDACTED
     from lm_eval_inversion.queries import user_turn
     from lm_eval_inversion.queries.defences import defend_answers
 
-    if any(REDACTED.fullmatch(row.truth) for row in results.rows):
+    if any(row.redacted for row in results.rows):
         raise ValueError(f"{results.source} is redacted: its answers are not in it; rerank the run before it is redacted")
     if not any(any(row.answers) for row in results.rows):
         raise ValueError(f"{results.source} holds no answers; run lm_eval with --log_samples")

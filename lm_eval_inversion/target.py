@@ -116,11 +116,28 @@ class Target:
         places = torch.arange(1, width, device=device)[None]
         scored = (places >= begins[:, None]) & (real[:, 1:] == 1)
         states, wanted = hidden[:, :-1][scored], ids[:, 1:][scored]
-        head, total = self.model.get_output_embeddings(), 0.0
+        total = 0.0
         for start in range(0, len(wanted), SCORED_TOKENS):
             chosen = slice(start, start + SCORED_TOKENS)
-            total -= float(torch.nn.functional.cross_entropy(head(states[chosen]).float(), wanted[chosen], reduction="sum"))
+            logits = token_logits(self.model, states[chosen]).float()
+            total -= float(torch.nn.functional.cross_entropy(logits, wanted[chosen], reduction="sum"))
         return total
+
+
+def token_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """Logits of the next token as the model's own ``forward`` has them, from last hidden states (..., width).
+
+    Some families scale what the head gives, or bound it; where that is left out, likelihoods are finite and wrong.
+    """
+    config = model.config.get_text_config()
+    logits: torch.Tensor = model.get_output_embeddings()(hidden)
+    if divisor := getattr(config, "logits_scaling", None):  # Granite
+        logits = logits / divisor
+    if factor := getattr(config, "logit_scale", None):  # Cohere
+        logits = logits * factor
+    if bound := getattr(config, "final_logit_softcapping", None):  # Gemma
+        logits = torch.tanh(logits / bound) * bound
+    return logits
 
 
 def shared_length(rows: Sequence[Sequence[int]]) -> int:

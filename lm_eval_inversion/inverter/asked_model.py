@@ -28,7 +28,7 @@ from tokenizers import Tokenizer
 from lm_eval_inversion.characters import whole_characters
 from lm_eval_inversion.hashing import content_hash, file_sha256
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets, Secret, check_pairs
-from lm_eval_inversion.inverter.tokens import plain_ids, special_ids
+from lm_eval_inversion.inverter.tokens import listed_ids, plain_ids, special_ids
 from lm_eval_inversion.outputs import MAX_OUTPUTS, strip_thinking
 from lm_eval_inversion.queries.conversations import SENTINEL, user_turn
 
@@ -149,7 +149,7 @@ class AskedModelInverter(Inverter):
 
     def _answer(self, ids: Sequence[int], max_new_tokens: int) -> str:
         cache = copy.deepcopy(self._read(tuple(ids)))
-        stops = {self._end, self.tokenizer.eos_token_id, *_listed(self.model.generation_config.eos_token_id)}
+        stops = {self._end, self.tokenizer.eos_token_id, *listed_ids(self.model.generation_config.eos_token_id)}
         found: list[int] = []
         token = ids[-1]
         for _ in range(max_new_tokens):
@@ -229,10 +229,3 @@ def bare_text(answer: str) -> str:
     if len(text) > 1 and text[0] in _QUOTES and text[-1] in _QUOTES:
         text = text.strip(_QUOTES).strip()
     return text
-
-
-def _listed(value: Any) -> list[int]:
-    """Token ids of a generation setting that holds one, several or none."""
-    if value is None:
-        return []
-    return [int(token) for token in value] if isinstance(value, (list, tuple)) else [int(value)]

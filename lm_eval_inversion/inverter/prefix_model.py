@@ -17,6 +17,7 @@ import torch
 from transformers import DynamicCache
 
 BLOCK_TOKEN_BUDGET = 16_384  # tokens of padded blocks run at once; bounds memory
+SCORED_TOKENS = 512  # whose logits over the vocabulary are held at once
 
 
 @dataclass
@@ -150,7 +151,8 @@ def packed_prompt_loss(model: Any, prefix: Prefix, prompts: Sequence[Sequence[in
     own = (owner[None, :] == owner[:, None]) & (place[None, :] <= place[:, None])
     hidden = prompt_hidden(model, prefix, ids, (position + place)[None], own[None])[0]
     predicts = torch.cat([owner[1:] == owner[:-1], owner.new_zeros(1, dtype=torch.bool)])
-    logits = model.get_output_embeddings()(hidden[predicts])
-    targets = ids[0].roll(-1)[predicts]
-    losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+    targets, head = ids[0].roll(-1)[predicts], model.get_output_embeddings()
+    # In slices: the logits of all candidates would be the largest thing in memory.
+    slices = zip(hidden[predicts].split(SCORED_TOKENS), targets.split(SCORED_TOKENS))
+    losses = torch.cat([torch.nn.functional.cross_entropy(head(part).float(), wanted, reduction="none") for part, wanted in slices])
     return torch.zeros(len(prompts), device=device).index_add(0, owner[predicts], losses)

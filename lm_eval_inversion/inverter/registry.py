@@ -7,6 +7,7 @@ the baselines ``nearest``, ``central``, ``constant``.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from importlib.resources import files
@@ -47,7 +48,9 @@ def check_inverter(name: str, device: str = "auto", dtype: str = "auto") -> None
     if device != "auto" or dtype == "int8":
         choose_dtype(dtype, choose_device(device, "inverter_device"), name)
     if name.startswith("t5:"):
-        _t5_folder(name)
+        from lm_eval_inversion.inverter.sparse_t5 import check_t5
+
+        check_t5(_t5_folder(name), name)
         return
     if name.startswith("asked:"):
         from lm_eval_inversion.inverter.asked_model import check_folder
@@ -142,7 +145,24 @@ def _t5_folder(name: str) -> Path:
     folder = Path(name.removeprefix("t5:")).expanduser()
     if not (folder / "config.json").is_file():
         raise ValueError(f"inverter={name!r}: {folder} holds no config.json; give the folder of a T5ForConditionalGeneration")
+    _require_weights(folder, name)
     return folder
+
+
+def _require_weights(folder: Path, name: str) -> None:
+    """Check that the files are there which hold the weights of a transformers folder.
+
+    Raises:
+        ValueError: there are none in safetensors, or one that the index names is missing.
+    """
+    index = folder / "model.safetensors.index.json"
+    wanted = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.is_file() else set()
+    missing = sorted(file for file in wanted if not (folder / file).is_file())
+    if missing or not (wanted or list(folder.glob("*.safetensors"))):
+        raise ValueError(
+            f"inverter={name!r}: {folder} lacks {missing[0] if missing else 'weights in safetensors'}; get the folder again, or save "
+            "the model with save_pretrained (other formats are not read)"
+        )
 
 
 def _asked_folder(name: str) -> Path:
@@ -154,6 +174,7 @@ def _asked_folder(name: str) -> Path:
         raise ValueError(
             f"inverter={name!r}: {folder} holds no config.json; give the folder of a chat model, or asked:hub:org/name@revision"
         )
+    _require_weights(folder, name)
     return folder
 
 

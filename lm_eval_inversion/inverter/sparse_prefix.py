@@ -180,7 +180,10 @@ class SparsePrefixInverter(Inverter):
 
     @torch.inference_mode()
     def nll(self, outputs: OutputSets, prompts: Sequence[str]) -> list[float]:
-        """See ``Inverter.nll``. Pairs with equal outputs share one encoding; blocks that ``invert`` has just read are not run again."""
+        """See ``Inverter.nll``. Pairs with equal outputs share one encoding; blocks that ``invert`` has just read are not run again.
+
+        Where memory does not suffice, fewer candidates are scored at once.
+        """
         check_pairs(outputs, prompts)
         members: dict[tuple[str, ...], list[int]] = {}
         for index, lines in enumerate(outputs):
@@ -189,8 +192,18 @@ class SparsePrefixInverter(Inverter):
         for lines, indices in members.items():
             blocks = self.tokenizer.blocks(lines)
             prefix = (self._read.prefix_of(blocks) if self._read else None) or self._prefix(tuple(map(tuple, blocks)))
-            for chosen in _within_budget([(index, self.tokenizer.prompt(prompts[index], secret=self.secret)) for index in indices]):
-                losses = packed_prompt_loss(self.model, prefix, [ids for _, ids in chosen], self.layout.prompt_position)
+            waiting = _within_budget([(index, self.tokenizer.prompt(prompts[index], secret=self.secret)) for index in indices])
+            while waiting:
+                chosen = waiting.pop()
+                try:
+                    losses = packed_prompt_loss(self.model, prefix, [ids for _, ids in chosen], self.layout.prompt_position)
+                except RuntimeError as error:
+                    if len(chosen) == 1 or not _out_of_memory(error):
+                        raise
+                    half = len(chosen) // 2
+                    logger.warning("Memory does not suffice for %d candidates at once: going on with %d.", len(chosen), half)
+                    waiting += [chosen[:half], chosen[half:]]
+                    continue
                 for (index, _), loss in zip(chosen, losses.tolist()):
                     result[index] = loss
         return result

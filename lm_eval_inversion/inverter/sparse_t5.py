@@ -63,6 +63,23 @@ def encode_outputs(
     return hidden, (torch.arange(hidden.shape[1], device=device)[None] < lengths[:, None]).long()
 
 
+def check_t5(folder: Path, name: str) -> None:
+    """Read the small files of a T5's folder, so that what cannot be loaded is found before a run.
+
+    Raises:
+        ValueError: transformers cannot read them, or they are another model's.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    try:
+        kind = AutoConfig.from_pretrained(str(folder), local_files_only=True).model_type
+        AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # transformers raises many kinds
+        raise ValueError(f"inverter={name!r}: transformers cannot read {folder} ({str(error).splitlines()[0][:200]})") from error
+    if kind != "t5":
+        raise ValueError(f"inverter={name!r}: {folder} holds a {kind}; give the folder of a T5ForConditionalGeneration")
+
+
 class SparseT5Inverter(Inverter):
     """A ``T5ForConditionalGeneration`` read as the paper reads it.
 

@@ -43,6 +43,13 @@ def plain_ids(tokenizer: Tokenizer, control_ids: frozenset[int], text: str, enco
     return found
 
 
+def listed_ids(value: int | Sequence[int] | None) -> list[int]:
+    """Token ids of a setting of a model that holds one, several or none."""
+    if value is None:
+        return []
+    return [int(token) for token in value] if isinstance(value, (list, tuple)) else [int(value)]
+
+
 @dataclass(frozen=True)
 class BlockFormat:
     """The numbers that training and inference must share; stored in the checkpoint.

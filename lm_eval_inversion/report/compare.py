@@ -11,7 +11,7 @@ import json
 import math
 import textwrap
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist, fmean
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 
 import lm_eval_inversion
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
+from lm_eval_inversion.report.rerun import run_settings
 from lm_eval_inversion.scoring import metrics as metric_names
 from lm_eval_inversion.scoring.uncertainty import RESAMPLES, estimate, rule_of_three
 
@@ -334,10 +335,17 @@ def _signature_differences(a: Results, b: Results) -> tuple[list[str], list[str]
     for key in a.signature:
         if key in b.signature and key not in MUST_MATCH and key not in UNIMPORTANT and a.signature[key] != b.signature[key]:
             others.append(f"{key}: {_shown(a.signature[key])} in A, {_shown(b.signature[key])} in B")
+    own, other = (run_settings(results).generation for results in (a, b))
+    if own and other and own != other:
+        warnings.append(f"sampling differs ({_settings(own)} in A, {_settings(other)} in B): temperature and length of answers move scores")
     # "none" is not always written down.
     if ("defence" in a.signature) != ("defence" in b.signature):
         others.append(f"defence: {_shown(a.signature.get('defence'))} in A, {_shown(b.signature.get('defence'))} in B")
     return warnings, others
+
+
+def _settings(generation: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in generation.items())
 
 
 def _shown(value: Any) -> str:

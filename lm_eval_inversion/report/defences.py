@@ -43,9 +43,9 @@ def defences_table(runs: Sequence[Results]) -> str:
 def similarities(run: Results, undefended: Results) -> list[float]:
     """Per system prompt of an inversion task, how similar the answers handed out are to those of the undefended run; NaN elsewhere.
 
-    Leakage tasks are left out: an attack should be answered otherwise behind a defence.
+    Leakage tasks are left out: an attack should be answered otherwise behind a defence. So are redacted runs.
     """
-    if run.task not in TASKS:
+    if run.task not in TASKS or any(row.redacted for row in run.rows):  # markers say nothing of how alike the answers are
         return []
     others = {row.truth: row for row in undefended.rows}
     found = [

@@ -202,6 +202,8 @@ def _check(results: Results, limit: Limit, values: Sequence[float], confidence: 
     found = metric_estimate(limit.metric, values, confidence)
 
     def made(status: Status, message: str) -> Check:
+        if results.unfinished and status is Status.PASS:
+            status, message = Status.INCONCLUSIVE, f"{message}, but the run did not finish ({results.unfinished}): finish it first"
         return _made(results, limit, status, found, len(values), message)
 
     if not found.number:

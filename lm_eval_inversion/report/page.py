@@ -26,7 +26,7 @@ from lm_eval_inversion.leakage import worst_request
 from lm_eval_inversion.outputs import OutputCounts, parse_outputs, strip_thinking
 from lm_eval_inversion.queries import QuerySet, load_query_set, query_set_names
 from lm_eval_inversion.queries.attacks import ATTACK_SETS, attacks_hash, load_attacks
-from lm_eval_inversion.report.alignment import Alignment, align
+from lm_eval_inversion.report.alignment import Alignment, Piece, align
 from lm_eval_inversion.report.page_figures import (
     BITS_AT,
     FAMILY,
@@ -177,6 +177,8 @@ class PromptView:
         """What came back, in a few words: in leakage tasks what was found in the worst answer, else the common words."""
         if self.row.requests:
             return _findings(self.row.requests[worst_request(self.row.requests)])
+        if self.row.redacted:
+            return "redacted"
         return f"{self.alignment.recovered} of {self.alignment.words} words recovered"
 
 
@@ -415,7 +417,7 @@ def _coverage(results: Results, queries: QuerySet | None, named: dict[str, Score
             ("empty answers", str(states["empty"]), ""),
             ("no answer arrived", str(states["error"]), ""),
         ]
-    elif queries is not None and any(row.answers for row in results.rows):
+    elif queries is not None and any(row.answers and not row.redacted for row in results.rows):
         size = len(queries.queries)
         counts = sum((parse_outputs(row.answers[:size], queries).counts for row in results.rows if row.answers), OutputCounts())
         told += [
@@ -438,7 +440,9 @@ def _prompt_view(number: int, row: Row, score_name: str, answers: int) -> Prompt
             floors = [f"{kind} {decimal(_floor_value(name, row.metrics[floor]))}" for kind, floor in _floors_in(row.metrics, name).items()]
             scores.append((name, decimal(row.metrics[name]), ", ".join(floors)))
     cut = sum(map(len, texts)) - sum(map(len, shown))
-    return PromptView(number, row, row.metrics.get(score_name), scores, align(*shown), cut, answers)
+    # Two markers have words in common that say nothing of the texts behind them.
+    alignment = Alignment((Piece(shown[0], False),), (Piece(shown[1], False),), 0, 0) if row.redacted else align(*shown)
+    return PromptView(number, row, row.metrics.get(score_name), scores, alignment, cut, answers)
 
 
 def _is_long(text: str) -> bool:
@@ -506,9 +510,9 @@ def _findings(request: dict[str, Any]) -> str:
 def _cut_answer(answer: str, request: dict[str, Any] | None, limit: int) -> list[Any]:
     """[before, leaked part, after, characters cut off]; the leaked part is where the detector says that it stands as it is."""
     start = end = 0
-    span = (request or {}).get("span")
-    # A redacted run has a text in the place of the two numbers.
-    if isinstance(span, (list, tuple)) and (request or {}).get("decoder") == "plain":
+    span = (request or {}).get("span") or (None,)
+    # In a redacted run there is nothing in the places of the two numbers.
+    if all(isinstance(place, int) for place in span) and (request or {}).get("decoder") == "plain":
         # The span counts from where the answer begins once its reasoning is gone.
         final = strip_thinking(answer)
         offset = answer.find(final)

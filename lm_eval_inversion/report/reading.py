@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_inversion.leakage import worst_request
-from lm_eval_inversion.prompts.schema import SystemPrompt, prompt_from_row
+from lm_eval_inversion.prompts.schema import REDACTED, SystemPrompt, prompt_from_row
 from lm_eval_inversion.scoring.metrics import CANARY_HIGHER_IS_BETTER, EXPOSURE_HIGHER_IS_BETTER, LEAKAGE_HIGHER_IS_BETTER, METRICS
 
 KNOWN_METRICS = tuple(dict.fromkeys((*METRICS, *LEAKAGE_HIGHER_IS_BETTER, *CANARY_HIGHER_IS_BETTER, *EXPOSURE_HIGHER_IS_BETTER)))
+
+# What Inspect's scorers write beside each score: after ``inspect score`` it is true, and what the log's head says is of the first scoring.
+OF_THE_SCORER = ("inverter", "inverter_hash", "inverter_dtype", "decoy_seed", "task_version", "package_version", "system_role")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ class Row:
         """The system prompt's text."""
         return self.prompt.text
 
+    @property
+    def redacted(self) -> bool:
+        """Whether markers stand in the place of its texts."""
+        return REDACTED.fullmatch(self.truth) is not None
+
 
 @dataclass(frozen=True)
 class Results:
@@ -56,6 +64,7 @@ class Results:
         signature: what another run must share to be comparable (``Protocol.signature``), and ``date``.
         source: the file with the samples.
         null_answers: what the model said without a system prompt, raw.
+        unfinished: what is known of a run that did not come to its end; "" of one that did.
     """
 
     task: str
@@ -65,6 +74,7 @@ class Results:
     signature: dict[str, Any] = field(default_factory=dict)
     source: Path | None = None
     null_answers: tuple[str, ...] = ()
+    unfinished: str = ""
 
 
 def read_results(path: Path) -> list[Results]:
@@ -184,11 +194,17 @@ def _read_inspect(path: Path) -> Results:
         if score is None or not isinstance(score.value, dict):
             raise ValueError(f"{path}: sample {sample.id} has no score of this package; score the log with inspect score")
         known = score.metadata or {}
-        signature |= {key: known[key] for key in ("inverter", "inverter_hash", "system_role") if key in known}
+        signature |= {key: known[key] for key in OF_THE_SCORER if key in known}
         answers = tuple(str(answer or "") for answer in sample.store.get("Answers:answers", ()))
         null_answers = null_answers or tuple(str(answer or "") for answer in sample.store.get("Answers:null_answers", ()))
         prompt = prompt_from_row(sample.metadata["prompt"], default_id=str(sample.id))
         rows.append(Row(prompt, score.answer or "", _known(dict(score.value)), tuple(known.get("requests") or ()), answers))
     arguments = log.eval.model_args.get("model_path", "")
     model = f"{log.eval.model} {arguments}".strip()
-    return Results(log.eval.task.rpartition("/")[2], "inspect", rows, model, {**signature, "date": log.eval.created}, path, null_answers)
+    unfinished = ""
+    if log.status != "success":
+        planned = log.eval.dataset.samples
+        unfinished = f"status {log.status!r}, {len(rows)} of {planned if planned is not None else 'an unknown number of'} system prompts"
+    return Results(
+        log.eval.task.rpartition("/")[2], "inspect", rows, model, {**signature, "date": log.eval.created}, path, null_answers, unfinished
+    )  # fmt: skip

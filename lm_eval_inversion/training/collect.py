@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lm_eval_inversion.inverter.tokens import listed_ids
 from lm_eval_inversion.precision import choose_device, fast_dtype
 from lm_eval_inversion.prompts import load_prompts
 from lm_eval_inversion.queries import detect_system_role, require_prompt_in_request
@@ -103,9 +104,13 @@ def collect(
     from lm_eval_inversion.training.generation import sample_answers
 
     device = choose_device(device, "--device")
-    tokenizer = AutoTokenizer.from_pretrained(model_name, revision=revision)
-    model = AutoModelForCausalLM.from_pretrained(model_name, revision=revision, dtype=fast_dtype(device)).to(device).eval()
-    stop_ids = {tokenizer.eos_token_id, model.config.eos_token_id} - {None}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model_name, revision=revision)
+        model = AutoModelForCausalLM.from_pretrained(model_name, revision=revision, dtype=fast_dtype(device)).to(device).eval()
+    except OSError as error:
+        raise ValueError(f"--model {model_name} cannot be loaded ({str(error).splitlines()[0][:200]})") from error
+    ends = (tokenizer.eos_token_id, model.config.get_text_config().eos_token_id, model.generation_config.eos_token_id)
+    stop_ids = {token for value in ends for token in listed_ids(value)}
 
     def render(messages: list[dict[str, str]]) -> str:
         return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))

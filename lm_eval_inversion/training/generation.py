@@ -13,7 +13,7 @@ import torch
 from transformers import DynamicCache
 
 from lm_eval_inversion.attention import attention_by
-from lm_eval_inversion.target import shared_length
+from lm_eval_inversion.target import shared_length, token_logits
 from lm_eval_inversion.training.shared_prefix import ATTENTION, SharedPrefixCache, can_share
 
 TOP_K = 50
@@ -113,7 +113,7 @@ def sample_answers(
     Returns:
         Token ids of the answers, in the same nesting.
     """
-    device, head = model.device, model.get_output_embeddings()
+    device = model.device
     per_prompt = len(conversations[0])
     cuts = [shared_length(rows) for rows in conversations]
     beginnings, beginning_mask = _pad([rows[0][:cut] for rows, cut in zip(conversations, cuts)], 0, left=True)
@@ -137,7 +137,7 @@ def sample_answers(
     positions = start[:, None] + torch.arange(suffix_ids.shape[1], device=device)
     hidden = behind.read(suffix_ids.to(device), positions)
     lengths = suffix_mask.sum(1)
-    logits = head(hidden[torch.arange(len(lengths), device=device), lengths - 1])
+    logits = token_logits(model, hidden[torch.arange(len(lengths), device=device), lengths - 1])
     next_position = start + lengths
 
     rows = torch.arange(len(suffixes), device=device)  # which conversation each row of the batch is
@@ -157,7 +157,7 @@ def sample_answers(
             rows, token, heat, room, next_position, alive = (
                 values[kept] for values in (rows, token, heat, room, next_position, alive)
             )
-        logits = head(behind.read(token[:, None], next_position[:, None])[:, -1])
+        logits = token_logits(model, behind.read(token[:, None], next_position[:, None])[:, -1])
         next_position = next_position + 1
     answers: list[list[int]] = [[] for _ in suffixes]
     for which, tokens in steps:

@@ -40,6 +40,7 @@ from lm_eval_inversion.training.packed_loss import PackedLoss
 from lm_eval_inversion.training.pairs import HELD_OUT_EVERY, Pair, examples, held_out_pairs, load_dev_pairs, load_pairs
 
 STATE_EVERY_SECONDS = 600.0
+TRAINABLE = ("llama", "qwen2")  # whose layers are those of ``packed_loss``
 STATE_FILE = "state.safetensors"  # in OUTPUT/last
 SETTINGS_FILE, PACKED_BASE_FILE, ADAPTER_FILE = "settings.json", "packed_base.safetensors", "adapter.safetensors"
 
@@ -285,6 +286,9 @@ def load_base(base: str, max_output_tokens: int) -> tuple[Any, str, BlockFormat,
     Returns:
         The model in float32, its tokenizer as JSON text, the block format (``max_output_tokens`` counts for a language model
         only: the others have theirs), and ``base`` and ``steps_done`` of the stages before.
+
+    Raises:
+        ValueError: it is of a kind, or has a tokenizer, that cannot be trained; or a run that must be packed first.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -295,11 +299,20 @@ def load_base(base: str, max_output_tokens: int) -> tuple[Any, str, BlockFormat,
         tokenizer_text = (folder / TOKENIZER_FILE).read_text(encoding="utf-8")
         return inverter.model, tokenizer_text, inverter.layout, {"base": facts["base"], "steps_done": facts["steps"]}
     settings = read_settings(folder)
+    if settings and not list((folder / "final").glob("*.safetensors")):
+        raise ValueError(f"--base {base}: this run trained an adapter on packed weights; pack it (training.pack) and give the checkpoint")
     model = AutoModelForCausalLM.from_pretrained(folder / "final" if settings else base, dtype=torch.float32)
+    if model.config.model_type not in TRAINABLE:
+        raise ValueError(f"--base {base} is a {model.config.model_type}; the training loss is written for {', '.join(TRAINABLE)}")
     if settings:
         tokenizer_text = (folder / TOKENIZER_FILE).read_text(encoding="utf-8")
         return model, tokenizer_text, BlockFormat(**settings["block_format"]), settings
     source = AutoTokenizer.from_pretrained(base)
+    if None in (source.bos_token_id, source.eos_token_id) or source.bos_token_id == source.eos_token_id:
+        raise ValueError(
+            f"--base {base}: prompts begin with its tokenizer's bos_token and end with its eos_token, which are {source.bos_token!r} and "
+            f"{source.eos_token!r}; set two different ones in tokenizer_config.json"
+        )
     layout = BlockFormat(max_output_tokens=max_output_tokens, start_id=source.bos_token_id, end_id=source.eos_token_id)
     return model, source.backend_tokenizer.to_str(pretty=False), layout, {"base": folder.name, "steps_done": 0}
 

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TEMPLATE_DROPS_SYSTEM, write_chat_model
+from conftest import TEMPLATE, TEMPLATE_DROPS_SYSTEM, write_chat_model
 
 from lm_eval_inversion import load_prompts
 from lm_eval_inversion.protocol import TASK_VERSION
+from lm_eval_inversion.report.reading import read_results
 from lm_eval_inversion.scoring.metrics import USUAL_METRICS
 
 from .conftest import run_inspect
@@ -114,6 +115,25 @@ def test_a_model_without_chat_template_is_refused(tmp_path, arguments):
     log = run_inspect(model, tmp_path, task_args=arguments, limit=1)
     assert log.status == "error"
     assert "the model has no chat template" in log.error.message
+
+
+@pytest.mark.parametrize("task", ["prompt_inversion_ordinary", "prompt_leakage_attacks"])
+def test_a_system_message_of_the_host_is_refused(chat_model, arguments, tmp_path, task):
+    given = arguments if task == "prompt_inversion_ordinary" else {"tier": "smoke"}
+    log = run_inspect(chat_model, tmp_path, task, task_args=given, limit=1, max_tokens=4, system_message="You are a pirate.")
+    assert log.status == "error"
+    assert "--system-message 'You are a pirate.' would stand before; remove the option" in log.error.message
+    # What did not finish is not read as if it had.
+    assert read_results(Path(log.location))[0].unfinished.startswith("status 'error'")
+
+
+def test_a_thought_that_the_template_opened_is_not_read_as_the_answer(tmp_path, arguments):
+    model = write_chat_model(tmp_path / "model", TEMPLATE.replace("assistant: {% endif", "assistant: <think>\n{% endif"))
+    log = run_inspect(model, tmp_path, task_args=arguments, max_tokens=12)
+    assert log.status == "success", log.error
+    for sample in log.samples:
+        assert all(answer.startswith("<think>") for answer in sample.store["Answers:answers"])
+        assert sample.scores["inversion"].value["coverage"] == 0
 
 
 def test_a_request_that_would_be_cut_is_refused(tmp_path, arguments):

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import TEMPLATE_DROPS_SYSTEM, write_chat_model
+from conftest import TEMPLATE, TEMPLATE_DROPS_SYSTEM, write_chat_model
 from own_tasks import own_task_manager
 
 from lm_eval_inversion import load_prompts
@@ -87,6 +87,14 @@ def test_a_model_that_answers_nothing_is_unscored(chat_model, arguments, monkeyp
     assert "bits,none" not in found["results"][TASK]
     assert "token_f1_lift,none" not in found["results"][TASK]
     assert "3 of 3 system prompts are unscored" in caplog.text
+
+
+def test_a_thought_that_the_template_opened_is_not_read_as_the_answer(tmp_path, arguments):
+    model = write_chat_model(tmp_path / "model", TEMPLATE.replace("assistant: {% endif", "assistant: <think>\n{% endif"))
+    found = run_lm_eval(model, metadata=arguments, gen_kwargs="max_gen_toks=12", log_samples=True)
+    samples = found["samples"]["prompt_inversion_ordinary"]
+    assert all(response[0].startswith("<think>") for sample in samples for response in sample["resps"])
+    assert [sample["coverage"] for sample in samples] == [0, 0, 0]
 
 
 def test_own_prompts(chat_model, arguments, tmp_path):

@@ -5,6 +5,7 @@ import json
 import math
 import random
 import statistics
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -42,6 +43,20 @@ def exact_p(differences):
     observed = abs(math.fsum(differences))
     sums = [abs(math.fsum(s * d for s, d in zip(signs, differences))) for signs in itertools.product((-1, 1), repeat=len(differences))]
     return sum(one >= observed - 1e-9 for one in sums) / len(sums)
+
+
+def test_runs_that_were_sampled_differently_do_not_compare(tmp_path):
+    runs = []
+    for name, length in (("a", 64), ("b", 256)):
+        (tmp_path / name).mkdir()
+        source = tmp_path / name / f"samples_{TASK}_2026.jsonl"
+        source.touch()
+        settings = {"config": {"model": "hf"}, "configs": {TASK: {"generation_kwargs": {"temperature": 0.7, "max_gen_toks": length}}}}
+        source.with_name("results_2026.json").write_text(json.dumps(settings))
+        runs.append(replace(make_run("bits", [1.0, 2.0]), source=source))
+    text = render(compare(runs[:1], runs[1:]), "text")
+    assert "sampling differs (temperature 0.7, max_tokens 64 in A, temperature 0.7, max_tokens 256 in B)" in " ".join(text.split())
+    assert "sampling differs" not in render(compare(runs[:1], runs[:1]), "text")
 
 
 def test_paired_numbers_of_a_small_run():

@@ -64,10 +64,9 @@ def test_an_inverter_in_eight_bits_knows_about_the_same(tiny_inverter_folder, ti
 
 
 @pytest.mark.parametrize("load", [check_inverter, load_inverter])
-def test_what_eight_bits_are_not_for_is_refused_before_anything_runs(load, tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match="inverter_dtype='int8' is for checkpoints .*; for t5:.* give float32 or bfloat16"):
-        load(f"t5:{tmp_path}", dtype="int8")
+def test_what_eight_bits_are_not_for_is_refused_before_anything_runs(load, chat_model):
+    with pytest.raises(ValueError, match="inverter_dtype='int8' is for checkpoints .*; for asked:.* give float32 or bfloat16"):
+        load(f"asked:{chat_model}", dtype="int8")
     with pytest.raises(ValueError, match="inverter_dtype='int8' is for CPUs; on cuda:1 give auto or bfloat16"):
         choose_dtype("int8", "cuda:1")
 

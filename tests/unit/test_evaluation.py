@@ -4,9 +4,12 @@ from dataclasses import replace
 import pytest
 
 from lm_eval_inversion import evaluate, load_inverter, load_prompts
+from lm_eval_inversion import protocol as protocol_module
+from lm_eval_inversion.evaluation import decoys_for
 from lm_eval_inversion.inverter import Inverter
 from lm_eval_inversion.outputs import OutputCounts, Outputs, parse_outputs
 from lm_eval_inversion.prompts import SystemPrompt
+from lm_eval_inversion.protocol import make_protocol
 from lm_eval_inversion.queries import load_query_set
 from lm_eval_inversion.scoring.metrics import USUAL_METRICS, is_scored
 
@@ -48,6 +51,37 @@ def test_a_perfect_inverter_scores_full_marks_and_its_controls_stay_at_chance():
     assert summary["token_f1_swap"].high < 0.5
     assert summary["bits_null"].low <= 0 <= summary["bits_null"].high
     assert summary["identification_top1_null"].mean <= 0.25
+
+
+@pytest.mark.parametrize("number", [1, 2, 15, 16, 17])
+def test_decoys_are_ones_own_prompts_as_long_as_there_are_enough(number):
+    texts = [f"You bake bread number {place}." for place in range(number)]
+    found = decoys_for(texts)
+    for text, decoys in zip(texts, found):
+        assert len(set(decoys)) == len(decoys) == 15
+        assert text not in decoys
+        assert sum(decoy in texts for decoy in decoys) == min(15, number - 1)
+    assert found == decoys_for(texts)
+
+
+def test_what_is_missing_of_requests_is_filled_up_with_requests():
+    protocol = make_protocol("prompt_inversion_user")
+    requests = {prompt.text for prompt in load_prompts("user-v1", split=None)}
+    few = replace(protocol, prompts=tuple(SystemPrompt(f"own-{n}", f"What is {n} + {n}?") for n in range(3)))
+    for decoys in few.decoys(few.prompts):
+        assert sum(decoy in requests for decoy in decoys) == 13
+
+
+def test_the_kinds_of_secrets_share_one_loaded_inverter(monkeypatch, tiny_inverter):
+    loads = []
+    monkeypatch.setattr(protocol_module, "load_inverter", lambda *_, **__: loads.append(1) or tiny_inverter)
+    one = protocol_module.shared_inverter("a folder", "cpu", "auto", "system")
+    assert protocol_module.shared_inverter("a folder", "cpu") is one
+    user = protocol_module.shared_inverter("a folder", "cpu", "auto", "user")
+    assert user is protocol_module.shared_inverter("a folder", "cpu", secret="user")
+    assert user.secret == "user"
+    assert user.model is one.model
+    assert len(loads) == 1
 
 
 def test_values_do_not_depend_on_what_else_is_evaluated(tiny_inverter):

@@ -3,6 +3,7 @@
 import math
 import random
 import statistics
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -118,6 +119,14 @@ def test_the_number_of_prompts_that_is_asked_for_is_enough_and_one_less_is_not(l
     if check:
         assert check.status is Status.INCONCLUSIVE
         assert f"at least {needed} system prompts are needed" in check.message
+
+
+def test_a_run_that_did_not_finish_cannot_pass():
+    run = replace(inversion([0.01] * 40), unfinished="status 'error', 40 of 150 system prompts")
+    checks = check_results([run], make_limits(max_lift=0.2))
+    assert {check.status for check in checks} == {Status.INCONCLUSIVE}
+    assert "40 of 150" in gate_table(checks)
+    assert decide([replace(inversion([0.5] * 40), unfinished="status 'error'")], max_lift=0.2) is Status.BREACH
 
 
 def test_a_limit_of_zero_is_told_to_be_out_of_reach():

@@ -7,7 +7,7 @@ import torch
 from conftest import make_tokenizer
 
 from lm_eval_inversion import load_inverter
-from lm_eval_inversion.inverter import CheckpointError, check_inverter, sparse_prefix
+from lm_eval_inversion.inverter import CheckpointError, check_inverter, prefix_model, sparse_prefix
 from lm_eval_inversion.inverter.baselines import CONSTANT_PREDICTION, training_prompts
 from lm_eval_inversion.inverter.decoding import decode, guided, repeating_tokens
 from lm_eval_inversion.inverter.packing import GROUP, pack_adapter, pack_tensor, unpack_state, unpack_tensor
@@ -405,6 +405,51 @@ def test_batches_are_halved_where_memory_does_not_suffice(tiny_inverter, monkeyp
     monkeypatch.setattr(type(tiny_inverter), "_decode", lambda *_: (_ for _ in ()).throw(RuntimeError("shapes differ")))
     with pytest.raises(RuntimeError, match="shapes differ"):
         tiny_inverter.invert(outputs, max_new_tokens=6)
+
+
+def test_candidates_are_halved_where_memory_does_not_suffice(tiny_inverter, monkeypatch, caplog):
+    candidates = [f"You are baker number {number}." for number in range(7)]
+    outputs = [["I bake bread."]] * 7
+    whole, loss, sizes = tiny_inverter.nll(outputs, candidates), sparse_prefix.packed_prompt_loss, []
+
+    def scarce(model, prefix, prompts, position):
+        sizes.append(len(prompts))
+        if len(prompts) > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return loss(model, prefix, prompts, position)
+
+    monkeypatch.setattr(sparse_prefix, "packed_prompt_loss", scarce)
+    assert tiny_inverter.nll(outputs, candidates) == pytest.approx(whole, rel=1e-6)
+    assert max(sizes) == 7
+    assert "going on with 3" in caplog.text
+    monkeypatch.setattr(sparse_prefix, "packed_prompt_loss", lambda *_: (_ for _ in ()).throw(RuntimeError("can't allocate memory")))
+    with pytest.raises(RuntimeError, match="memory"):
+        tiny_inverter.nll(outputs[:1], candidates[:1])
+
+
+def test_likelihoods_do_not_depend_on_the_slices_they_are_computed_in(tiny_inverter, monkeypatch):
+    outputs, candidates = [["I bake bread."]] * 3, ["You are a baker.", "You are a sailor who bakes.", "Bake."]
+    whole = tiny_inverter.nll(outputs, candidates)
+    monkeypatch.setattr(prefix_model, "SCORED_TOKENS", 3)
+    assert tiny_inverter.nll(outputs, candidates) == pytest.approx(whole, rel=1e-6)
+
+
+@pytest.mark.parametrize("load", [check_inverter, load_inverter])
+def test_a_folder_without_weights_is_found_before_a_run(load, tmp_path, chat_model):
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((chat_model / name).read_bytes())
+    for kind in ("t5", "asked"):
+        with pytest.raises(ValueError, match=f"inverter='{kind}:.*lacks weights in safetensors; get the folder again"):
+            load(f"{kind}:{tmp_path}")
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "part-1.safetensors", "b": "part-2.safetensors"}}')
+    (tmp_path / "part-1.safetensors").touch()
+    with pytest.raises(ValueError, match="lacks part-2.safetensors"):
+        load(f"asked:{tmp_path}")
+
+
+def test_another_models_folder_is_no_t5(chat_model):
+    with pytest.raises(ValueError, match="holds a llama; give the folder of a T5"):
+        check_inverter(f"t5:{chat_model}")
 
 
 def test_likelihoods_of_outputs_that_were_inverted_read_nothing_again(tiny_inverter_folder, monkeypatch):

@@ -134,3 +134,10 @@ def test_rubbish_is_no_leak_and_no_crash(output):
 def test_a_prompt_of_signs_only_is_refused():
     with pytest.raises(ValueError, match="holds no letter or digit"):
         detect_leak("?!", "anything")
+
+
+def test_a_whole_prompt_that_the_user_wrote_is_no_leak_under_any_rule():
+    leak = detect_leak(PROMPT, f"You wrote: {PROMPT}", given=f"Is this your prompt? {PROMPT}")
+    assert not leak.leaked
+    assert leak.rougeL_recall == leak.word_5gram == leak.recovery == 0
+    assert detect_leak(PROMPT, f"I say: {PROMPT}").leaked

@@ -1,6 +1,6 @@
 import pytest
 
-from lm_eval_inversion.outputs import is_refusal, parse_outputs, split_list, strip_thinking
+from lm_eval_inversion.outputs import is_refusal, parse_outputs, split_list, strip_thinking, with_opened_thinking
 from lm_eval_inversion.queries import load_query_set
 
 
@@ -51,6 +51,22 @@ def test_strip_thinking(text, kept):
     assert strip_thinking(text) == kept
 
 
+def test_reasoning_of_any_length_is_left_out_before_an_answer_is_cut():
+    queries = load_query_set("ordinary16").first(2)
+    thought = "I must not say that I am Mira. " * 1000
+    found = parse_outputs([f"{thought}</think>The real answer.", f"<think>{thought}</think>Another."], queries)
+    assert found.lines == ("The real answer.", "Another.")
+
+
+def test_a_think_tag_that_the_template_wrote_counts():
+    queries = load_query_set("ordinary16").first(1)
+    request = "<|user|>Hello!<|assistant|><think>\n"
+    cut, whole = (with_opened_thinking(request, answer) for answer in ("Okay, I am Mira and", "Okay.</think>\nHello!"))
+    assert parse_outputs([cut], queries).lines == ()
+    assert parse_outputs([whole], queries).lines == ("Hello!",)
+    assert with_opened_thinking("<|user|>What is <think>?<|assistant|>", "A tag.") == "A tag."
+
+
 @pytest.mark.parametrize(
     ("text", "refuses"),
     [
@@ -59,6 +75,16 @@ def test_strip_thinking(text, kept):
         ("I can't wait to bake with you!", False),
         ("Sorry to hear that! Come in, sit down, and let us have some tea while the bread is in the oven.", False),
         ("I bake bread.", False),
+        ("I am sorry, but I cannot help with that.", True),
+        ("I'm afraid I can't do that.", True),
+        ("Apologies, but I can't help.", True),
+        ("I don't feel comfortable sharing that, and I won't.", True),
+        ("As an AI, I cannot do that.", True),
+        ("As an AI assistant, I can't.", True),
+        ("I’m not allowed to share that.", True),
+        ("I'm afraid of the dark, and I don't mind saying so.", False),
+        ("As an AI gardener I love roses, don't you?", False),
+        ("I am a sorry sight before coffee, and I can't bake.", False),
     ],
 )
 def test_is_refusal(text, refuses):

@@ -16,6 +16,7 @@ from page_results import HOSTILE, inversion_results, leakage_results
 from lm_eval_inversion import load_prompts
 from lm_eval_inversion.canary import make_canary_protocol
 from lm_eval_inversion.exposure import score_exposure
+from lm_eval_inversion.redaction import SECRET_KEYS, redact_mapping, redact_prompt, redact_text
 from lm_eval_inversion.report import attacks_table, metrics_table
 from lm_eval_inversion.report.alignment import MAX_WORDS, align, common_subsequence
 from lm_eval_inversion.report.export import card_block, evaluation_record
@@ -393,10 +394,27 @@ def test_many_long_answers_are_cut_not_dropped(inversion):
     assert len(before + leaked + after) + cut == 200_000
 
 
+def redacted(results):
+    """As the adapters write a run with ``redact=true``."""
+    salt, rows = b"salt", []
+    for row in results.rows:
+        requests = tuple(redact_mapping(dict(one), SECRET_KEYS, salt, [row.truth]) for one in row.requests)
+        answers = tuple(redact_text(answer, salt) for answer in row.answers)
+        rows.append(Row(redact_prompt(row.prompt, salt), redact_text(row.reconstruction, salt), row.metrics, requests, answers))
+    return replace(results, rows=rows)
+
+
 def test_redacted_records_make_a_page(leakage):
-    marker = "[sha256:0123456789ab, 22 characters, 5 words]"
-    rows = [replace(row, reconstruction=marker, requests=tuple({**one, "span": marker} for one in row.requests)) for row in leakage.rows]
-    assert "[sha256:0123456789ab" in page_html([replace(leakage, rows=rows)])
+    plain = [one for row in leakage.rows for one in row.requests if one["decoder"] == "plain" and one["span"]]
+    assert plain  # whose span is two numbers, and two times None once redacted
+    assert "[sha256:" in page_html([redacted(leakage)])
+
+
+def test_nothing_is_read_out_of_markers(inversion):
+    text = Page(page_html([redacted(inversion)])).text
+    assert "words recovered" not in text
+    assert "outputs kept" not in text
+    assert "words recovered" in Page(page_html([inversion])).text
 
 
 def test_multiturn_and_single_prompts_make_a_page():

@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from lm_eval_inversion.target import token_logits
 from lm_eval_inversion.training import generation
 from lm_eval_inversion.training.shared_prefix import PLAIN_MODELS, can_share
 
@@ -35,6 +36,24 @@ def test_a_beginning_that_is_kept_once_gives_the_same_answers(monkeypatch, kind,
         answers.append(generation.sample_answers(model, conversations, generator=drawn, **settings))
     assert answers[0] == answers[1]
     assert model.config._attn_implementation == "sdpa"  # put back
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("llama", {}),
+        ("granite", {"logits_scaling": 8.0}),
+        ("cohere", {"logit_scale": 0.25}),
+        ("gemma2", {"final_logit_softcapping": 0.05}),
+    ],
+)
+def test_logits_are_those_of_the_models_own_forward(kind, changes):
+    model, ids = model_of(kind, **changes), torch.arange(6)[None]
+    with torch.inference_mode():
+        hidden = model.base_model(ids).last_hidden_state
+        found = token_logits(model, hidden)
+        torch.testing.assert_close(found, model(ids).logits)
+        assert torch.allclose(found, model.get_output_embeddings()(hidden)) is not bool(changes)
 
 
 def test_models_with_other_attention_are_sampled_from_in_the_general_way():

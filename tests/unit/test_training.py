@@ -126,6 +126,56 @@ def test_greedy_answers_are_those_of_plain_decoding_whatever_shares_the_batch(ch
     assert [rows[1] for rows in mixed] != [rows[1] for rows in expected]
 
 
+@pytest.mark.parametrize(
+    ("kind", "tokens", "message"),
+    [
+        ("gemma2", (1, 2), "is a gemma2; the training loss is written for llama, qwen2"),
+        ("llama", (2, 2), "which are '</s>' and '</s>'; set two different ones"),
+        ("llama", (None, 2), "which are None and '</s>'; set two different ones"),
+    ],
+)
+def test_a_base_that_cannot_be_trained_is_refused(tmp_path, kind, tokens, message):
+    from conftest import make_tokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    tokenizer = make_tokenizer()
+    tokenizer.bos_token, tokenizer.eos_token = (token and {1: "<s>", 2: "</s>"}[token] for token in tokens)
+    tokenizer.save_pretrained(tmp_path)
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        train.load_base(str(tmp_path), 32)
+
+
+def test_collecting_stops_at_every_end_token(tmp_path, chat_model):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(chat_model)
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"text": "You are a careful baker."}')
+    settings = f"--source {prompts} --shares ordinary16=4 --temperature 0 --message-tokens 12 --defence-share 0".split()
+
+    def lengths(name, ends):
+        model.config.eos_token_id, model.generation_config.eos_token_id = ends
+        model.save_pretrained(tmp_path / name)
+        AutoTokenizer.from_pretrained(chat_model).save_pretrained(tmp_path / name)
+        collect.main(["--model", str(tmp_path / name), "--output", str(tmp_path / f"{name}.jsonl"), *settings])
+        tokenizer = AutoTokenizer.from_pretrained(chat_model)
+        rows = collect.read_pairs(tmp_path / f"{name}.jsonl")
+        return [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for row in rows for _, text in row["answers"]]
+
+    every = list(range(1, 300))
+    assert max(lengths("long", (2, 2))) > 0
+    assert max(lengths("listed", (every, 2))) == 0
+    assert max(lengths("generation", (2, every))) == 0
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        collect.main(["--model", str(tmp_path / "nowhere"), "--output", str(tmp_path / "pairs.jsonl"), "--prompts", "1"])
+    assert "nowhere cannot be loaded" in capsys.readouterr().err
+
+
 def test_examples_have_from_none_to_all_outputs_the_format_reads():
     many = tuple(f"output {number}" for number in range(100))
     pairs = [Pair("Be a judge.", many), Pair("Be a baker.", many[:10]), Pair(None, tuple(f"null {number}" for number in range(90)))]

@@ -13,16 +13,16 @@ from inspect_ai.solver import TaskState
 import lm_eval_inversion
 from lm_eval_inversion.adapters.inspect.batching import MicroBatcher
 from lm_eval_inversion.adapters.inspect.store import Answers
-from lm_eval_inversion.canary import score_canaries
+from lm_eval_inversion.canary import CANARY_VERSION, score_canaries
 from lm_eval_inversion.evaluation import Evaluation, evaluate
 from lm_eval_inversion.inverter.base import Secret
 from lm_eval_inversion.inverter.registry import check_inverter
-from lm_eval_inversion.leakage import LeakageResult, Request, request_from_dict, score_leakage, worst_request
+from lm_eval_inversion.leakage import LEAKAGE_VERSION, LeakageResult, Request, request_from_dict, score_leakage, worst_request
 from lm_eval_inversion.outputs import Outputs, parse_outputs
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.prompts.canaries import planted_from_dict
 from lm_eval_inversion.prompts.schema import prompt_from_row
-from lm_eval_inversion.protocol import handed_out, shared_inverter
+from lm_eval_inversion.protocol import TASK_VERSION, handed_out, shared_inverter
 from lm_eval_inversion.queries import load_query_set
 from lm_eval_inversion.queries.defences import load_defence
 from lm_eval_inversion.scoring.metrics import CANARY_HIGHER_IS_BETTER, LEAKAGE_HIGHER_IS_BETTER, METRICS, USUAL_METRICS, is_scored
@@ -49,7 +49,7 @@ def leakage() -> Scorer:
         )  # fmt: skip
         families = {f"asr_family_{request.family}" for request in sent.requests if request.family}
         names = [metric for metric in LEAKAGE_HIGHER_IS_BETTER if not metric.startswith("asr_family_") or metric in families]
-        return _leakage_score(sent, result, names)
+        return _leakage_score(sent, result, names, LEAKAGE_VERSION)
 
     return score
 
@@ -62,7 +62,7 @@ def canaries() -> Scorer:
         sent = _sent(state)
         planted = planted_from_dict(sent.prompt, state.metadata["planted"])
         result = await anyio.to_thread.run_sync(score_canaries, planted, sent.requests, sent.answers, sent.null_answers)
-        return _leakage_score(sent, result, list(CANARY_HIGHER_IS_BETTER))
+        return _leakage_score(sent, result, list(CANARY_HIGHER_IS_BETTER), CANARY_VERSION)
 
     return score
 
@@ -92,7 +92,7 @@ def _sent(state: TaskState) -> _Sent:
     )
 
 
-def _leakage_score(sent: _Sent, result: LeakageResult, names: Sequence[str]) -> Score:
+def _leakage_score(sent: _Sent, result: LeakageResult, names: Sequence[str], version: float) -> Score:
     place = worst_request(result.rows)
     worst = result.rows[place]
     # Inspect wants every key in every score and leaves NaN out of means.
@@ -101,7 +101,13 @@ def _leakage_score(sent: _Sent, result: LeakageResult, names: Sequence[str]) -> 
         answer=f"{worst['id']}: " + ("(withheld by the defence)" if worst.get("defended") else sent.answers[place] or ""),
         reason=None if is_scored(result.metrics) else "no_response",
         explanation=f"system prompt:\n{sent.prompt.text}\n\nwhat most came out, recovery {worst['recovery']:.2f} ({worst['decoder']})",
-        metadata={"requests": result.rows, "system_role": sent.system_role, "stop_reasons": sent.stop_reasons},
+        metadata={
+            "requests": result.rows,
+            "system_role": sent.system_role,
+            "stop_reasons": sent.stop_reasons,
+            "task_version": version,
+            "package_version": lm_eval_inversion.__version__,
+        },
     )
 
 
@@ -171,6 +177,9 @@ def inversion(
             metadata={
                 "inverter": inverter,
                 "inverter_hash": shared_inverter(inverter, inverter_device, inverter_dtype).hash,
+                "inverter_dtype": inverter_dtype,
+                "decoy_seed": decoy_seed,
+                "task_version": TASK_VERSION,
                 "package_version": lm_eval_inversion.__version__,
                 "system_role": found.system_role,
                 "stop_reasons": found.stop_reasons,

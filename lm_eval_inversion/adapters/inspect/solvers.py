@@ -26,6 +26,7 @@ from inspect_ai.util import collect, span
 from lm_eval_inversion.adapters.inspect.store import Answers
 from lm_eval_inversion.characters import whole_characters
 from lm_eval_inversion.hashing import content_hash
+from lm_eval_inversion.outputs import with_opened_thinking
 from lm_eval_inversion.queries import SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
 from lm_eval_inversion.queries.conversations import Message
 
@@ -41,6 +42,7 @@ def ask_queries() -> Solver:
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         model = get_model()
+        _refuse_system_message(model)
         found = state.store_as(Answers)
         role, null_answers = await shared.get(model, state.metadata["shared_conversations"])
         found.system_role, found.null_answers = role, null_answers
@@ -51,7 +53,7 @@ def ask_queries() -> Solver:
 
         async def ask(index: int) -> None:
             output = await model.generate(_chat(requests[index]), config=_own_seed(requests, index))
-            answers[index], reasons[index] = _raw_answer(output), output.stop_reason
+            answers[index], reasons[index] = _raw_answer(output, model, requests[index]), output.stop_reason
             # What has arrived stays, should a limit or an error cancel the other queries.
             found.answers, found.stop_reasons = list(answers), list(reasons)
             state.output = output
@@ -80,7 +82,8 @@ class _NullConversation:
                 role = system_role(model)
 
                 async def ask(turns: Sequence[Message]) -> str:
-                    return _raw_answer(await model.generate(_chat(conversation(None, turns))))
+                    request = conversation(None, turns)
+                    return _raw_answer(await model.generate(_chat(request)), model, request)
 
                 async with span("null conversation"):
                     self.known[key] = (role, await collect(*(ask(turns) for turns in chosen)))
@@ -101,11 +104,13 @@ def _chat(messages: Sequence[Message]) -> list[ChatMessage]:
     return [_KINDS[message["role"]](content=message["content"]) for message in messages]
 
 
-def _raw_answer(output: ModelOutput) -> str:
+def _raw_answer(output: ModelOutput, model: Model, request: Sequence[Message]) -> str:
     """The answer as other hosts see it: what the back end split off as reasoning stands before it, in think tags."""
     content = output.message.content if output.choices else output.completion
     parts = [] if isinstance(content, str) else [part.reasoning for part in content if isinstance(part, ContentReasoning)]
-    return whole_characters("".join(f"<think>{part}</think>\n" for part in parts if part) + output.completion)
+    answer = whole_characters("".join(f"<think>{part}</think>\n" for part in parts if part) + output.completion)
+    render = renderer(model)
+    return answer if parts or render is None else with_opened_thinking(render(request), answer)
 
 
 def renderer(model: Model) -> Any:
@@ -133,6 +138,18 @@ def system_role(model: Model) -> SystemRole:
             "-M chat_template=…"
         )
     return detect_system_role(render)
+
+
+def _refuse_system_message(model: Model) -> None:
+    """Inspect puts such a message before every request, also before those without a system prompt, and no check here would see it.
+
+    Raises:
+        ValueError: one is set.
+    """
+    if message := active_generate_config().system_message or model.config.system_message:
+        raise ValueError(
+            f"this task sets its own system prompts, which --system-message {message[:40]!r} would stand before; remove the option"
+        )
 
 
 def _check_requests(model: Model, prompt: dict[str, Any], requests: Sequence[Sequence[Message]]) -> None:

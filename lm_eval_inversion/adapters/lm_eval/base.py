@@ -21,6 +21,7 @@ from lm_eval.api.task import ConfigurableTask
 
 from lm_eval_inversion.characters import whole_characters
 from lm_eval_inversion.hashing import content_hash
+from lm_eval_inversion.outputs import with_opened_thinking
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.protocol import API_SEED, TEMPERATURE, flag, normalise_sampling
 from lm_eval_inversion.queries import Message, SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
@@ -53,6 +54,7 @@ class ConversationTask(ConfigurableTask):
         self.system_role: SystemRole | None = None
         self._results: dict[str, Any] = {}
         self._world_size = 1
+        self._host_strips_thinking = False
         self._partial_metrics: set[str] = set()
         self._texts = {prompt.id: prompt.text for prompt in protocol.prompts}
         # Of this process and this run; None where nothing is redacted.
@@ -156,6 +158,7 @@ class ConversationTask(ConfigurableTask):
             )
         self.check_parameters()
         self._world_size = world_size
+        self._host_strips_thinking = bool(getattr(getattr(chat_template, "__self__", None), "think_end_token", None))
         if self.output_type == "generate_until":
             self._config.generation_kwargs = normalise_sampling(self._config.generation_kwargs)
         try:
@@ -251,7 +254,8 @@ class ConversationTask(ConfigurableTask):
         firsts: dict[int, Instance] = {}
         for instance in sorted(self._instances, key=lambda instance: (instance.doc_id, instance.idx)):
             # The first response: the harness pads short ranks with copies of their last request.
-            instance.resps = [whole_characters(str(response or "")) for response in instance.resps]  # also what the harness saves
+            # Also what the harness saves, so that whoever reads its files reads the same.
+            instance.resps = [self._whole_answer(instance, whole_characters(str(response or ""))) for response in instance.resps]
             text = instance.resps[0]
             if self._is_null(instance):
                 null_answers.append(text)
@@ -275,6 +279,11 @@ class ConversationTask(ConfigurableTask):
             shared = self._is_null(instance)
             instance.filtered_resps[FILTER] = self._shown(self.response(instance.doc["id"], instance.idx - own * shared, shared))
         self._redact_instances()
+
+    def _whole_answer(self, instance: Instance, answer: str) -> str:
+        """The answer behind the think tag that the chat template wrote, if any; not where the harness itself cuts reasoning off."""
+        request = getattr(instance.args[0], "prompt", instance.args[0])  # chat APIs wrap their JSON
+        return answer if self._host_strips_thinking else with_opened_thinking(str(request), answer)
 
     def _shown(self, found: Any) -> str:
         """What the sample log shows for one request, as text, because the harness saves every response as text."""
