@@ -153,6 +153,6 @@ def packed_prompt_loss(model: Any, prefix: Prefix, prompts: Sequence[Sequence[in
     predicts = torch.cat([owner[1:] == owner[:-1], owner.new_zeros(1, dtype=torch.bool)])
     targets, head = ids[0].roll(-1)[predicts], model.get_output_embeddings()
     # In slices: the logits of all candidates would be the largest thing in memory.
-    slices = zip(hidden[predicts].split(SCORED_TOKENS), targets.split(SCORED_TOKENS))
+    slices = zip(torch.split(hidden[predicts], SCORED_TOKENS), torch.split(targets, SCORED_TOKENS))
     losses = torch.cat([torch.nn.functional.cross_entropy(head(part).float(), wanted, reduction="none") for part, wanted in slices])
     return torch.zeros(len(prompts), device=device).index_add(0, owner[predicts], losses)

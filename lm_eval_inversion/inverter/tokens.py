@@ -47,7 +47,7 @@ def listed_ids(value: int | Sequence[int] | None) -> list[int]:
     """Token ids of a setting of a model that holds one, several or none."""
     if value is None:
         return []
-    return [int(token) for token in value] if isinstance(value, (list, tuple)) else [int(value)]
+    return [value] if isinstance(value, int) else list(value)
 
 
 @dataclass(frozen=True)

@@ -510,9 +510,9 @@ def _findings(request: dict[str, Any]) -> str:
 def _cut_answer(answer: str, request: dict[str, Any] | None, limit: int) -> list[Any]:
     """[before, leaked part, after, characters cut off]; the leaked part is where the detector says that it stands as it is."""
     start = end = 0
-    span = (request or {}).get("span") or (None,)
+    span: Sequence[Any] = (request or {}).get("span") or ()
     # In a redacted run there is nothing in the places of the two numbers.
-    if all(isinstance(place, int) for place in span) and (request or {}).get("decoder") == "plain":
+    if [type(place) for place in span] == [int, int] and (request or {}).get("decoder") == "plain":
         # The span counts from where the answer begins once its reasoning is gone.
         final = strip_thinking(answer)
         offset = answer.find(final)

@@ -82,7 +82,7 @@ class SharedPrefixCache(DynamicCache):  # type: ignore[misc]
         self._own = [(keys[rows], values[rows]) for keys, values in self._own]
         self._own_mask = self._own_mask[rows]
         owner = self._owner[rows]
-        prompts, owner = owner.unique_consecutive(return_inverse=True)
+        prompts, owner = torch.unique_consecutive(owner, return_inverse=True)
         if len(prompts) < len(self._begun_bias):
             self._begun = [(keys[prompts], values[prompts]) for keys, values in self._begun]
             self._begun_bias = self._begun_bias[prompts]
@@ -112,7 +112,7 @@ class SharedPrefixCache(DynamicCache):  # type: ignore[misc]
         stacked = queries[self._rows].transpose(1, 2).flatten(2, 3)  # (prompts, key heads, slots * sharing * tokens, size)
         begun_keys, begun_values = self._begun[layer]
         begun = _partial(stacked @ begun_keys.transpose(2, 3), self._begun_bias, begun_values)
-        found = [part.unflatten(2, (most, -1)).transpose(1, 2)[self._owner, self._slot] for part in begun]
+        found = [part.reshape(prompts, part.shape[1], most, -1, part.shape[3]).transpose(1, 2)[self._owner, self._slot] for part in begun]
         # Softmax over both: each part in units of its own largest score, brought to a common one.
         largest = torch.maximum(own[2], found[2])
         left, right = (own[2] - largest).exp(), (found[2] - largest).exp()
