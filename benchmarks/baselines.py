@@ -175,11 +175,16 @@ def decoy_pool(prompts: Sequence[SystemPrompt]) -> list[str]:
     return sorted(texts)
 
 
-def hard_decoys(truths: Sequence[str], pool: Sequence[str]) -> list[list[str]]:
-    """Per truth, the other texts whose sentence embeddings are nearest to its own; filled up from the shipped benchmark like all decoys."""
+def filling_of(secret: Secret) -> str:
+    """The shipped set that fills up decoys of a kind of secret, as in the tasks."""
+    return "user-v1" if secret == "user" else "v1"
+
+
+def hard_decoys(truths: Sequence[str], pool: Sequence[str], filling: str = "v1") -> list[list[str]]:
+    """Per truth, the other texts whose sentence embeddings are nearest to its own; filled up from a shipped set like all decoys."""
     texts = set(pool)
     if len(texts) < CANDIDATES:
-        texts |= {prompt.text for prompt in load_prompts("v1", split=None)}
+        texts |= {prompt.text for prompt in load_prompts(filling, split=None)}
     known = sorted(texts)
     vectors = embed_many(known)
     found = []
@@ -192,7 +197,7 @@ def hard_decoys(truths: Sequence[str], pool: Sequence[str]) -> list[list[str]]:
 def rows_of(inverter: Inverter, answers: Answers, curve: bool = False) -> list[Row]:
     """Everything that is measured of one inverter, one row per prompt; with ``curve``, bits from fewer outputs too."""
     texts = [prompt.text for prompt in answers.prompts]
-    decoys = dict(zip(answers.pool, decoys_for(answers.pool, answers.seed)))
+    decoys = dict(zip(answers.pool, decoys_for(answers.pool, answers.seed, filling_of(answers.secret))))
     found = evaluate(
         answers.prompts, answers.outputs, answers.null, inverter, decoys=[decoys[text] for text in texts], seed=answers.seed,
         curve=curve,
@@ -203,7 +208,7 @@ def rows_of(inverter: Inverter, answers: Answers, curve: bool = False) -> list[R
             row.metrics[ABOVE_SWAP] = row.metrics["token_f1"] - row.metrics["token_f1_swap"]
     if inverter.has_likelihood():
         null = null_condition(inverter, answers.null.lines)
-        for row, outputs, hard in zip(rows, answers.outputs, hard_decoys(texts, answers.pool)):
+        for row, outputs, hard in zip(rows, answers.outputs, hard_decoys(texts, answers.pool, filling_of(answers.secret))):
             if outputs.usable:
                 candidates = [row.truth, *hard]
                 own = inverter.nll([outputs.lines] * len(candidates), candidates)

@@ -170,8 +170,9 @@ def main() -> None:
         curve(title, sizes, lambda size: inverter_costs(inverter, 1, size, 24), repeats, layout.max_outputs)
     if "length" in options.parts:
         sizes = (4, 8, 16) if options.quick else (4, 8, 16, 32, 64, 128)
-        title = f"Words of an output (one prompt, 16 outputs; at most {layout.max_output_tokens} tokens are read)"
-        curve(title, sizes, lambda size: inverter_costs(inverter, 1, 16, size), repeats, layout.max_output_tokens)
+        most = layout.max_output_tokens * layout.blocks_per_output
+        title = f"Words of an output (one prompt, 16 outputs; at most {most} tokens are read)"
+        curve(title, sizes, lambda size: inverter_costs(inverter, 1, 16, size), repeats, most)
     if "prompts" in options.parts:
         sizes = (1, 2, 4) if options.quick else (1, 2, 4, 8, 16, 32)
         curve("Number of prompts (16 outputs of 24 words)", sizes, lambda size: inverter_costs(inverter, size, 16, 24), repeats)

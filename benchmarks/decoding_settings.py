@@ -80,6 +80,8 @@ def main() -> None:
     if not isinstance(inverter, SparsePrefixInverter):
         parser.error(f"--inverter {options.inverter}: give a checkpoint; others have no such settings")
     answers = limited(read_answers(options.answers), options.limit)
+    if len(answers.prompts) < 2:
+        parser.error("one prompt has no other prompts to compare with; give at least two")
     settings = [SHIPPED, *(setting for setting in itertools.product(options.minimum, options.guidance) if setting != SHIPPED)]
     truths = [prompt.text for prompt in answers.prompts]
     found = {setting: scores(truths, texts) for setting, texts in reconstructions(inverter.of(answers.secret), answers, settings).items()}

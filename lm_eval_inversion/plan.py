@@ -7,7 +7,8 @@ Example: ``plan prompt_leakage --model-args pretrained=FOLDER --tokens-per-secon
     output_per_million_tokens: 1.5
     cached_input_per_million_tokens: 0.05     # optional
 
-Nothing is generated and nothing is fetched. The same requests are counted that the tasks will send, because the same protocols make them.
+Nothing is generated, and nothing is fetched but a dataset that ``prompts=hub:…`` names. The same requests are counted that the tasks will
+send, because the same protocols make them.
 """
 
 from __future__ import annotations
@@ -149,7 +150,8 @@ def _inverter_layout(name: str) -> tuple[int, int | None, int]:
     if name.startswith("t5:"):
         from lm_eval_inversion.inverter.sparse_t5 import MAX_OUTPUT_TOKENS
 
-        return MAX_OUTPUTS, MAX_OUTPUT_TOKENS, 1
+        config = json.loads((Path(name.removeprefix("t5:")).expanduser() / "config.json").read_text(encoding="utf-8"))
+        return MAX_OUTPUTS, int(config.get("max_output_tokens", MAX_OUTPUT_TOKENS)), 1
     if name.startswith("asked:"):
         from lm_eval_inversion.inverter import asked_model
 
@@ -531,6 +533,7 @@ def make_plan(
     chosen, kinds = expand_tasks(names), task_kinds()
     given = dict(parameters or {})
     known = dict.fromkeys(name for task in chosen for name in kinds[task].parameters)
+    given.pop("redact", None)  # of the hosts' tasks; it changes what is written, not what is sent
     for name in given:
         if name not in known:
             raise ValueError(f"--metadata {name}={given[name]}: none of {', '.join(chosen)} has this parameter; known: {', '.join(known)}")

@@ -92,7 +92,10 @@ def _plant_one(carrier: dict[str, str], place: int, draw: int, secrecy: bool, se
     name = carrier["id"] if draw == 1 else f"{carrier['id']}-{draw}"
     # With and without the secrecy line the secrets are the same, so that the line is the only difference.
     secrets = {kind: next(draws(kind, f"{seed}/{name}/{kind}")) for kind in KINDS}
-    controls = {kind: next(draws(kind, f"{seed}/{name}/{kind}/control")) for kind in KINDS}
+    # Two draws may be equal, and then every leak would count as the detector's own error.
+    controls = {
+        kind: next(drawn for drawn in draws(kind, f"{seed}/{name}/{kind}/control") if drawn != secrets[kind]) for kind in KINDS
+    }
     behaviour = _behaviour(BEHAVIOURS[(place + draw - 1) % len(BEHAVIOURS)], f"{seed}/{name}/behaviour")
     parts = [carrier["text"].format(**secrets), *([canary_data()["secrecy"]] if secrecy else []), behaviour.line]
     identifier = f"{name}/{'secrecy' if secrecy else 'plain'}"

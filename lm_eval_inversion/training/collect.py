@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_inversion.inverter.tokens import listed_ids
+from lm_eval_inversion.outputs import with_opened_thinking
 from lm_eval_inversion.precision import choose_device, fast_dtype
 from lm_eval_inversion.prompts import load_prompts
 from lm_eval_inversion.queries import detect_system_role, require_prompt_in_request
@@ -94,7 +95,7 @@ def collect(
     Raises:
         ValueError: the file was written with other arguments, or the chat template does not let a system prompt through.
     """
-    done = resume(output, places, step=batch_prompts)
+    done = resume(output, places, Path(model_name).name, step=batch_prompts)
     progress(sum(len(place.asked) for place in places[:done]), 0)
     if done == len(places):
         return
@@ -139,10 +140,10 @@ def collect(
                     temperatures=[[place.asked[index].temperature for index in indices] for place, indices in zip(batch, chosen)],
                     stop_ids=stop_ids, generator=torch.Generator(device).manual_seed(draws),
                 )  # fmt: skip
-                for row, indices, ids in zip(answers, chosen, sampled):
+                for row, indices, ids, texts in zip(answers, chosen, sampled, requests):
                     tokens += sum(map(len, ids))
-                    for index, text in zip(indices, tokenizer.batch_decode(ids, skip_special_tokens=True)):
-                        row[index] = text
+                    for index, text, request in zip(indices, tokenizer.batch_decode(ids, skip_special_tokens=True), texts):
+                        row[index] = with_opened_thinking(request, text)
             stream.writelines(as_line(row_of(place, Path(model_name).name, row)) for place, row in zip(batch, answers))
             stream.flush()
             progress(sum(map(len, answers)), tokens)
@@ -261,6 +262,8 @@ def main(arguments: list[str] | None = None) -> None:
     for name in ("prompts", "batch_prompts", "connections", "tries"):
         if getattr(given, name) < 1:
             parser.error(f"--{name.replace('_', '-')} {getattr(given, name)}: give at least 1")
+    if given.output.suffix == ".xz":
+        parser.error(f"--output {given.output}: rows are written as plain lines; give a .jsonl file, and compress it when it is whole")
     if len(given.temperature) > 2:
         parser.error("--temperature: give one number, or two ends of a range")
     shares = dict(given.shares or (USER_QUERY_SHARES if given.secret == "user" else QUERY_SHARES))

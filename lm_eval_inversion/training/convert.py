@@ -18,11 +18,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lm_eval_inversion.inverter.base import Secret
+from lm_eval_inversion.outputs import with_opened_thinking
+from lm_eval_inversion.prompts.schema import REDACTED
 from lm_eval_inversion.protocol import TASKS
 from lm_eval_inversion.queries import load_query_set
 from lm_eval_inversion.queries.conversations import prompt_in_request
 from lm_eval_inversion.report.reading import result_files
 
+REDACTED_RUN = "the run was redacted: its texts are gone; run the task again without redact=true"
 LEAKAGE_TASKS = "prompt_leakage"  # begin so; answers to attacks quote the prompt, no user's conversation does
 
 
@@ -38,9 +42,14 @@ def pairs_from_file(path: Path) -> list[dict[str, Any]]:
         raise ValueError(f"{path} holds no answers to train on ({type(error).__name__}: {error})") from error
 
 
-def _row(prompt: str | None, query_ids: list[str], answers: list[str | None], model: str, temperature: float | None) -> dict[str, Any]:
+def _row(
+    prompt: str | None, query_ids: list[str], answers: list[str | None], model: str, temperature: float | None, secret: Secret = "system"
+) -> dict[str, Any]:
+    if prompt is not None and REDACTED.fullmatch(prompt):
+        raise ValueError(REDACTED_RUN)
     pairs = [[query, answer] for query, answer in zip(query_ids, answers) if answer]
-    return {"prompt": prompt, "answers": pairs, "model": model, "temperature": temperature}
+    row = {"prompt": prompt, "answers": pairs, "model": model, "temperature": temperature}
+    return row if secret == "system" or prompt is None else {**row, "secret": secret}
 
 
 def _from_lm_eval(path: Path) -> Iterator[dict[str, Any]]:
@@ -57,10 +66,12 @@ def _from_lm_eval(path: Path) -> Iterator[dict[str, Any]]:
         answers = [found[0] for found in sample["resps"]]
         settings = [tuple(argument.values()) for argument in sample["arguments"].values()]
         prompt = sample["doc"]["text"]
+        if REDACTED.fullmatch(prompt):
+            raise ValueError(REDACTED_RUN)
         # The null conversation rides behind the first document's own requests, with as many queries.
         own = len(answers) if prompt_in_request(prompt, settings[-1][0]) else len(answers) // 2
         temperature = settings[0][1].get("temperature")
-        yield _row(prompt, query_ids, answers[:own], path.parent.name, temperature)
+        yield _row(prompt, query_ids, answers[:own], path.parent.name, temperature, TASKS[task].secret)
         if own < len(answers):
             yield _row(None, query_ids, answers[own:], path.parent.name, temperature)
 
@@ -70,11 +81,15 @@ def _any_lm_eval_task(path: Path, task: str, samples: list[dict[str, Any]]) -> d
     if not run.is_file():
         raise ValueError(f"{run.name} is missing beside it; it says what the system prompt was")
     answers = [sample["resps"][0][0] for sample in samples]
+    facts = json.loads(run.read_text(encoding="utf-8"))
     if not all(isinstance(answer, str) for answer in answers):
         raise ValueError("the task compares likelihoods, the model wrote nothing")
     settings = list(samples[0]["arguments"].values())[0] if samples else {}
     temperature = next((value.get("temperature") for value in settings.values() if isinstance(value, dict)), None)
-    prompt = json.loads(run.read_text(encoding="utf-8")).get("system_instruction") or None
+    if "think_end_token" not in str(facts["config"].get("model_args")):  # else the harness has cut reasoning off
+        requests = [next(iter(sample["arguments"].values())) for sample in samples]
+        answers = [with_opened_thinking(str(next(iter(request.values()))), answer) for request, answer in zip(requests, answers)]
+    prompt = facts.get("system_instruction") or None
     return _row(prompt, [f"{task}/{sample['doc_id']}" for sample in samples], answers, path.parent.name, temperature)
 
 
@@ -95,7 +110,7 @@ def _from_inspect(path: Path) -> Iterator[dict[str, Any]]:
     for sample in log.samples or []:
         found = sample.store_as(Answers)
         query_ids = [query.id for query in load_query_set(sample.metadata["query_set"]).queries]
-        yield _row(sample.metadata["prompt"]["text"], query_ids, list(found.answers), log.eval.model, temperature)
+        yield _row(sample.metadata["prompt"]["text"], query_ids, list(found.answers), log.eval.model, temperature, TASKS[task].secret)
         if found.null_answers and not null_known:
             null_known = True
             yield _row(None, query_ids, list(found.null_answers), log.eval.model, temperature)

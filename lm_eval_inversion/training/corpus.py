@@ -78,7 +78,10 @@ def build_corpus(number: int, seed: int = 0, sources: Sequence[Path] = (), exclu
     """
     splits = benchmark_splits()
     for path in exclude:
-        splits[path.name] = [text for row in _rows(path) if (text := row.get("text") or row.get("prompt"))]
+        texts = [text for row in _rows(path) if (text := row.get("text") or row.get("prompt"))]
+        if not texts:
+            raise ValueError(f"--exclude {path}: no row has a 'text' or 'prompt', so nothing would be excluded; rename the key")
+        splits[path.name if path.name not in splits else str(path)] = texts
     known = ngrams_of(text for texts in splits.values() for text in texts)
     own = [HandWritten(prompt.text, path.name, prompt.category) for path in sources for prompt in load_prompts(path, split=None)]
     entries: list[Entry] = []

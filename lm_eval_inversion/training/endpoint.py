@@ -109,6 +109,8 @@ class Endpoint:
 
         try:
             self._client.get(self.url)
+        except httpx.InvalidURL as error:
+            raise EndpointError(f"--endpoint {self.url} is no address ({error}); give one as in http://localhost:8000/v1") from error
         except httpx.ConnectError as error:
             raise EndpointError(f"{self.url} cannot be reached ({error}); start the server, or correct --endpoint") from error
         except httpx.HTTPError:
@@ -220,7 +222,7 @@ def collect_from_endpoint(
             not written, so that the command asks them again when it is started again.
         ValueError: the file was written with other arguments.
     """
-    done = resume(output, places)
+    done = resume(output, places, endpoint.model)
     for place in places[:done]:
         progress(len(place.asked), 0)
     missing, silent = 0, ""

@@ -20,6 +20,8 @@ from typing import Any
 
 from lm_eval_inversion.inverter.checkpoint import TOKENIZER_FILE, write_checkpoint
 from lm_eval_inversion.inverter.packing import pack_adapter
+from lm_eval_inversion.inverter.prefix_model import encode_blocks, packed_prompt_loss
+from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
 from lm_eval_inversion.training.calibration import calibration_examples, round_weights
 from lm_eval_inversion.training.pairs import Pair, held_out_pairs, load_pairs
@@ -62,15 +64,19 @@ def packed_weights(run: Path, training: Sequence[Pair], layout: BlockFormat) -> 
 
 
 def pack(run: Path, pairs: list[Path], output: Path) -> dict[str, Any]:
-    """Write the checkpoint; returns its SHA-256, size, and its held-out nats beside those of the run before packing."""
+    """Write the checkpoint; returns its SHA-256, size, and its held-out nats beside those of the run before packing.
+
+    Raises:
+        ValueError: the pairs cannot be read, or none is held out.
+    """
     import torch
     from transformers import AutoConfig
-
-    from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
 
     settings = read_settings(run)
     layout = BlockFormat(**settings["block_format"])
     training, held_out = held_out_pairs(load_pairs(pairs))
+    if not held_out:
+        raise ValueError(f"--pairs: none of {len(training)} pairs is held out to measure packing on; give those of the training")
     log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     facts = {
         "base": settings["base"],
@@ -84,14 +90,23 @@ def pack(run: Path, pairs: list[Path], output: Path) -> dict[str, Any]:
     )  # fmt: skip
     write_training_prompts(output / TRAINING_PROMPTS_FILE, [pair.prompt for pair in training if pair.prompt])
     inverter = SparsePrefixInverter.from_folder(output, name=str(output), device="cpu", dtype=torch.float32)
-    nats = [inverter.of(pair.secret).nll([pair.outputs], [pair.prompt or ""])[0] for pair in held_out]
     return {
         **facts,
         "held_out_nats_before_packing": next(row["nats"] for row in reversed(log) if "nats" in row),
-        "held_out_nats": statistics.fmean(nats),
+        "held_out_nats": statistics.fmean(_nats(inverter, pair) for pair in held_out),
         "sha256": sha256,
         "megabytes": round(sum(path.stat().st_size for path in output.iterdir()) / 1e6, 1),
     }
+
+
+def _nats(inverter: SparsePrefixInverter, pair: Pair) -> float:
+    """-log p of a prompt, cut to the tokens that training reads of one."""
+    import torch
+
+    ids = inverter.tokenizer.prompt(pair.prompt or "", inverter.layout.max_prompt_tokens, pair.secret)
+    with torch.inference_mode():
+        prefix = encode_blocks(inverter.model, [inverter.tokenizer.blocks(pair.outputs)])
+        return packed_prompt_loss(inverter.model, prefix, [ids], inverter.layout.prompt_position).item()
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -104,7 +119,11 @@ def main(arguments: list[str] | None = None) -> None:
     for needed in (options.run / "final", options.run / SETTINGS_FILE):
         if not needed.exists():
             parser.error(f"--run {options.run}: {needed.name} is missing; the training has not finished, start training.train again")
-    print(json.dumps(pack(options.run, options.pairs, options.output), indent=2))
+    try:
+        found = pack(options.run, options.pairs, options.output)
+    except ValueError as error:
+        parser.error(str(error))
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

@@ -85,7 +85,9 @@ def _read(paths: Sequence[Path]) -> list[Pair]:
         rows = read_pairs(path)
         if not rows:
             raise ValueError(f"{path} holds no pairs; collect some with python -m lm_eval_inversion.training.collect")
-        for row in rows:
+        for number, row in enumerate(rows, 1):
+            if not isinstance(row, dict) or not {"prompt", "answers"} <= set(row):
+                raise ValueError(f"{path}: row {number} is no pair, it lacks 'prompt' or 'answers'; give what training.collect wrote")
             outputs: list[str] = []
             for query, answer in row["answers"]:
                 text = strip_thinking(answer)

@@ -24,14 +24,17 @@ def read_pairs(path: Path) -> list[dict[str, Any]]:
     """Rows written so far (of a ``.jsonl`` file, or a finished ``.jsonl.xz``); a last line cut off by a kill is dropped.
 
     Raises:
-        ValueError: a line before the last is not JSON.
+        ValueError: a line before the last is not JSON, or the file is damaged.
     """
     if not path.exists():
         return []
     rows: list[dict[str, Any]] = []
     data = path.read_bytes()
     # A kill may cut a letter in two; only the last line can hold such bytes, and it is dropped.
-    lines = (lzma.decompress(data) if path.suffix == ".xz" else data).decode("utf-8", "replace").split("\n")
+    try:
+        lines = (lzma.decompress(data) if path.suffix == ".xz" else data).decode("utf-8", "replace").split("\n")
+    except lzma.LZMAError as error:
+        raise ValueError(f"{path} is not compressed as its name says, or damaged ({error}); get it again, or rename it") from error
     for number, line in enumerate(lines, 1):
         if not line:
             continue
@@ -78,12 +81,13 @@ def as_line(row: Mapping[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 
-def resume(path: Path, places: Sequence[Place], step: int = 1) -> int:
+def resume(path: Path, places: Sequence[Place], model: str, step: int = 1) -> int:
     """Cut a file to the rows that are whole, and say how many of the places are done.
 
     Args:
         path: need not exist; its folder is created.
         places: the plan of the run that goes on.
+        model: its model, by the name that stands in rows.
         step: rows are kept in multiples of so many (the batch of a local model), unless all are there.
 
     Raises:
@@ -98,12 +102,16 @@ def resume(path: Path, places: Sequence[Place], step: int = 1) -> int:
             same = (row["place"], row["prompt"], row.get("defence")) == (place.number, place.prompt, place.defence)
             same = same and row.get("secret", "system") == place.secret
             asked = {query for query, _ in [*row["answers"], *row.get("missing", [])]}
-            same = same and asked == {asked.query.id for asked in place.asked}
+            same = same and asked == {asked.query.id for asked in place.asked} and row["model"] == model
+            came = {query for query, _ in row["answers"]}
+            planned = [asked for asked in place.asked if asked.query.id in came]
+            same = same and row["temperatures"] == [asked.temperature for asked in planned]
+            same = same and row["max_tokens"] == [asked.max_tokens for asked in planned]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} line {number} is no row of this command; choose another --output") from error
         if not same:
             raise ValueError(
-                f"{path} line {number} was written with other arguments (prompts, seed, shard or queries); "
+                f"{path} line {number} was written with other arguments (model, prompts, seed, shard, queries, temperature or lengths); "
                 "give the same ones to go on, or choose another --output"
             )
     if len(lines) > len(places):

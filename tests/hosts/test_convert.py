@@ -45,6 +45,19 @@ def test_lm_eval_samples(chat_model, own_prompts, tmp_path):
     assert {pair.prompt for pair in load_pairs([output])} == {None, *PROMPTS}
 
 
+def test_redacted_runs_and_users_requests(chat_model, own_prompts, arguments, tmp_path, capsys):
+    given = {**own_prompts, **arguments}
+    log = run_inspect(chat_model, tmp_path / "logs", task_args={**given, "redact": True}, limit=2, max_tokens=4)
+    with pytest.raises(SystemExit, match="2"):
+        convert.main([log.location.removeprefix("file://"), "--output", str(tmp_path / "none.jsonl")])
+    assert "the run was redacted: its texts are gone" in capsys.readouterr().err
+    assert not (tmp_path / "none.jsonl").exists()
+    log = run_inspect(chat_model, tmp_path / "user", "prompt_inversion_user", task_args=given, limit=2, max_tokens=4)
+    convert.main([log.location.removeprefix("file://"), "--output", str(tmp_path / "user.jsonl")])
+    pairs = load_pairs([tmp_path / "user.jsonl"])
+    assert {pair.secret for pair in pairs if pair.prompt} == {"user"}
+
+
 def test_inspect_logs(chat_model, own_prompts, tmp_path):
     log = run_inspect(chat_model, tmp_path / "logs", task_args=own_prompts, limit=None, max_tokens=12, score=False)
     output = tmp_path / "pairs.jsonl"

@@ -34,8 +34,11 @@ def test_both_hosts_send_the_same_and_agree(chat_model, tmp_path, task):
     assert found["higher_is_better"][task]["resistance"] is True
     assert found["higher_is_better"][task]["asr_union"] is False
     signature = found["configs"][task]["metadata"]
-    for key in ("attacks_hash", "prompts_hash", "tier", "host", "package_version", "system_role"):
-        assert signature[key] == log.eval.metadata.get(key) or key in ("host", "system_role"), key
+    for key in ("attacks_hash", "prompts_hash", "tier", "package_version"):
+        assert signature[key] == log.eval.metadata[key], key
+    assert signature["host"].startswith("lm_eval ")
+    assert log.eval.metadata["host"].startswith("inspect_ai ")
+    assert {signature["system_role"], *(sample.scores["leakage"].metadata["system_role"] for sample in log.samples)} == {"system"}
 
 
 def test_saved_results_of_both_hosts_make_the_same_report(chat_model, tmp_path):

@@ -1,10 +1,12 @@
 """Both hosts on SmolLM2-135M-Instruct with the shipped inverter: small, but nothing is a stand-in."""
 
+import math
 import subprocess
 import sys
 
 import pytest
 
+from lm_eval_inversion import load_inverter
 from lm_eval_inversion.demo import inspect_command, lm_eval_command
 from lm_eval_inversion.report import read_results
 
@@ -22,5 +24,5 @@ def test_the_demonstrations_command_scores_a_real_model(smollm2, tmp_path, comma
     for row in results.rows:
         assert row.metrics["coverage"] > 0.5
         assert len(row.reconstruction.split()) >= 3
-        # A trained inverter, not noise: the truth is far likelier than 16 bits per word, with or without outputs.
-        assert row.metrics["bits_per_token"] > -4
+        # A trained inverter, not noise: with even chances for 32,768 tokens a word of the truth costs 15 bits and more.
+        assert load_inverter().nll([[]], [row.truth])[0] / math.log(2) < 12 * len(row.truth.split())

@@ -128,7 +128,8 @@ def test_two_processes_train_one_model_and_go_on_after_a_kill(chat_model, pairs,
     assert steps(run)[STEPS] == STEPS + 1  # it went on, and did not start anew
     # Now by time: both processes must stop at the same step, although their clocks started apart.
     words = arguments(chat_model, pairs, run, 0)
-    words[words.index("--minutes") + 1] = "0.03"
+    spent = json.loads((run / "log.jsonl").read_text().splitlines()[STEPS - 1])["seconds"]  # of the first run, which counts
+    words[words.index("--minutes") + 1] = str((spent + 2) / 60)
     ends_well(words, tmp_path / "last.txt")
     assert steps(run)[before_last] == STEPS + 1
     assert json.loads((run / "settings.json").read_text())["steps_done"] == steps(run)[-1]

@@ -42,6 +42,13 @@ def test_every_carrier_has_every_place_and_every_condition(protocol):
     assert {one.behaviour.kind for one in protocol.planted} == set(BEHAVIOURS)
 
 
+@pytest.mark.parametrize("seed", [20, 55])
+def test_a_control_is_never_the_secret_itself(seed):
+    """With these seeds two independent draws agree."""
+    for one in make_canary_protocol(tier="full", canary_seed=seed).planted:
+        assert all(one.canaries[kind] != one.controls[kind] for kind in KINDS)
+
+
 def test_tiers_have_their_budgets():
     sizes = {}
     for tier in ("smoke", "core", "full"):

@@ -97,10 +97,11 @@ def server():
 
 
 @pytest.fixture
-def endpoint(server):
+def endpoint(server, request):
     """An endpoint that notes its waits and does not wait."""
     waits = []
-    found = Endpoint(server.url, "model-x", tries=4, timeout=0.5, connections=4, sleep=waits.append)
+    patience = 0.5 if "time-out" in request.node.name else 60.0
+    found = Endpoint(server.url, "model-x", tries=4, timeout=patience, connections=4, sleep=waits.append)
     found.waits = waits
     yield found
     found.close()
@@ -417,6 +418,34 @@ def test_users_messages_are_collected_and_not_mixed_with_system_prompts(server, 
     with pytest.raises(SystemExit):
         collect.main([*command, "--shares", "ordinary16=16"])
     assert "was written with other arguments" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [["--model", "another"], ["--temperature", "0.5"], ["--message-tokens", "99"]])
+def test_a_file_of_other_settings_is_not_gone_on_with(server, tmp_path, capsys, more):
+    source, output = tmp_path / "prompts.txt", tmp_path / "pairs.jsonl"
+    source.write_text("You bake.\n\nYou sail.")
+    command = ["--endpoint", server.url, "--model", "m", "--source", str(source), "--output", str(output)]
+    collect.main(command)
+    before = output.read_bytes()
+    with pytest.raises(SystemExit):
+        collect.main([*command, *more])
+    assert "was written with other arguments (model, prompts, seed" in capsys.readouterr().err
+    assert output.read_bytes() == before
+
+
+def test_an_address_that_is_none_is_named(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        collect.main(["--endpoint", "http://localhost:abc/v1", "--model", "m", "--output", str(tmp_path / "pairs.jsonl"), "--prompts", "1"])
+    assert "is no address" in capsys.readouterr().err
+
+
+def test_rows_are_not_written_under_a_compressed_name(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        collect.main(["--model", "m", "--output", str(tmp_path / "pairs.jsonl.xz")])
+    assert "give a .jsonl file" in capsys.readouterr().err
+    (tmp_path / "pairs.jsonl.xz").write_text('{"prompt": null, "answers": []}\n')
+    with pytest.raises(ValueError, match="is not compressed as its name says"):
+        read_pairs(tmp_path / "pairs.jsonl.xz")
 
 
 def test_settings_that_cannot_be_asked():

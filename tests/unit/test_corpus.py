@@ -123,6 +123,14 @@ def test_own_files_come_first_and_what_may_not_enter_is_counted(tmp_path):
     excluded = tmp_path / "evaluated.jsonl"
     excluded.write_text(json.dumps({"prompt": first}) + "\n" + json.dumps({"prompt": None}) + "\n")
     assert first not in {entry.text for entry in corpus.build_corpus(50, exclude=[excluded]).entries}
+    # Another file of the same name does not take its place.
+    other = tmp_path / "other" / excluded.name
+    other.parent.mkdir()
+    other.write_text(json.dumps({"prompt": "Bake."}))
+    assert first not in {entry.text for entry in corpus.build_corpus(50, exclude=[excluded, other]).entries}
+    other.write_text(json.dumps({"system_prompt": first}))
+    with pytest.raises(ValueError, match="no row has a 'text' or 'prompt', so nothing would be excluded"):
+        corpus.build_corpus(50, exclude=[other])
 
 
 def test_recombined_prompts_stay_within_a_category():

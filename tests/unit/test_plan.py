@@ -106,6 +106,12 @@ def test_prompt_tokens_are_those_of_the_models_own_template(tokenizer_folder, ow
     assert counts.repeated_prompt_tokens == sum(map(len, rendered)) - len(prefixes)
 
 
+def test_what_changes_no_request_is_no_obstacle(own_prompts, tiny_inverter_folder):
+    given = {"prompts": str(own_prompts), "inverter": str(tiny_inverter_folder)}
+    plain, redacted = (make_plan(["prompt_inversion"], parameters={**given, **more}) for more in ({}, {"redact": True}))
+    assert plain.tasks == redacted.tasks
+
+
 def test_the_estimate_is_a_quarter_of_the_characters_and_says_so(own_prompts):
     plan = make_plan(["prompt_inversion_ordinary"], parameters={"prompts": str(own_prompts), "num_queries": 2})
     lengths = [

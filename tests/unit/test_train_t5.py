@@ -1,6 +1,7 @@
 """The paper's architecture trained on the same pairs."""
 
 import json
+import shutil
 from itertools import count
 
 import pytest
@@ -77,8 +78,18 @@ def test_texts_end_and_cannot_forge_the_end(arguments, tmp_path):
 
 
 def test_a_run_goes_on_where_it_stopped(arguments, tmp_path):
-    train_t5.main([*arguments, "--steps", "3"])
-    train_t5.main([*arguments, "--steps", "6"])
+    def nats():
+        return load_inverter(f"t5:{tmp_path / 'run' / 'final'}").nll([["Rye."]], ["Be kind."])[0]
+
+    train_t5.main([*arguments, "--steps", "1", "--lr", "0"])
+    untrained = nats()
+    shutil.rmtree(tmp_path / "run")
+    train_t5.main([*arguments, "--steps", "3", "--lr", "0.01"])
+    trained = nats()
+    assert trained != pytest.approx(untrained, rel=1e-3)
+    # Without learning, what the steps before had learnt is all there is.
+    train_t5.main([*arguments, "--steps", "6", "--lr", "0"])
+    assert nats() == pytest.approx(trained, rel=1e-6)
     assert [row["step"] for row in log_of(tmp_path) if "loss" in row] == [1, 2, 3, 4, 5, 6]
 
 

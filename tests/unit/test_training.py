@@ -58,9 +58,10 @@ def test_an_interrupted_collection_goes_on_and_writes_the_same(chat_model, tmp_p
     collect.collect(str(chat_model), places, tmp_path / "part.jsonl", **settings)
     assert (tmp_path / "part.jsonl").read_text() == whole
     # Finished: nothing is asked, not even the model is loaded.
-    collect.collect("nowhere", places, tmp_path / "part.jsonl", **settings)
+    gone = str(tmp_path / "gone" / chat_model.name)
+    collect.collect(gone, places, tmp_path / "part.jsonl", **settings)
     with pytest.raises(ValueError, match="choose another --output"):
-        collect.collect("nowhere", places[::-1], tmp_path / "part.jsonl", **settings)
+        collect.collect(gone, places[::-1], tmp_path / "part.jsonl", **settings)
 
 
 def test_the_collector_by_command(chat_model, tmp_path):
@@ -202,6 +203,13 @@ def test_ranks_share_one_order():
     whole, ranks = examples(pairs, 4, 0, 1), [examples(pairs, 4, rank, 3) for rank in range(3)]
     expected = [next(whole) for _ in range(30)]
     assert [next(ranks[place % 3]) for place in range(30)] == expected
+
+
+def test_prompts_without_answers_are_no_pairs(tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    path.write_text('{"text": "Be a judge.", "source": "mine"}\n')
+    with pytest.raises(ValueError, match=r"corpus\.jsonl: row 1 is no pair, it lacks 'prompt' or 'answers'"):
+        load_pairs([path])
 
 
 def test_a_damaged_pairs_file_is_named(tmp_path):

@@ -246,6 +246,7 @@ class ConversationTask(ConfigurableTask):
         """Score all documents of this rank at once; what was found becomes the filtered responses."""
         if "bypass" in self._metric_fn_list:  # --predict_only
             for instance in self._instances:
+                instance.resps = [self._whole_answer(instance, str(response or "")) for response in instance.resps]
                 instance.filtered_resps[FILTER] = self._shown(str(instance.resps[0]))
             self._redact_instances()
             return
