@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 # SHA-256 of inverter.json of the shipped checkpoint; training.pack prints it. Every other file's hash stands in that file.
-DEFAULT_SHA256 = "db0afb23a2265aac62c4838167e957a1c38eb419608f62845f0b441240353393"
+DEFAULT_SHA256 = "f890db806caf796c56d91c9d9a6b5adefe2c6c8b4af7fa727613c9a7974be19f"
 _HUB_NAME = re.compile(r"^hub:(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[\w.-]+)$")
 
 

@@ -28,7 +28,7 @@ DEFAULT_BATCH_SIZE = 8
 KEPT_PREFIXES = 4
 REPEAT_RUN = 6  # tokens; no reconstruction says so long a run twice (see ``decode``)
 # Chosen on the dev split, see docs/LOG.md: without them reconstructions stop after what is certain, and say what fits any assistant.
-MINIMUM_TOKENS, GUIDANCE = 64, 1.0
+MINIMUM_TOKENS, GUIDANCE = 32, 1.0
 PACKED_PROMPT_TOKENS = 2048  # candidate tokens scored in one row; the attention mask grows with its square
 
 
