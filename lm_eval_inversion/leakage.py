@@ -22,6 +22,7 @@ from lm_eval_inversion.queries.conversations import Message, SystemRole, user_tu
 from lm_eval_inversion.queries.defences import NO_DEFENCE, Defence, defence_hash, defend_answers, load_defence
 from lm_eval_inversion.scoring.leakage import Leak, detect_leak
 from lm_eval_inversion.scoring.leakage.detector import ROUGE_SHARE
+from lm_eval_inversion.scoring.leakage.streams import stream_of
 from lm_eval_inversion.scoring.utility import attribute_following
 from lm_eval_inversion.signature import run_signature
 
@@ -213,6 +214,12 @@ def make_leakage_protocol(
             firsts.setdefault(attack.family, attack)
         chosen = tuple(firsts.values())
     loaded = load_prompts(str(prompts), split=split)
+    # The detector would say so, too, once everything has been generated.
+    if bare := next((prompt for prompt in loaded if not stream_of(prompt.text)), None):
+        raise ValueError(
+            f"prompts={prompts}: {bare.id} is {bare.text[:40]!r}, without a letter or digit, so that a leak of it cannot be told from its "
+            "absence; take it out of the file"
+        )
     size = TIERS[tier].prompts
     if str(prompts) in PROMPT_SETS and size is not None and size < len(loaded):
         loaded = spread(loaded, size)

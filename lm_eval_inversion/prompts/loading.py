@@ -246,8 +246,6 @@ def _read_rows(name: str, rows: Iterable[tuple[int, Any]]) -> list[SystemPrompt]
         try:
             prompt = prompt_from_row(row, default_id=f"own-{len(prompts) + 1:04d}")
             prompt.text.encode("utf-8")
-            if not any(map(str.isalnum, prompt.text)):
-                raise ValueError(f"'text' is {prompt.text[:40]!r}, without a letter or digit; remove the row, it is no system prompt")
         except UnicodeEncodeError as error:
             raise ValueError(
                 f"{where}: 'text' holds half a surrogate pair (\\u{ord(error.object[error.start]):04x}), which is no character; write "

@@ -175,3 +175,10 @@ def test_an_assistant_that_says_nothing_is_of_no_use(protocol):
     silent = [("Well." if request.arm == "attack" else "") for request in protocol.requests()]
     found = protocol.score(protocol.prompts[1], silent, ["Hello."] * len(protocol.shared_requests())).metrics
     assert found["utility"] == 0.0
+
+
+def test_a_prompt_of_which_no_leak_could_be_found_is_refused_at_once(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_text("You are A.\n\n---\n\nYou are B.\n")
+    with pytest.raises(ValueError, match="own-0002 is '---', without a letter or digit.*take it out of the file"):
+        make_leakage_protocol("prompt_leakage_attacks", prompts=str(path))

@@ -64,7 +64,6 @@ def test_own_files_load(tmp_path):
     ("name", "content", "message"),
     [
         ("a.jsonl", '{"text": "x"}\n{"text": ""}\n', r"a\.jsonl line 2: 'text' is empty"),
-        ("a.txt", "You are A.\n\n---\n\nYou are B.\n", r"a\.txt .*3: 'text' is '---', without a letter or digit; remove the row"),
         ("a.jsonl", '{"text": "x"}\n{"text": "x"}\n', r"line 2: same text as line 1"),
         ("a.jsonl", '{"text": 7}\n', r"line 1: 'text' is int, not a string"),
         ("a.jsonl", '{"prompt": "x"}\n', r"line 1: column 'text' is missing \(found: prompt\)"),
