@@ -41,6 +41,7 @@ def run(model: str, task: str, limit: int, inverter_dtype: str) -> None:
     from lm_eval.tasks import TaskManager
 
     from lm_eval_inversion.adapters.lm_eval.base import ConversationTask
+    from lm_eval_inversion.precision import choose_device
 
     inside = 0.0
     scoring = ConversationTask.apply_filters
@@ -55,7 +56,7 @@ def run(model: str, task: str, limit: int, inverter_dtype: str) -> None:
     metadata = {"inverter_dtype": inverter_dtype} if task.startswith("prompt_inversion") else {}
     lm_eval.simple_evaluate(
         model="hf", model_args=f"pretrained={model},dtype=bfloat16", tasks=[task], task_manager=TaskManager(metadata=metadata),
-        metadata=metadata, apply_chat_template=True, batch_size=64, limit=limit, bootstrap_iters=0,
+        metadata=metadata, apply_chat_template=True, batch_size=64, limit=limit, bootstrap_iters=0, device=choose_device(),
     )  # fmt: skip
     total = time.perf_counter() - began
     print(f"{task}, {limit} prompts: {total:.0f} s in all, {inside:.0f} s in this package's scoring ({inside / total:.0%})")

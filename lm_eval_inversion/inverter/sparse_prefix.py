@@ -96,10 +96,7 @@ class SparsePrefixInverter(Inverter):
         model_config = dict(checkpoint.description["model_config"])
         config = AutoConfig.for_model(model_config.pop("model_type"), **model_config)
         model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
-        places = model.state_dict()
-        # One by one: all of them unpacked are as large as the model. That they fit has been verified.
-        for place, tensor in unpacked(load_file(folder / WEIGHTS_FILE)):
-            places[place].copy_(tensor)
+        _fill(model, load_file(folder / WEIGHTS_FILE))
         model.tie_weights()
         if dtype is torch.int8:
             adopt_eight_bits(model.get_decoder().layers)
@@ -207,6 +204,13 @@ class SparsePrefixInverter(Inverter):
                 for (index, _), loss in zip(chosen, losses.tolist()):
                     result[index] = loss
         return result
+
+
+def _fill(model: Any, packed: dict[str, torch.Tensor]) -> None:
+    """Unpack weights, which have been verified to fit, into a model: one by one, because all of them are as large as the model."""
+    places = model.state_dict()
+    for place, tensor in unpacked(packed):
+        places[place].copy_(tensor)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
