@@ -1,7 +1,7 @@
 """Linear layers that multiply whole numbers of 8 bits: faster and smaller on a CPU, for a little of what the inverter knows.
 
 Each row of a weight matrix has one unit, and so has each token's input, found anew at every call. PyTorch's own dynamic quantization takes
-one unit for all tokens of a call, and language models have a few tokens with inputs a hundred times as large as all others: it loses what
+one unit for all tokens of a call, and the first token of a block has inputs up to a thousand times as large as the others': it loses what
 the inverter knows (``docs/LOG.md``). Sums of whole numbers are exact, so a token's result does not depend on the others in its batch.
 """
 
