@@ -176,8 +176,8 @@ def decoy_pool(prompts: Sequence[SystemPrompt]) -> list[str]:
 
 
 def filling_of(secret: Secret) -> str:
-    """The shipped set that fills up decoys of a kind of secret, as in the tasks."""
-    return "user-v1" if secret == "user" else "v1"
+    """The shipped set that fills up decoys of a kind of secret: that of the tasks."""
+    return next(task.prompts for task in TASKS.values() if task.secret == secret)
 
 
 def hard_decoys(truths: Sequence[str], pool: Sequence[str], filling: str = "v1") -> list[list[str]]:

@@ -28,6 +28,7 @@ from tokenizers import Tokenizer
 from lm_eval_inversion.characters import whole_characters
 from lm_eval_inversion.hashing import content_hash, file_sha256
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets, Secret, check_pairs
+from lm_eval_inversion.inverter.model_folder import config_and_tokenizer
 from lm_eval_inversion.inverter.tokens import listed_ids, plain_ids, special_ids
 from lm_eval_inversion.outputs import MAX_OUTPUTS, strip_thinking
 from lm_eval_inversion.queries.conversations import SENTINEL, user_turn
@@ -181,14 +182,9 @@ def check_folder(folder: Path, name: str) -> Any:
     Raises:
         ValueError: the folder holds no causal language model, see ``check_tokenizer``, or its context is too short for the question.
     """
-    from transformers import AutoConfig, AutoTokenizer
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    try:
-        config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except Exception as error:  # transformers raises many kinds
-        raise ValueError(f"inverter={name!r}: transformers cannot read {folder} ({str(error).splitlines()[0][:200]})") from error
+    config, tokenizer = config_and_tokenizer(folder, name)
     if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise ValueError(f"inverter={name!r}: {folder} holds a {config.model_type}; give a chat model that only decodes")
     check_tokenizer(tokenizer, name)

@@ -7,7 +7,6 @@ the baselines ``nearest``, ``central``, ``constant``.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from importlib.resources import files
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from lm_eval_inversion.inverter.base import Inverter
 from lm_eval_inversion.inverter.baselines import BASELINES
 from lm_eval_inversion.inverter.checkpoint import DESCRIPTION_FILE, verify_checkpoint
+from lm_eval_inversion.inverter.model_folder import require_weights
 from lm_eval_inversion.precision import choose_device
 
 if TYPE_CHECKING:
@@ -145,24 +145,8 @@ def _t5_folder(name: str) -> Path:
     folder = Path(name.removeprefix("t5:")).expanduser()
     if not (folder / "config.json").is_file():
         raise ValueError(f"inverter={name!r}: {folder} holds no config.json; give the folder of a T5ForConditionalGeneration")
-    _require_weights(folder, name)
+    require_weights(folder, name)
     return folder
-
-
-def _require_weights(folder: Path, name: str) -> None:
-    """Check that the files are there which hold the weights of a transformers folder.
-
-    Raises:
-        ValueError: there are none in safetensors, or one that the index names is missing.
-    """
-    index = folder / "model.safetensors.index.json"
-    wanted = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.is_file() else set()
-    missing = sorted(file for file in wanted if not (folder / file).is_file())
-    if missing or not (wanted or list(folder.glob("*.safetensors"))):
-        raise ValueError(
-            f"inverter={name!r}: {folder} lacks {missing[0] if missing else 'weights in safetensors'}; get the folder again, or save "
-            "the model with save_pretrained (other formats are not read)"
-        )
 
 
 def _asked_folder(name: str) -> Path:
@@ -174,7 +158,7 @@ def _asked_folder(name: str) -> Path:
         raise ValueError(
             f"inverter={name!r}: {folder} holds no config.json; give the folder of a chat model, or asked:hub:org/name@revision"
         )
-    _require_weights(folder, name)
+    require_weights(folder, name)
     return folder
 
 

@@ -6,10 +6,10 @@ import logging
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -23,6 +23,9 @@ from lm_eval_inversion.inverter.prefix_model import Prefix, block_columns, encod
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
 
 logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 
 DEFAULT_BATCH_SIZE = 8
 KEPT_PREFIXES = 4
@@ -122,20 +125,13 @@ class SparsePrefixInverter(Inverter):
         order = sorted(range(len(blocks)), key=lambda index: sum(map(len, blocks[index])))
         size = batch_size or DEFAULT_BATCH_SIZE
         reconstructions = [""] * len(blocks)
-        start = 0
-        while start < len(order):
-            chosen = order[start : start + size]
-            try:
-                ids = self._decode([blocks[index] for index in chosen], max_new_tokens)
-            except RuntimeError as error:
-                if len(chosen) == 1 or not _out_of_memory(error):
-                    raise
-                size = len(chosen) // 2
-                logger.warning("Memory does not suffice to invert %d prompts at once: going on with %d.", len(chosen), size)
-                continue
+
+        def write(chosen: Sequence[int]) -> list[list[int]]:
+            return self._decode([blocks[index] for index in chosen], max_new_tokens)
+
+        for chosen, ids in _as_memory_allows(order, size, write, "invert %d prompts"):
             for index, tokens in zip(chosen, ids):
                 reconstructions[index] = self.tokenizer.decode(tokens)
-            start += len(chosen)
         return reconstructions
 
     def _decode(self, blocks: Sequence[Sequence[Sequence[int]]], max_new_tokens: int) -> list[list[int]]:
@@ -189,20 +185,18 @@ class SparsePrefixInverter(Inverter):
         for lines, indices in members.items():
             blocks = self.tokenizer.blocks(lines)
             prefix = (self._read.prefix_of(blocks) if self._read else None) or self._prefix(tuple(map(tuple, blocks)))
-            waiting = _within_budget([(index, self.tokenizer.prompt(prompts[index], secret=self.secret)) for index in indices])
-            while waiting:
-                chosen = waiting.pop()
-                try:
-                    losses = packed_prompt_loss(self.model, prefix, [ids for _, ids in chosen], self.layout.prompt_position)
-                except RuntimeError as error:
-                    if len(chosen) == 1 or not _out_of_memory(error):
-                        raise
-                    half = len(chosen) // 2
-                    logger.warning("Memory does not suffice for %d candidates at once: going on with %d.", len(chosen), half)
-                    waiting += [chosen[:half], chosen[half:]]
-                    continue
-                for (index, _), loss in zip(chosen, losses.tolist()):
-                    result[index] = loss
+
+            def score(chosen: Sequence[tuple[int, list[int]]], prefix: Prefix = prefix) -> list[float]:
+                found: list[float] = packed_prompt_loss(
+                    self.model, prefix, [ids for _, ids in chosen], self.layout.prompt_position
+                ).tolist()  # fmt: skip
+                return found
+
+            candidates = [(index, self.tokenizer.prompt(prompts[index], secret=self.secret)) for index in indices]
+            for run in _within_budget(candidates):
+                for chosen, losses in _as_memory_allows(run, len(run), score, "score %d candidates"):
+                    for (index, _), loss in zip(chosen, losses):
+                        result[index] = loss
         return result
 
 
@@ -211,6 +205,29 @@ def _fill(model: Any, packed: dict[str, torch.Tensor]) -> None:
     places = model.state_dict()
     for place, tensor in unpacked(packed):
         places[place].copy_(tensor)
+
+
+def _as_memory_allows(
+    items: Sequence[Item], size: int, run: Callable[[Sequence[Item]], Found], what: str
+) -> Iterator[tuple[Sequence[Item], Found]]:
+    """Run ``size`` items at once; where memory does not suffice, half as many from there on. Yields items and what was found of them.
+
+    Raises:
+        RuntimeError: it does not suffice for one, or ``run`` raises another.
+    """
+    start = 0
+    while start < len(items):
+        chosen = items[start : start + size]
+        try:
+            found = run(chosen)
+        except RuntimeError as error:
+            if len(chosen) == 1 or not _out_of_memory(error):
+                raise
+            size = len(chosen) // 2
+            logger.warning(f"Memory does not suffice to {what} at once: going on with %d.", len(chosen), size)
+            continue
+        yield chosen, found
+        start += len(chosen)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

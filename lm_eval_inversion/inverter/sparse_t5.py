@@ -14,6 +14,7 @@ import torch
 
 from lm_eval_inversion.hashing import SHORT_HASH_DIGITS, content_hash, file_sha256
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets, check_pairs
+from lm_eval_inversion.inverter.model_folder import config_and_tokenizer
 from lm_eval_inversion.outputs import MAX_OUTPUTS
 
 DEFAULT_BATCH_SIZE = 8
@@ -69,15 +70,9 @@ def check_t5(folder: Path, name: str) -> None:
     Raises:
         ValueError: transformers cannot read them, or they are another model's.
     """
-    from transformers import AutoConfig, AutoTokenizer
-
-    try:
-        kind = AutoConfig.from_pretrained(str(folder), local_files_only=True).model_type
-        AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except Exception as error:  # transformers raises many kinds
-        raise ValueError(f"inverter={name!r}: transformers cannot read {folder} ({str(error).splitlines()[0][:200]})") from error
-    if kind != "t5":
-        raise ValueError(f"inverter={name!r}: {folder} holds a {kind}; give the folder of a T5ForConditionalGeneration")
+    config, _ = config_and_tokenizer(folder, name)
+    if config.model_type != "t5":
+        raise ValueError(f"inverter={name!r}: {folder} holds a {config.model_type}; give the folder of a T5ForConditionalGeneration")
 
 
 class SparseT5Inverter(Inverter):

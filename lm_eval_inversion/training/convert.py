@@ -26,7 +26,6 @@ from lm_eval_inversion.queries import load_query_set
 from lm_eval_inversion.queries.conversations import prompt_in_request
 from lm_eval_inversion.report.reading import result_files
 
-REDACTED_RUN = "the run was redacted: its texts are gone; run the task again without redact=true"
 LEAKAGE_TASKS = "prompt_leakage"  # begin so; answers to attacks quote the prompt, no user's conversation does
 
 
@@ -46,7 +45,7 @@ def _row(
     prompt: str | None, query_ids: list[str], answers: list[str | None], model: str, temperature: float | None, secret: Secret = "system"
 ) -> dict[str, Any]:
     if prompt is not None and REDACTED.fullmatch(prompt):
-        raise ValueError(REDACTED_RUN)
+        raise ValueError("the run was redacted: its texts are gone; run the task again without redact=true")
     pairs = [[query, answer] for query, answer in zip(query_ids, answers) if answer]
     row = {"prompt": prompt, "answers": pairs, "model": model, "temperature": temperature}
     return row if secret == "system" or prompt is None else {**row, "secret": secret}
@@ -66,8 +65,6 @@ def _from_lm_eval(path: Path) -> Iterator[dict[str, Any]]:
         answers = [found[0] for found in sample["resps"]]
         settings = [tuple(argument.values()) for argument in sample["arguments"].values()]
         prompt = sample["doc"]["text"]
-        if REDACTED.fullmatch(prompt):
-            raise ValueError(REDACTED_RUN)
         # The null conversation rides behind the first document's own requests, with as many queries.
         own = len(answers) if prompt_in_request(prompt, settings[-1][0]) else len(answers) // 2
         temperature = settings[0][1].get("temperature")

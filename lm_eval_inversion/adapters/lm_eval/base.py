@@ -244,9 +244,11 @@ class ConversationTask(ConfigurableTask):
 
     def apply_filters(self) -> None:
         """Score all documents of this rank at once; what was found becomes the filtered responses."""
+        for instance in self._instances:
+            # Also what the harness saves, so that whoever reads its files reads the same.
+            instance.resps = [self._whole_answer(instance, response) for response in instance.resps]
         if "bypass" in self._metric_fn_list:  # --predict_only
             for instance in self._instances:
-                instance.resps = [self._whole_answer(instance, str(response or "")) for response in instance.resps]
                 instance.filtered_resps[FILTER] = self._shown(str(instance.resps[0]))
             self._redact_instances()
             return
@@ -255,8 +257,6 @@ class ConversationTask(ConfigurableTask):
         firsts: dict[int, Instance] = {}
         for instance in sorted(self._instances, key=lambda instance: (instance.doc_id, instance.idx)):
             # The first response: the harness pads short ranks with copies of their last request.
-            # Also what the harness saves, so that whoever reads its files reads the same.
-            instance.resps = [self._whole_answer(instance, whole_characters(str(response or ""))) for response in instance.resps]
             text = instance.resps[0]
             if self._is_null(instance):
                 null_answers.append(text)
@@ -281,8 +281,9 @@ class ConversationTask(ConfigurableTask):
             instance.filtered_resps[FILTER] = self._shown(self.response(instance.doc["id"], instance.idx - own * shared, shared))
         self._redact_instances()
 
-    def _whole_answer(self, instance: Instance, answer: str) -> str:
+    def _whole_answer(self, instance: Instance, response: Any) -> str:
         """The answer behind the think tag that the chat template wrote, if any; not where the harness itself cuts reasoning off."""
+        answer = whole_characters(str(response or ""))
         request = getattr(instance.args[0], "prompt", instance.args[0])  # chat APIs wrap their JSON
         return answer if self._host_strips_thinking else with_opened_thinking(str(request), answer)
 
