@@ -1,7 +1,8 @@
-"""Running a transformers model with an attention function of our own, registered with its ``AttentionInterface``."""
+"""Running a transformers model with an attention function of our own, and with a cache, under whichever name its version takes one."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,3 +17,20 @@ def attention_by(model: Any, name: str) -> Iterator[None]:
         yield
     finally:
         model.config._attn_implementation = usual
+
+
+def with_cache(model: Any, cache: Any) -> dict[str, Any]:
+    """The arguments of a model's ``forward`` that let it read ``cache`` and write into it.
+
+    transformers calls the cache ``past_key_values``, and ``cache`` from 5.24 on, where the old name warns (it is to go with 5.40).
+    """
+    return {_cache_name(model): cache, "use_cache": True}
+
+
+def written_cache(model: Any, found: Any) -> Any:
+    """The cache that a model made, in what its ``forward`` returned with ``use_cache=True``."""
+    return getattr(found, _cache_name(model))
+
+
+def _cache_name(model: Any) -> str:
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from lm_eval_inversion.attention import with_cache
 from lm_eval_inversion.inverter.prefix_model import pad_rows
 from lm_eval_inversion.queries import Message, SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
 
@@ -35,25 +36,27 @@ class Target:
 
     @classmethod
     def load(cls, name: str, revision: str | None = None, device: str = "auto") -> Target:
-        """Load a local or hub model in the floating-point type that it is stored in.
+        """Load a local or hub model, in the floating-point type that it is stored in or, on a CPU that is slow in any other, in float32.
 
         Raises:
             ValueError: it cannot be loaded, or has no chat template that lets a prompt through.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        from lm_eval_inversion.precision import choose_device
+        from lm_eval_inversion.precision import choose_device, fast_dtype
 
+        place = choose_device(device)
+        dtype = torch.float32 if fast_dtype(place) is torch.float32 else "auto"
         try:
             tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
-            model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype="auto")
+            model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=dtype)
         except (OSError, ValueError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ValueError(
                 f"--model {name} cannot be loaded ({reason}); log-likelihoods need the model itself, as a folder or hub name that "
                 "transformers can load: a chat API gives none"
             ) from error
-        return cls(name, model.to(choose_device(device)).eval(), tokenizer)
+        return cls(name, model.to(place).eval(), tokenizer)
 
     def _render(self, messages: list[Message]) -> str:
         return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
@@ -101,7 +104,7 @@ class Target:
         device = self.model.device
         cache = DynamicCache(config=self.model.config)
         if beginning:
-            self.model.base_model(input_ids=torch.tensor([list(beginning)], device=device), past_key_values=cache, use_cache=True)
+            self.model.base_model(input_ids=torch.tensor([list(beginning)], device=device), **with_cache(self.model.base_model, cache))
             cache.batch_repeat_interleave(len(rows))
         ids, lengths = pad_rows([ids for _, ids in rows], device)
         width = ids.shape[1]
@@ -109,7 +112,7 @@ class Target:
         mask = torch.cat([real.new_ones(len(rows), len(beginning)), real], 1)
         positions = (len(beginning) + torch.arange(width, device=device))[None].expand_as(ids)
         hidden = self.model.base_model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+            input_ids=ids, attention_mask=mask, position_ids=positions, **with_cache(self.model.base_model, cache)
         ).last_hidden_state
         self.tokens += len(beginning) + sum(len(own) for _, own in rows)
         begins = torch.tensor([start for start, _ in rows], device=device)

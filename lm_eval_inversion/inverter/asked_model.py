@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
+from lm_eval_inversion.attention import with_cache, written_cache
 from lm_eval_inversion.characters import whole_characters
 from lm_eval_inversion.hashing import content_hash, file_sha256
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets, Secret, check_pairs
@@ -139,7 +140,7 @@ class AskedModelInverter(Inverter):
     def _read_question(self, ids: tuple[int, ...]) -> Any:
         """Keys and values of a question but its last token, which is read again by whoever goes on from there."""
         row = torch.tensor([ids[:-1]], device=self.model.device)
-        return self.model(input_ids=row, use_cache=True, logits_to_keep=1).past_key_values
+        return written_cache(self.model, self.model(input_ids=row, use_cache=True, logits_to_keep=1))
 
     @torch.inference_mode()
     def invert(
@@ -154,7 +155,7 @@ class AskedModelInverter(Inverter):
         found: list[int] = []
         token = ids[-1]
         for _ in range(max_new_tokens):
-            step = self.model(input_ids=torch.tensor([[token]], device=self.model.device), past_key_values=cache, use_cache=True)
+            step = self.model(input_ids=torch.tensor([[token]], device=self.model.device), **with_cache(self.model, cache))
             token = int(step.logits[0, -1].argmax())
             if token in stops:
                 break
@@ -171,7 +172,7 @@ class AskedModelInverter(Inverter):
             # Copied, because reading on writes into it; one prompt at a time, so that none sees another.
             cache = copy.deepcopy(self._read(tuple(question)))
             row = torch.tensor([[question[-1], *answer]], device=self.model.device)
-            logits = self.model(input_ids=row[:, :-1], past_key_values=cache, use_cache=True).logits
+            logits = self.model(input_ids=row[:, :-1], **with_cache(self.model, cache)).logits
             result.append(float(torch.nn.functional.cross_entropy(logits[0].float(), row[0, 1:], reduction="sum")))
         return result
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import AttentionInterface, DynamicCache
 
-from lm_eval_inversion.attention import attention_by
+from lm_eval_inversion.attention import attention_by, with_cache
 from lm_eval_inversion.inverter.prefix_model import Prefix
 
 PLAUSIBLE = 0.1  # of the likeliest token's probability; see ``guided``
@@ -219,6 +219,6 @@ def _step(model: Any, ids: torch.Tensor, position: int, cache: TwinCache) -> tor
     """Last hidden states (2 * prompts, width of the model) of one more token each."""
     with attention_by(model, ATTENTION):
         hidden: torch.Tensor = model.get_decoder()(
-            input_ids=ids, position_ids=torch.full_like(ids, position), past_key_values=cache, use_cache=True, twins=cache
+            input_ids=ids, position_ids=torch.full_like(ids, position), **with_cache(model.get_decoder(), cache), twins=cache
         ).last_hidden_state
     return hidden[:, -1]

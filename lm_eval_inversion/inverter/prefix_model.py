@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from lm_eval_inversion.attention import with_cache
+
 BLOCK_TOKEN_BUDGET = 16_384  # tokens of padded blocks run at once; bounds memory
 SCORED_TOKENS = 512  # whose logits over the vocabulary are held at once
 
@@ -92,7 +94,7 @@ def _run_blocks(
         Columns of the prefix that the real tokens belong to (tokens,), the cache of these blocks, and which of its
         (blocks * padded length) places are real.
     """
-    starts = block_columns(blocks)
+    starts, decoder = block_columns(blocks), model.get_decoder()
     # Longest first, so that blocks run together have about one length and little padding.
     order = sorted(range(len(blocks)), key=lambda index: -len(blocks[index]))
     while order:
@@ -101,7 +103,7 @@ def _run_blocks(
         ids, lengths = pad_rows([blocks[index] for index in chosen], device)
         cache = DynamicCache()
         positions = torch.arange(ids.shape[1], device=device)[None].expand_as(ids)
-        model.get_decoder()(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True)
+        decoder(input_ids=ids, position_ids=positions, **with_cache(decoder, cache))
         columns = [starts[index] + place for index in chosen for place in range(len(blocks[index]))]
         yield torch.tensor(columns, dtype=torch.long, device=device), cache, (positions < lengths[:, None]).reshape(-1)
 
@@ -130,11 +132,10 @@ def prompt_hidden(model: Any, prefix: Prefix, ids: torch.Tensor, positions: torc
     cache = DynamicCache()
     for layer, (keys, values) in enumerate(zip(prefix.keys, prefix.values)):
         cache.update(keys, values, layer)
-    mask = visible(prefix, own, prefix.keys[0].dtype)
-    hidden: torch.Tensor = (
-        model.get_decoder()(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
-        .last_hidden_state
-    )  # fmt: skip
+    mask, decoder = visible(prefix, own, prefix.keys[0].dtype), model.get_decoder()
+    hidden: torch.Tensor = decoder(
+        input_ids=ids, attention_mask=mask, position_ids=positions, **with_cache(decoder, cache)
+    ).last_hidden_state  # fmt: skip
     return hidden
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from lm_eval_inversion.attention import attention_by
+from lm_eval_inversion.attention import attention_by, with_cache
 from lm_eval_inversion.target import shared_length, token_logits
 from lm_eval_inversion.training.shared_prefix import ATTENTION, SharedPrefixCache, can_share
 
@@ -86,7 +86,7 @@ class _Shared:
 
 def _hidden(model: Any, ids: torch.Tensor, positions: torch.Tensor, cache: DynamicCache, **more: Any) -> torch.Tensor:
     found: torch.Tensor = model.base_model(
-        input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True, **more
+        input_ids=ids, position_ids=positions, **with_cache(model.base_model, cache), **more
     ).last_hidden_state  # fmt: skip
     return found
 
@@ -128,8 +128,7 @@ def sample_answers(
     if beginnings.shape[1]:
         positions = (beginning_mask.cumsum(1) - 1).clamp(min=0)
         model(
-            input_ids=beginnings, attention_mask=beginning_mask, position_ids=positions, past_key_values=cache, use_cache=True,
-            logits_to_keep=1,
+            input_ids=beginnings, attention_mask=beginning_mask, position_ids=positions, logits_to_keep=1, **with_cache(model, cache)
         )  # fmt: skip
     kind = _Shared if can_share(model) else _Repeated
     behind = kind(model, cache, beginning_mask, per_prompt, suffix_mask, int(room.max()))
