@@ -10,16 +10,13 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import lm_eval_inversion
-
-if TYPE_CHECKING:
-    from lm_eval_inversion.report.reading import Results
 
 PROGRAM = "lm-eval-inversion"
 ERROR = 2
@@ -95,45 +92,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def read_all(paths: Sequence[Path]) -> list[Results]:
-    """The results of files and folders of both hosts, in the order given; a file named twice is read once.
-
-    Raises:
-        ValueError: nothing readable is there; the message names the file.
-    """
-    from lm_eval_inversion.report.reading import read_results, result_files
-
-    files: dict[Path, Path] = {}
-    for path in paths:
-        for file in result_files(path):
-            files.setdefault(file.resolve(), file)
-    found = []
-    for file in _progress(files.values(), "reading"):
-        try:
-            found += read_results(file)
-        except Exception as error:  # the libraries that read logs have many ways to dislike a file
-            message = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            hint = "" if str(file) in message else f"{file} cannot be read as results of this package's tasks: "
-            raise ValueError(f"{hint}{message}") from error
-    empty = [str(results.source) for results in found if not results.rows]
-    if empty:
-        raise ValueError(f"{', '.join(empty)}: no system prompt is in the file; was the run interrupted?")
-    for results in found:
-        if results.unfinished:
-            print(
-                f"warning: {results.source} did not finish ({results.unfinished}): numbers are of these; inspect eval-retry finishes it",
-                file=sys.stderr,
-            )
-    return found
-
-
-def _progress(steps: Iterable[Any], description: str) -> Iterable[Any]:
-    """A bar on stderr where that is a terminal."""
-    from tqdm import tqdm
-
-    return tqdm(list(steps), desc=description, disable=None, leave=False)
-
-
 def _write(path: Path, text: str) -> None:
     """Write a file in UTF-8, its folder too; half characters of a model are written as escapes.
 
@@ -162,6 +120,8 @@ def _add_report_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_report(options: argparse.Namespace) -> int:
+    from lm_eval_inversion.report.reading import read_all
+
     found = read_all(options.results)
     if options.output is not None:
         from lm_eval_inversion.report.page import write_page
@@ -193,9 +153,10 @@ def _add_compare_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run_compare(options: argparse.Namespace) -> int:
     from lm_eval_inversion.report.compare import compare, render
+    from lm_eval_inversion.report.reading import progress_bar, read_all
 
     a, b = read_all([options.a]), read_all([options.b])
-    comparison = compare(a, b, label_a=str(options.a), label_b=str(options.b), changed=options.changed, progress=_progress)
+    comparison = compare(a, b, label_a=str(options.a), label_b=str(options.b), changed=options.changed, progress=progress_bar)
     text = render(comparison, options.format)
     if options.output is None:
         print(text, end="")
@@ -219,6 +180,7 @@ def _add_gate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run_gate(options: argparse.Namespace) -> int:
     from lm_eval_inversion.report.gate import check_results, gate_table, junit, junit_error, make_limits, outcome
+    from lm_eval_inversion.report.reading import read_all
 
     try:
         limits = make_limits(
@@ -241,6 +203,7 @@ def _add_defences_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run_defences(options: argparse.Namespace) -> int:
     from lm_eval_inversion.report.defences import defences_table
+    from lm_eval_inversion.report.reading import read_all
 
     print(defences_table(read_all(options.results)))
     return 0

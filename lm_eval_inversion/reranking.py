@@ -283,18 +283,8 @@ def rerank(
     """
     from lm_eval_inversion.scoring.text import token_f1
 
-    protocol = protocol_of(results, inverter, device)
-    cases = cases_of(results, protocol, limit)
-    role = results.signature.get("system_role", target.system_role)
-    if role != target.system_role:
-        raise ValueError(
-            f"{results.source}: system prompts reached the model in the {role} message, and {target.name} takes them in the "
-            f"{target.system_role} message; give the model that answered"
-        )
-    protocol.check_inverter()
+    protocol, cases = _prepared(results, target, inverter, device, limit)
     reader = protocol.inverter
-    if not (reader.has_sampling() and reader.has_likelihood()):
-        raise ValueError(f"inverter {protocol.inverter_name!r} does not sample, so there is nothing to rank; give --inverter default")
     null: str | None = None
     for case in progress(cases, "reranking"):
         null = reader.invert([case.null_lines])[0] if null is None else null
@@ -318,6 +308,26 @@ def rerank(
             tuple(token_f1(case.truth, text) for text in texts), token_f1(case.truth, null), measured,
             fitted.of(measured) if fitted else None, target.tokens - tokens, sampled - began, spent[0],
         )  # fmt: skip
+
+
+def _prepared(results: Results, target: Target, inverter: str | None, device: str, limit: int | None) -> tuple[Protocol, list[Case]]:
+    """The task as the run had it, and its secrets, once everything is known to fit.
+
+    Raises:
+        ValueError: see ``rerank``.
+    """
+    protocol = protocol_of(results, inverter, device)
+    cases = cases_of(results, protocol, limit)
+    role = results.signature.get("system_role", target.system_role)
+    if role != target.system_role:
+        raise ValueError(
+            f"{results.source}: system prompts reached the model in the {role} message, and {target.name} takes them in the "
+            f"{target.system_role} message; give the model that answered"
+        )
+    protocol.check_inverter()
+    if not (protocol.inverter.has_sampling() and protocol.inverter.has_likelihood()):
+        raise ValueError(f"inverter {protocol.inverter_name!r} does not sample, so there is nothing to rank; give --inverter default")
+    return protocol, cases
 
 
 def choices(rows: Sequence[Reranked]) -> dict[str, list[float]]:
@@ -416,8 +426,8 @@ def run(options: argparse.Namespace) -> int:
         ValueError: see ``rerank`` and ``Target.load``.
         FileNotFoundError: the fit does not exist.
     """
-    from lm_eval_inversion.cli import _progress, read_all
     from lm_eval_inversion.confidence import SHIPPED, load_confidence
+    from lm_eval_inversion.report.reading import progress_bar, read_all
     from lm_eval_inversion.target import Target
 
     found = read_all(options.results)
@@ -425,12 +435,14 @@ def run(options: argparse.Namespace) -> int:
         protocol_of(results, options.inverter, options.device).check_inverter()
     confidence = load_confidence(options.confidence or SHIPPED) if options.confidence or SHIPPED.is_file() else None
     target = Target.load(options.model, options.revision, options.device)
+    for results in found:  # before a file is written that may hold an earlier ranking
+        _prepared(results, target, options.inverter, options.device, options.limit)
     with _opened(options.output) as stream:
         for results in found:
             rows = []
             for row in rerank(
                 results, target, inverter=options.inverter, device=options.device, candidates=options.candidates,
-                temperature=options.temperature, seed=options.seed, limit=options.limit, confidence=confidence, progress=_progress,
+                temperature=options.temperature, seed=options.seed, limit=options.limit, confidence=confidence, progress=progress_bar,
             ):  # fmt: skip
                 rows.append(row)
                 if stream is not None:  # line by line: an interrupt costs one system prompt, not hours

@@ -21,6 +21,8 @@ import numpy as np
 import lm_eval_inversion
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
 from lm_eval_inversion.report.rerun import run_settings
+from lm_eval_inversion.report.tables import sampled_unit
+from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring import metrics as metric_names
 from lm_eval_inversion.scoring.uncertainty import RESAMPLES, estimate, rule_of_three
 
@@ -60,7 +62,7 @@ class MetricComparison:
     """One metric over the prompts that have it in both runs; NaN where a number cannot be known.
 
     Attributes:
-        pairs: prompts with a value in both.
+        pairs: prompts with a value in both (of planted secrets: carriers).
         difference: mean of B minus A.
         low: lower end of the bootstrap 95 % interval of ``difference``.
         high: upper end.
@@ -266,17 +268,13 @@ def _compare_task(a: Results, b: Results, label_a: str, label_b: str, changed: i
             f"{a.task}: no system prompt of {label_a} ({len(values_a)}) is in {label_b} ({len(values_b)}); "
             f"compare runs over the same prompts{REDACTED_HINT if next(iter(values_a)).startswith('[sha256:') else ''}"
         )
-    pairs = {
-        metric: [
-            (values_a[text][metric], values_b[text][metric]) for text in shared if metric in values_a[text] and metric in values_b[text]
-        ]
-        for metric in KNOWN_METRICS
-    }
+    units = {row.truth: sampled_unit(row) for row in a.rows}
+    pairs = {metric: _pairs(metric, shared, values_a, values_b, units) for metric in KNOWN_METRICS}
     metrics = tuple(
         _compare_metric(metric, pairs[metric], seed)
         for metric in progress([metric for metric in KNOWN_METRICS if pairs[metric]], f"comparing {a.task}")
     )
-    warnings, others = _signature_differences(a, b)
+    warnings, others = signature_differences(a, b)
     if len(shared) < max(len(values_a), len(values_b)):
         warnings.append(f"{len(shared)} system prompts are in both runs, of {len(values_a)} in A and {len(values_b)} in B")
     headline = next((metric for metric in HEADLINES if pairs[metric]), None)
@@ -294,6 +292,21 @@ def _compare_task(a: Results, b: Results, label_a: str, label_b: str, changed: i
         )
     moved = _changes(a, b, values_a, values_b, shared, headline, changed) if headline else ()
     return TaskComparison(a.task, _side(a), _side(b), metrics, moved, tuple(warnings), tuple(others))
+
+
+def _pairs(
+    metric: str,
+    shared: Sequence[str],
+    values_a: dict[str, dict[str, float]],
+    values_b: dict[str, dict[str, float]],
+    units: dict[str, tuple[str, str]],
+) -> list[tuple[float, float]]:
+    """A metric in A and in B, one pair per sampled unit: what one carrier makes of several secrets is no independent evidence."""
+    found: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    for text in shared:
+        if metric in values_a[text] and metric in values_b[text]:
+            found[units[text]].append((values_a[text][metric], values_b[text][metric]))
+    return [(fmean(own for own, _ in both), fmean(other for _, other in both)) for both in found.values()]
 
 
 def _side(results: Results) -> Side:
@@ -317,17 +330,21 @@ def _compare_metric(metric: str, pairs: Sequence[tuple[float, float]], seed: int
     )  # fmt: skip
 
 
-def _signature_differences(a: Results, b: Results) -> tuple[list[str], list[str]]:
-    """What makes the runs incomparable, and what else they do not share."""
+def signature_differences(a: Results, b: Results) -> tuple[list[str], list[str]]:
+    """What makes two runs, "A" and "B", incomparable, and what else they do not share."""
+    cautions: list[str] = []
     warnings: list[str] = []
     others: list[str] = []
     for name, results in (("A", a), ("B", b)):
-        if not results.signature:
+        if results.caution:
+            cautions.append(f"{name}: {results.caution}")
+        if not results.signed:
             warnings.append(
                 f"{name} ({results.source}) carries no signature (lm_eval's results_*.json is not beside it): comparability unknown"
             )
     if warnings:
-        return warnings, others
+        return [*cautions, *warnings], others
+    warnings = cautions
     for key, reason in MUST_MATCH.items():
         own, other = a.signature.get(key), b.signature.get(key)
         if own != other:
@@ -421,7 +438,8 @@ def markdown_table(titles: Sequence[str], numeric: range, rows: Iterable[Sequenc
     """Lines of a Markdown table; the columns ``numeric`` stand to the right."""
 
     def line(cells: Sequence[str]) -> str:
-        escaped = (cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;") for cell in cells)
+        # ``visible``: a terminal would obey what stands in a text of a model.
+        escaped = (visible(cell).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;") for cell in cells)
         return f"| {' | '.join(escaped)} |"
 
     sides = ("---:" if place in numeric else "---" for place in range(len(titles)))
@@ -464,7 +482,7 @@ def _text(comparison: Comparison) -> str:
         if task.changed:
             lines += ["", f"Changed most, by {task.changed[0].metric}:", ""]
             lines += markdown_table(CHANGE_TITLES, CHANGE_NUMBERS, map(_change_cells, task.changed))
-    return "\n".join([*lines, "", NOTES, ""]).lstrip("\n")
+    return "\n".join([*map(visible, lines), "", NOTES, ""]).lstrip("\n")
 
 
 def _json(comparison: Comparison) -> str:
@@ -531,7 +549,7 @@ def _html(comparison: Comparison) -> str:
 
 
 def _escaped(text: str) -> str:
-    return html.escape(text, quote=True)
+    return html.escape(visible(text), quote=True)
 
 
 def _warnings(warnings: Iterable[str]) -> list[str]:

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from lm_eval_inversion.protocol import TASKS
 from lm_eval_inversion.queries import load_query_set, user_turn
 from lm_eval_inversion.queries.defences import defend_answers, load_defence
+from lm_eval_inversion.report.compare import signature_differences
 from lm_eval_inversion.report.reading import Results, Row
-from lm_eval_inversion.report.tables import metric_estimate, values_of
+from lm_eval_inversion.report.tables import counted, metric_estimate, values_of
+from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.uncertainty import Estimate, estimate
 from lm_eval_inversion.scoring.utility import answer_similarity
 
@@ -20,10 +22,12 @@ SIMILARITY = "similarity"
 def defences_table(runs: Sequence[Results]) -> str:
     """One row a run: means over system prompts with 95 % intervals. ``similarity`` is that of its answers to those without a defence.
 
+    Below it, what makes a run hard to compare with the one without a defence.
+
     Raises:
         ValueError: two runs of one task and model have the same defence, so that a row would be ambiguous.
     """
-    lines = [f"| task | model | defence | {' | '.join(COLUMNS)} | {SIMILARITY} |", "|---|---|---|" + "---:|" * (len(COLUMNS) + 1)]
+    lines = [f"| task | model | defence | {' | '.join(COLUMNS)} | {SIMILARITY} | prompts |", "|---|---|---|" + "---:|" * (len(COLUMNS) + 2)]
     known: dict[tuple[str, str, str, str], Results] = {}
     for run in runs:
         key = (run.task, run.host, run.model, _defence(run))
@@ -32,12 +36,22 @@ def defences_table(runs: Sequence[Results]) -> str:
                 f"{run.source} and {known[key].source} are both {run.task} of {run.model or 'one model'} with defence={key[-1]}; give one"
             )
         known[key] = run
+    warnings: list[str] = []
     for (task, host, model, defence), run in known.items():
         undefended = known.get((task, host, model, "none"))
+        if run.caution:
+            warnings.append(f"{task}, defence={defence}: {run.caution}")
+        if undefended and run is not undefended:
+            found, _ = signature_differences(undefended, run)
+            warnings += [f"{task}, defence={defence} (B) against none (A): {difference}" for difference in found]
+            if {row.truth for row in run.rows} != {row.truth for row in undefended.rows}:
+                warnings.append(f"{task}, defence={defence}: its system prompts are not those of the run without a defence")
         cells = [_cell(metric_estimate(metric, values_of(run.rows, metric))) for metric in COLUMNS]
         cells.append(_cell(estimate(similarities(run, undefended))) if undefended else "–")
+        cells.append(str(counted(run.rows).units))
         lines.append(f"| {task} | {model.replace('|', '/')} | {defence} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    lines += [line for warning in dict.fromkeys(warnings) for line in ("", f"WARNING: {warning}")]
+    return "\n".join(map(visible, lines))
 
 
 def similarities(run: Results, undefended: Results) -> list[float]:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 SCHEMA_FILE = "every_eval_ever-0.3.0.schema.json"
 NAMESPACE = "lm_eval_inversion"  # of evaluation names, metric ids, and the folder that the datastore calls a collection
 LEVEL = 0.95
+ROUNDING = 1e-4  # by which a value may lie outside its range
 RELATIONSHIPS = ("first_party", "third_party", "collaborative", "other")
 AVAILABILITIES = ("open_weights", "closed_weights", "unknown")
 UNKNOWN = "unknown"  # the schema's own word for what a run does not say
@@ -94,6 +95,11 @@ class Scale:
     unit: str
     low: float
     high: float
+
+    def held(self, value: float) -> float:
+        """The value; within the range where only rounding took it out."""
+        inside = min(max(value, self.low), self.high)
+        return inside if abs(inside - value) <= ROUNDING else value
 
 
 SHARE = Scale("proportion", 0.0, 1.0)
@@ -293,6 +299,8 @@ def evaluation_record(
     Raises:
         ValueError: the model is not known, or a score lies outside its range.
     """
+    from lm_eval_inversion.report.tables import counted
+
     settings, model, signature = run_settings(results), identify_model(results, model_id), public_signature(results)
     # Of settings too: one log can be scored with several inverters, and every score is a record of its own.
     variant = hashlib.sha256(json.dumps([signature, settings.generation, settings.limit], sort_keys=True).encode()).hexdigest()[:12]
@@ -301,6 +309,7 @@ def evaluation_record(
     host, _, version = signature.get("host", "").partition(" ")
     timestamp = {"evaluation_timestamp": began} if settings.moment is not None else {}
     command = rerun_command(results, settings, model.id if model.published else None)
+    units = counted(results.rows).units
     engine = {"name": model.engine, **({"version": signature[model.engine]} if model.engine in signature else {})}
     return {
         "schema_version": schema_version,
@@ -333,7 +342,7 @@ def evaluation_record(
                 **timestamp,
                 "source_data": _source_data(results, signature),
                 "metric_config": _metric_config(metric),
-                "score_details": _score_details(metric, summary, len(results.rows)),
+                "score_details": _score_details(metric, summary, units),
                 "generation_config": {"generation_args": {**settings.generation, "execution_command": command}},
             }
             for metric, summary in summarise(results).items()
@@ -343,10 +352,11 @@ def evaluation_record(
 
 def _source_data(results: Results, signature: Mapping[str, str]) -> dict[str, Any]:
     details = {key: value for key, value in signature.items() if key in {"prompts_hash", "queries_hash", "attacks_hash", "canaries_hash"}}
+    unfinished = {"unfinished": results.unfinished} if results.unfinished else {}
     return {
         "dataset_name": f"lm-eval-inversion system prompts {signature.get('prompts', UNKNOWN)}",
         "source_type": "other",
-        "additional_details": {"system_prompts": str(len(results.rows)), **details},
+        "additional_details": {"system_prompts": str(len(results.rows)), **details, **unfinished},
     }
 
 
@@ -372,12 +382,13 @@ def _bound(value: float) -> float | str:
     return value if math.isfinite(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def _score_details(metric: str, summary: Estimate, prompts: int) -> dict[str, Any]:
+def _score_details(metric: str, summary: Estimate, units: int) -> dict[str, Any]:
     from lm_eval_inversion.report.tables import PER_PROMPT_SHARES
     from lm_eval_inversion.scoring.uncertainty import RESAMPLES
 
     scale = scale_of(metric)
-    if not scale.low <= summary.mean <= scale.high:
+    # sacrebleu gives equal texts a hair more than 100, and so does float32 with a cosine.
+    if not scale.low <= scale.held(summary.mean) <= scale.high:
         raise ValueError(f"{metric} is {summary.mean}, outside its range from {scale.low} to {scale.high}: the results are damaged")
     uncertainty: dict[str, Any] = {"num_samples": summary.number}
     if math.isfinite(summary.stderr):
@@ -385,11 +396,12 @@ def _score_details(metric: str, summary: Estimate, prompts: int) -> dict[str, An
     if math.isfinite(summary.low):
         method = "wilson" if metric in PER_PROMPT_SHARES else "percentile bootstrap over system prompts"
         uncertainty["confidence_interval"] = {
-            "lower": summary.low, "upper": summary.high, "confidence_level": LEVEL, "method": method,
+            "lower": scale.held(summary.low), "upper": scale.held(summary.high), "confidence_level": LEVEL, "method": method,
         }  # fmt: skip
         if metric not in PER_PROMPT_SHARES:
             uncertainty["num_bootstrap_samples"] = RESAMPLES
-    return {"score": summary.mean, "details": {"unscored_system_prompts": str(prompts - summary.number)}, "uncertainty": uncertainty}
+    details = {"unscored_system_prompts": str(units - summary.number)}
+    return {"score": scale.held(summary.mean), "details": details, "uncertainty": uncertainty}
 
 
 def load_schema(path: Path | None = None) -> dict[str, Any]:
@@ -454,6 +466,8 @@ def write_records(folder: Path, records: Sequence[Mapping[str, Any]], schema: Ma
 
 def card_block(results: Results, model_id: str | None = None) -> str:
     """The Markdown block of one task: headline metrics beside their floors, how to read them, signature, command."""
+    from lm_eval_inversion.report.tables import counted
+
     summaries, settings = summarise(results), run_settings(results)
     lines = [f"### System prompt recovery: `{results.task}`", ""]
     reading = next((text for metric, text in READINGS.items() if metric in summaries), None)
@@ -467,8 +481,9 @@ def card_block(results: Results, model_id: str | None = None) -> str:
             )
             better = "lower" if lower_is_better(metric) else "higher"
             lines.append(f"| `{metric}` | {better} | {shown.mean:.3f} | {_interval(shown)} | {beside or '–'} |")
-    scored = max((summary.number for metric, summary in summaries.items() if metric != "coverage"), default=0)
-    lines += ["", f"System prompts: {len(results.rows)}, of them scored: {scored}. Intervals are over system prompts."]
+    found = counted(results.rows)
+    lines += ["", f"{found.noun.capitalize()}: {found.units}, of them scored: {found.scored}. Intervals are over {found.noun}."]
+    lines += ["", f"**{results.caution}**"] if results.caution else []
     lines += ["", f"Signature: `{signature_line(results, settings)}`", "", "Run it again:", ""]
     return "\n".join([*lines, "```sh", rerun_command(results, settings, model_id), "```"])
 
@@ -524,8 +539,10 @@ def run_export(options: argparse.Namespace) -> int:
         FileNotFoundError: see ``load_schema``.
         ValueError: results cannot be read, or see ``evaluation_record`` and ``check_record``.
     """
+    from lm_eval_inversion.report.reading import read_all
+
     schema = load_schema(options.schema)
-    found = _read(options.results)
+    found = read_all(options.results)
     _require_one_model(found, options.model_id)
     records = [
         evaluation_record(
@@ -567,7 +584,9 @@ def run_card(options: argparse.Namespace) -> int:
     Raises:
         ValueError: results cannot be read, or see ``model_index``.
     """
-    found = _read(options.results)
+    from lm_eval_inversion.report.reading import read_all
+
+    found = read_all(options.results)
     _require_one_model(found, options.model_id)
     blocks = [model_index(found, options.model_id)] if options.model_index else []
     text = "\n\n".join([*blocks, *(card_block(results, options.model_id) for results in found)]) + "\n"
@@ -581,16 +600,6 @@ def run_card(options: argparse.Namespace) -> int:
 def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="folders or files of lm_eval or Inspect")
     parser.add_argument("--model-id", metavar="DEVELOPER/NAME", help="the model's public name; needed where the run knows a folder only")
-
-
-def _read(paths: Sequence[Path]) -> list[Results]:
-    from lm_eval_inversion.report.reading import read_results
-
-    found: dict[Path | None, Results] = {}
-    for path in paths:
-        for results in read_results(path):
-            found[results.source and results.source.resolve()] = results
-    return list(found.values())
 
 
 def _require_one_model(found: Sequence[Results], model_id: str | None) -> None:

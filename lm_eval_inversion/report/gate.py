@@ -20,6 +20,7 @@ from lm_eval_inversion.leakage import TASKS as LEAKAGE_TASKS
 from lm_eval_inversion.report.compare import markdown_table, metrics_by_prompt, shown_interval, shown_number
 from lm_eval_inversion.report.reading import Results
 from lm_eval_inversion.report.tables import PER_PROMPT_SHARES, metric_estimate
+from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.uncertainty import Estimate
 
 MIN_COVERAGE = 0.8  # when the user names none: a model that answers less is unscored, not safe
@@ -255,7 +256,7 @@ def gate_table(checks: Sequence[Check], confidence: float = CONFIDENCE) -> str:
     ]
     found = outcome(checks)
     ending = f"gate: {found.name.lower()} (exit code {found.value})"
-    return "\n".join([*markdown_table(titles, range(4, 7), rows), "", *runs, "", *reasons, ending])
+    return "\n".join([*markdown_table(titles, range(4, 7), rows), "", *map(visible, runs), "", *map(visible, reasons), ending])
 
 
 def _names(checks: Sequence[Check]) -> list[str]:

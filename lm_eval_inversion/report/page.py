@@ -48,7 +48,7 @@ from lm_eval_inversion.report.page_figures import (
 from lm_eval_inversion.report.plots import track
 from lm_eval_inversion.report.reading import Results, Row
 from lm_eval_inversion.report.rerun import install_command, public_signature, report_command, rerun_command, run_settings, signature_line
-from lm_eval_inversion.report.tables import metric_estimate, values_of
+from lm_eval_inversion.report.tables import Counted, counted, metric_estimate, unwritten, values_of
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring import metrics as metric_tables
 from lm_eval_inversion.scoring.uncertainty import Estimate
@@ -173,12 +173,19 @@ class PromptView:
         return _is_long(self.row.reconstruction)
 
     @property
+    def unwritten(self) -> str:
+        """What stands in the place of a reconstruction where there is none."""
+        return unwritten(self.row)
+
+    @property
     def share(self) -> str:
         """What came back, in a few words: in leakage tasks what was found in the worst answer, else the common words."""
         if self.row.requests:
             return _findings(self.row.requests[worst_request(self.row.requests)])
         if self.row.redacted:
             return "redacted"
+        if not self.row.reconstruction:
+            return ""
         return f"{self.alignment.recovered} of {self.alignment.words} words recovered"
 
 
@@ -188,6 +195,7 @@ class RunView:
 
     key: str
     results: Results
+    counted: Counted
     headline: Score
     signature: str
     scores: Sequence[Score]
@@ -266,6 +274,8 @@ def comparability(results: Sequence[Results]) -> list[str]:
         different = [key for key in COMPARABLE if len({str(found.signature.get(key)) for found in runs}) > 1]
         if different:
             told.append(f"{task}: the runs differ in {', '.join(different)}")
+        if len(runs) > 1 and not all(found.signed for found in runs):
+            told.append(f"{task}: what the runs share is not known, because some have no results_*.json of lm_eval beside their samples")
     return told
 
 
@@ -310,6 +320,7 @@ def _run_view(results: Results, key: str, limit: int) -> RunView:
     return RunView(
         key=key,
         results=results,
+        counted=counted(results.rows),
         headline=headline,
         signature=signature_line(results, settings),
         scores=scores,
@@ -403,9 +414,8 @@ def _queries_of(results: Results) -> QuerySet | None:
 
 def _coverage(results: Results, queries: QuerySet | None, named: dict[str, Score]) -> list[tuple[str, str, str]]:
     """(what, value, note): how much there was to score."""
-    number = len(results.rows)
-    scored = sum(metric_tables.is_scored(row.metrics) for row in results.rows)
-    told = [("system prompts scored", f"{scored} of {number}", "unscored is not safe" if scored < number else "")]
+    found = counted(results.rows)
+    told = [(f"{found.noun} scored", f"{found.scored} of {found.units}", "unscored is not safe" if found.scored < found.units else "")]
     for name in ("coverage", "refusals", "truncated", "over_refusal", "ability"):
         if name in named:
             told.append((name.replace("_", " "), named[name].value, named[name].interval))

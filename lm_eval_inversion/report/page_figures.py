@@ -14,7 +14,7 @@ from lm_eval_inversion.prompts.schema import SLOTS
 from lm_eval_inversion.queries import QuerySet
 from lm_eval_inversion.report.plots import SHARES, Cell, DotRow, Mark, Scale, curve, dot_plot, heat_map, scale_of
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
-from lm_eval_inversion.report.tables import bootstrap, metric_estimate, values_of
+from lm_eval_inversion.report.tables import bootstrap, fallen_to, metric_estimate, values_of
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.attributes import mentions
 from lm_eval_inversion.scoring.metrics import is_scored
@@ -176,17 +176,6 @@ class AttackTable:
         """Its attacks, in their order."""
         return [attack for attack, other in self.attacks.items() if other == family]
 
-    def fallen(self) -> list[list[float]]:
-        """Per number of attacks tried, per prompt: 1 where one of them succeeded."""
-        columns, state = [], [0.0] * len(self.rows)
-        for attack in self.order:
-            state = [
-                1.0 if before or (last.get(attack, {}).get("state") == "answered" and last[attack]["leaked"]) else 0.0
-                for before, last in zip(state, self.found)
-            ]
-            columns.append(state)
-        return columns
-
     def cell(self, place: int, attack: str) -> Cell:
         """What an attack got out of the prompt at a place."""
         request = self.found[place].get(attack)
@@ -236,7 +225,7 @@ def union_figure(table: AttackTable, key: str) -> Figure:
     """Share of prompts that fell to the first k attacks; in its table, the numbers of ``attacks_table``."""
     points, written = [], []
     last = max(1, len(table.order) - 1)
-    for index, (attack, column) in enumerate(zip(table.order, table.fallen())):
+    for index, (attack, column) in enumerate(zip(table.order, fallen_to(table.rows, table.order))):
         union = bootstrap(tuple(column))
         points.append((index / last, mark_of(union)))
         answered = table.answered([attack])
@@ -249,14 +238,15 @@ def union_figure(table: AttackTable, key: str) -> Figure:
         readings = ", ".join(sorted({str(request.get("decoder") or "plain") for request in hits}))
         written.append((
             str(index + 1), attack, *one, decimal(union.mean), interval_text(union.low, union.high),
-            interval_text(*wilson(sum(column), len(column))), recovery, readings if answered else "no answer",
+            interval_text(*wilson(union.mean * union.number, union.number)) if union.number else "–",
+            recovery, readings if answered else "no answer",
         ))  # fmt: skip
     size = len(table.order)
     shown = sorted({1, *(round(size * part / 4) or 1 for part in range(1, 5))})
     return Figure(
         f"{key}-union", "Union of attacks",
-        "Share of system prompts that fell to at least one of the first k attacks, in their frozen order. The band is the bootstrap over "
-        "prompts; it has no width where none or all fell, so the table adds Wilson's interval.",
+        "Share of system prompts that fell, at any turn, to at least one of the first k attacks, in their frozen order. The band is the "
+        "bootstrap over prompts; it has no width where none or all fell, so the table adds Wilson's interval.",
         curve(points, [((number - 1) / last, str(number)) for number in shown], SHARES, f"Union ASR over {size} attacks", dots=size <= 16),
         (
             "k", "attack", "ASR", "95 % interval", "union ASR@k", "95 % interval (bootstrap)", "95 % interval (Wilson)", "recovery",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,52 @@ class Results:
     source: Path | None = None
     null_answers: tuple[str, ...] = ()
     unfinished: str = ""
+
+    @property
+    def signed(self) -> bool:
+        """Whether its files say how it was made, so that others can be compared with it."""
+        return bool(set(self.signature) - {"date"})
+
+    @property
+    def caution(self) -> str:
+        """What a reader of its numbers must know first, in a sentence; "" where there is nothing."""
+        return f"The run did not finish ({self.unfinished}): numbers are of these." if self.unfinished else ""
+
+
+def read_all(paths: Sequence[Path]) -> list[Results]:
+    """The results of files and folders of both hosts, in the order given; a file named twice is read once.
+
+    A run that did not finish is told of on stderr.
+
+    Raises:
+        ValueError: nothing readable is there; the message names the file.
+    """
+    files: dict[Path, Path] = {}
+    for path in paths:
+        for file in result_files(path):
+            files.setdefault(file.resolve(), file)
+    found = []
+    for file in progress_bar(files.values(), "reading"):
+        try:
+            found += read_results(file)
+        except Exception as error:  # the libraries that read logs have many ways to dislike a file
+            message = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            hint = "" if str(file) in message else f"{file} cannot be read as results of this package's tasks: "
+            raise ValueError(f"{hint}{message}") from error
+    empty = [str(results.source) for results in found if not results.rows]
+    if empty:
+        raise ValueError(f"{', '.join(empty)}: no system prompt is in the file; was the run interrupted?")
+    for results in found:
+        if results.caution:
+            print(f"warning: {results.source}: {results.caution} inspect eval-retry finishes it.", file=sys.stderr)
+    return found
+
+
+def progress_bar(steps: Iterable[Any], description: str) -> Iterable[Any]:
+    """A bar on stderr where that is a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(list(steps), desc=description, disable=None, leave=False)
 
 
 def read_results(path: Path) -> list[Results]:

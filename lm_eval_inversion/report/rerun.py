@@ -23,6 +23,8 @@ SIGNATURE_KEYS = (
     "package_version", "task_version", "inverter", "prompts", "queries", "num_queries", "attacks", "tier", "defence", "decoys",
     "canary_seed", "decoy_seed", "system_role", "host", "torch", "transformers", "python",
 )  # fmt: skip
+MODEL_NAMES = ("pretrained", "tokenizer", "model", "model_path", "tokenizer_path", "peft")  # arguments that name a model or its folder
+_PLACE = re.compile(r"^(?:/|~|\.{1,2}/)|\\|^[A-Za-z]:/|/.*/")
 SECRET_ARGUMENT = re.compile(r"key|secret|password|credential|auth|header|^token$|_token$", re.IGNORECASE)
 OUTPUT_FOLDERS = {"lm_eval": "results", "inspect": "logs"}  # of the commands
 API_ENDINGS = ("-chat-completions", "-completions", "-chat")  # of lm_eval's names of back ends
@@ -203,7 +205,7 @@ def rerun_command(results: Results, settings: RunSettings, model_id: str | None 
         words += ["--model_args", ",".join(f"{name}={value}" for name, value in (arguments or {"pretrained": model_id or "MODEL"}).items())]
         words += ["--apply_chat_template", "--tasks", results.task]
         words += ["--metadata", *parameters] if parameters else []
-        words += ["--gen_kwargs", ",".join(f"{name}={value}" for name, value in given.items())] if given else []
+        words += ["--gen_kwargs", ",".join(f"{name}={_argument(name, value)}" for name, value in given.items())] if given else []
         words += ["--seed", settings.seeds] if settings.seeds else []
         return shlex.join([*words, *limit, "--log_samples", "--output_path", OUTPUT_FOLDERS["lm_eval"]])
     model = _without_place(settings.model or results.model.partition(" ")[0]) or model_id or "MODEL"
@@ -234,16 +236,27 @@ def _without_place(model: str) -> str:
     return f"{provider}/FOLDER" if name.startswith(("/", ".", "~")) or "\\" in name else model
 
 
-def _argument(name: str, value: Any, model_id: str | None) -> str:
+def _argument(name: str, value: Any, model_id: str | None = None) -> str:
+    if isinstance(value, (dict, list)):
+        return json.dumps(_placeless(name, value))
+    if model_id and name == "pretrained" and is_local(str(value)):
+        return model_id
+    return str(value).lower() if isinstance(value, bool) else str(_placeless(name, value))
+
+
+def _placeless(name: str, value: Any) -> Any:
+    """An argument's value without keys, places and addresses, however deep they stand."""
     if isinstance(value, dict):
-        return json.dumps({inner: found for inner, found in value.items() if not SECRET_ARGUMENT.search(str(inner))})
+        return {inner: _placeless(str(inner), found) for inner, found in value.items() if not SECRET_ARGUMENT.search(str(inner))}
     if isinstance(value, list):
-        return json.dumps(value)
-    if name.endswith("url"):
+        return [_placeless(name, found) for found in value]
+    if not isinstance(value, str):
+        return value
+    if "://" in value or name.endswith("url"):
         return "URL"
-    if isinstance(value, str) and name in {"pretrained", "tokenizer", "model", "model_path", "tokenizer_path", "peft"} and is_local(value):
-        return model_id if model_id and name == "pretrained" else "FOLDER"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    # Of other arguments a plain word is a setting, even where a file of that name lies about.
+    local = is_local(value) if name in MODEL_NAMES else _PLACE.search(value) is not None
+    return "FOLDER" if local else value
 
 
 def _task_parameters(results: Results) -> dict[str, str]:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.report.compare import compare, metrics_by_prompt, minimal_detectable_effect, render, sign_flip_p
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
+from lm_eval_inversion.report.visible import visible
 
 SIGNATURE = {
     "task_version": 1.0, "prompts_hash": "p", "queries_hash": "q", "inverter_hash": "i", "decoy_seed": 0, "system_role": "system",
@@ -306,7 +307,7 @@ def test_what_the_model_wrote_cannot_act_on_the_page():
     page = read_html(render(comparison, "html"))
     assert not {"script", "img", "b", "link", "iframe"} & set(page.tags)
     assert not [name for name, _ in page.attributes if name in ("src", "href") or name.startswith("on")]
-    assert evil in "".join(page.text)  # shown as it is
+    assert visible(evil) in "".join(page.text)  # shown as it is, but for what nobody would see
     assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
     assert "prefers-color-scheme: dark" in render(comparison, "html")
     assert ("name", "viewport") in page.attributes
@@ -322,3 +323,34 @@ def test_json_has_no_nan():
     assert found["low"] is None
     assert found["minimal_detectable_effect"] is None
     assert found["difference"] == 1.0
+
+
+def test_what_one_carrier_makes_of_several_secrets_is_one_pair():
+    def run(values):
+        rows = [
+            Row(SystemPrompt(f"c{carrier}-{draw}/plain", f"Carrier {carrier}, code {draw}.", "canary"), "", {"canary_extracted": value})
+            for carrier, value in enumerate(values)
+            for draw in range(6)
+        ]
+        return Results("prompt_leakage_canary", "lm_eval", rows, "hf model", dict(SIGNATURE))
+
+    (found,) = compare([run([0.0, 1.0, 0.0])], [run([1.0, 1.0, 0.5])]).tasks[0].metrics
+    assert found.pairs == 3
+    assert found.difference == pytest.approx(0.5)
+    assert found.better == "neither"
+
+
+def test_runs_without_a_signature_or_an_end_are_warned_about():
+    unsigned = make_run("bits", [1.0, 2.0], signature={"date": "2026-01-01"})
+    assert any("carries no signature" in warning for warning in compare([unsigned], [unsigned]).tasks[0].warnings)
+    cut = replace(make_run("bits", [1.0, 2.0]), unfinished="status 'cancelled', 2 of 9 system prompts")
+    text = render(compare([cut], [make_run("bits", [1.0, 2.0])]), "html")
+    assert "did not finish" in text
+    assert "2 of 9" in text
+
+
+def test_a_terminal_does_not_obey_a_text():
+    run = Results(TASK, "lm_eval", [make_row(0, {"bits": 1.0}, text="Be \x1b]0;x\x07\u202eevil.")], "hf \x1b[31m", dict(SIGNATURE))
+    other = replace(run, rows=[replace(run.rows[0], metrics={"bits": 2.0}, reconstruction="\x00\u202e")])
+    for form in ("text", "html"):
+        assert not set("\x00\x07\x1b\u202e") & set(render(compare([run], [other]), form))

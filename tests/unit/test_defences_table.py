@@ -1,5 +1,7 @@
 """The table of defences."""
 
+from dataclasses import replace
+
 import pytest
 
 from lm_eval_inversion.prompts import SystemPrompt
@@ -28,8 +30,18 @@ def test_one_row_a_defence():
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
     assert [row[2] for row in rows] == ["none", "sandwich"]
     assert rows[0][3].startswith("30.000")
-    assert rows[0][-1].startswith("1.000")
+    assert rows[0][-2].startswith("1.000")
     assert rows[1][3].startswith("12.500")
-    assert 0.3 < float(rows[1][-1].split()[0]) < 0.7
+    assert 0.3 < float(rows[1][-2].split()[0]) < 0.7
     with pytest.raises(ValueError, match="give one"):
         defences_table([run("none", [], 1.0), run("none", [], 2.0)])
+
+
+def test_runs_that_do_not_compare_are_told_of():
+    plain, other = run("none", ["Good day."], 30.0), run("sandwich", ["Good evening."], 12.5)
+    assert "WARNING" not in defences_table([plain, other])
+    moved = replace(other, signature={**other.signature, "inverter_hash": "b"}, unfinished="status 'error', 1 of 2 system prompts")
+    elsewhere = replace(moved, rows=[replace(moved.rows[0], prompt=SystemPrompt("b", "You are Otto."))])
+    table = defences_table([plain, elsewhere])
+    for told in ("inverter_hash differs", "did not finish", "its system prompts are not those"):
+        assert told in table

@@ -6,11 +6,13 @@ import math
 import shlex
 import statistics
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lm_eval_inversion.hashing import file_sha256
+from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.report import metrics_table, read_results
 from lm_eval_inversion.report.export import (
     HEADLINES,
@@ -29,8 +31,9 @@ from lm_eval_inversion.report.export import (
     scale_of,
 )
 from lm_eval_inversion.report.page import page_html
-from lm_eval_inversion.report.reading import KNOWN_METRICS, Results
+from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
 from lm_eval_inversion.report.rerun import is_local, rerun_command, run_settings
+from lm_eval_inversion.report.tables import counted
 
 MOMENT = "2026-05-04T03-02-01.5"
 BITS = [10.0, -2.0, 40.5]
@@ -410,3 +413,36 @@ def test_the_card_shows_floors_signature_and_command(tmp_path, capsys):
     assert (tmp_path / "card.md").read_text() == block
     (results,) = read_results(folder)
     assert yaml.safe_load(model_index([results], "lab/public").strip("-"))["model-index"][0]["name"] == "public"
+
+
+def test_what_did_not_finish_or_was_not_scored_is_told(tmp_path):
+    folder = write_inversion(tmp_path / "a")
+    (results,) = read_results(folder)
+    silent = replace(results.rows[0], metrics={"coverage": 0.0, "defence_acted": 0.0, "utility": 0.5})
+    cut = replace(results, rows=[*results.rows[1:], silent], unfinished="status 'cancelled', 4 of 9 system prompts")
+    assert f"of them scored: {counted(results.rows).scored - 1}." in card_block(cut)
+    assert "did not finish (status 'cancelled', 4 of 9 system prompts)" in card_block(cut)
+    details = evaluation_record(cut)["evaluation_results"][0]["source_data"]["additional_details"]
+    assert details["unfinished"] == "status 'cancelled', 4 of 9 system prompts"
+
+
+def test_planted_secrets_are_counted_by_carrier():
+    rows = [Row(SystemPrompt(f"c-{draw}/plain", f"Code {draw}.", "canary"), "", {"canary_extracted": 1.0}) for draw in range(4)]
+    results = Results("prompt_leakage_canary", "lm_eval", rows, "hf org/name", {"task_version": 1.0})
+    (found,) = evaluation_record(results)["evaluation_results"]
+    assert found["score_details"]["details"]["unscored_system_prompts"] == "0"
+    assert "Carriers: 1, of them scored: 1." in card_block(results)
+
+
+def test_a_perfect_score_is_no_damage(tmp_path):
+    (results,) = read_results(write_inversion(tmp_path / "a"))
+    perfect = replace(results, rows=[replace(row, metrics={"bleu": 100.00000000000004}) for row in results.rows])
+    (found,) = evaluation_record(perfect)["evaluation_results"]
+    assert found["score_details"]["score"] == 100.0
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    broken = tmp_path / "broken.eval"
+    broken.write_bytes(b"PK no zip")
+    with pytest.raises(ValueError, match="broken.eval cannot be read"):
+        run_card(options(add_card_arguments, broken))

@@ -182,3 +182,20 @@ def test_a_prompt_of_which_no_leak_could_be_found_is_refused_at_once(tmp_path):
     path.write_text("You are A.\n\n---\n\nYou are B.\n")
     with pytest.raises(ValueError, match="own-0002 is '---', without a letter or digit.*take it out of the file"):
         make_leakage_protocol("prompt_leakage_attacks", prompts=str(path))
+
+
+def test_the_union_counts_every_turn_and_who_answered():
+    def row(name, *turns):
+        requests = [
+            {"id": f"{attack}/{turn}", "arm": "attack", "attack": attack, "family": "x", "last": last, "state": state, "leaked": leaked,
+             "recovery": float(leaked), "decoder": "plain"}
+            for attack, turn, last, state, leaked in turns
+        ]  # fmt: skip
+        return Row(SystemPrompt(name, f"Secret of {name}."), "", {}, tuple(requests))
+
+    early = row("early", ("one", 1, False, "answered", True), ("one", 2, True, "answered", False), ("two", 1, True, "answered", False))
+    silent = row("silent", ("one", 1, False, "error", False), ("one", 2, True, "error", False), ("two", 1, True, "empty", False))
+    late = row("late", ("one", 1, False, "answered", False), ("one", 2, True, "answered", False), ("two", 1, True, "answered", True))
+    table = attacks_table(Results("prompt_leakage_multiturn", "lm_eval", [early, silent, late]))
+    cells = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()[2:]]
+    assert [(line[2], line[3], line[5]) for line in cells] == [("one", "0.000", "0.500"), ("two", "0.500", "1.000")]

@@ -255,7 +255,7 @@ def test_facts_are_counted_over_scored_prompts(page, inversion):
 
 
 def test_unscored_prompts_are_told_apart_from_safe_ones(page, inversion):
-    assert "No usable output: unscored, not safe." in page.text
+    assert "(no usable output: unscored, not safe)" in page.text
     assert f"{len(inversion.rows) - 1} of {len(inversion.rows)}" in page.text
 
 
@@ -551,3 +551,14 @@ def test_visible_text_can_be_written_and_is_stable(text):
 def test_plain_text_is_unchanged():
     for text in ("You are Mira.\n\t- Bake!", "naïve café — “quoted” 日本語 שלום", "👩🏽‍🍳"):
         assert visible(text) == text
+
+
+def test_scored_prompts_without_a_text_are_not_called_unscored(exposure):
+    text = Page(page_html([exposure])).text
+    assert "unscored, not safe" not in text
+    assert "words recovered" not in text
+    assert "(nothing was written)" in text
+
+
+def test_a_run_that_did_not_finish_says_so(inversion):
+    assert "did not finish (4 of 9)" in Page(page_html([replace(inversion, unfinished="4 of 9")])).text

@@ -168,3 +168,17 @@ def test_signature_line_names_hashes_and_numbers(inversion):
         "num queries 16", "system role system", "seed 1,2", "decoy seed 0", "host lm_eval 0.4.13",
     ):  # fmt: skip
         assert part in parts, part
+
+
+def test_no_place_and_no_address_is_told():
+    arguments = {
+        "pretrained": "org/m", "download_dir": "/home/alice/models", "lora_local_path": "~/lora", "endpoint": "https://gpu.acme.internal",
+        "hf_overrides": {"draft": "/srv/draft", "api_key": "k", "depth": 2}, "files": ["C:\\models\\x", "plain"], "dtype": "bfloat16",
+        "fraction": ".5", "trust": True,
+    }  # fmt: skip
+    words = words_of(Results("prompt_inversion", "lm_eval", [], "vllm org/m"), RunSettings("vllm", arguments))
+    (told,) = after(words, "--model_args")
+    assert told == (
+        'pretrained=org/m,download_dir=FOLDER,lora_local_path=FOLDER,endpoint=URL,hf_overrides={"draft": "FOLDER", "depth": 2},'
+        'files=["FOLDER", "plain"],dtype=bfloat16,fraction=.5,trust=true'
+    )
