@@ -47,7 +47,7 @@ def load(kind: str) -> Any:
     if kind.startswith("shipped"):
         import lm_eval_inversion
 
-        return lm_eval_inversion.load_inverter("default", dtype=kind.partition("-")[2] or "auto")
+        return lm_eval_inversion.load_inverter("default", device="cpu", dtype=kind.partition("-")[2] or "auto")
     from lm_eval_inversion.inverter.registry import shipped_checkpoint
     from lm_eval_inversion.inverter.sparse_t5 import SparseT5Inverter
 

@@ -41,7 +41,7 @@ def run(model: str, task: str, limit: int, inverter_dtype: str) -> None:
     from lm_eval.tasks import TaskManager
 
     from lm_eval_inversion.adapters.lm_eval.base import ConversationTask
-    from lm_eval_inversion.precision import choose_device
+    from lm_eval_inversion.precision import choose_device, fast_dtype
 
     inside = 0.0
     scoring = ConversationTask.apply_filters
@@ -53,9 +53,10 @@ def run(model: str, task: str, limit: int, inverter_dtype: str) -> None:
         inside += time.perf_counter() - started
 
     ConversationTask.apply_filters = timed  # type: ignore[method-assign]
+    dtype = str(fast_dtype(choose_device())).removeprefix("torch.")
     metadata = {"inverter_dtype": inverter_dtype} if task.startswith("prompt_inversion") else {}
     lm_eval.simple_evaluate(
-        model="hf", model_args=f"pretrained={model},dtype=bfloat16", tasks=[task], task_manager=TaskManager(metadata=metadata),
+        model="hf", model_args=f"pretrained={model},dtype={dtype}", tasks=[task], task_manager=TaskManager(metadata=metadata),
         metadata=metadata, apply_chat_template=True, batch_size=64, limit=limit, bootstrap_iters=0, device=choose_device(),
     )  # fmt: skip
     total = time.perf_counter() - began

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+ATTENTION_LAYERS = ("DynamicLayer", "DynamicSlidingWindowLayer")  # transformers' names of cache layers that hold keys and values
+
 
 @contextmanager
 def attention_by(model: Any, name: str) -> Iterator[None]:
@@ -34,3 +36,29 @@ def written_cache(model: Any, found: Any) -> Any:
 
 def _cache_name(model: Any) -> str:
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+
+
+def cache_layers(config: Any) -> list[str]:
+    """The kinds of layers that a model's cache has, by the names of transformers' classes; the same for all layers where there are none."""
+    from transformers import DynamicCache
+
+    return sorted({type(layer).__name__ for layer in DynamicCache(config=config).layers})
+
+
+def require_attention(config: Any, what: str) -> None:
+    """Refuse recurrent and hybrid models where several texts are read on behind one cached beginning.
+
+    The state of a recurrent layer cannot be handed to several rows like keys and values, and some read several tokens behind a cache as if
+    there were no cache.
+
+    Raises:
+        ValueError: the model is one; ``what`` begins the message, and says what was given.
+    """
+    kinds = [kind for kind in cache_layers(config) if kind not in ATTENTION_LAYERS]
+    if kinds:
+        raise ValueError(f"{what} is a recurrent or hybrid model ({config.model_type}: {', '.join(kinds)}); give one that attends only")
+
+
+def slides(config: Any) -> bool:
+    """Whether some layers see a window of tokens only."""
+    return "DynamicSlidingWindowLayer" in cache_layers(config)

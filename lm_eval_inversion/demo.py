@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -43,9 +44,14 @@ def prepare_model(folder: Path) -> Path:
     model.load_state_dict(quantised.state_dict())
     model.tie_weights()
     tokenizer = AutoTokenizer.from_pretrained(str(source), gguf_file=MODEL_FILE)
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(folder)
-    model.to(fast_dtype(choose_device())).save_pretrained(folder)
+    # Aside first: a folder that an interrupt left half written would pass for a model later.
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    tokenizer.save_pretrained(part)
+    model.to(fast_dtype(choose_device())).save_pretrained(part)
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
     return folder
 
 

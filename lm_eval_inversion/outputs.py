@@ -16,9 +16,21 @@ MAX_OUTPUTS = 64  # Zhang et al. 2024: four questions of 16 lines
 MAX_ANSWER_CHARACTERS = 20_000  # far beyond 64 outputs of 64 tokens; keeps a runaway answer cheap
 REFUSAL_MAX_WORDS = 30  # a longer answer that starts by refusing says something about its role as well
 
-_THINK_BLOCK = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
-_THINK_OPENED = re.compile(r"<think(?:ing)?>\s*\Z", re.IGNORECASE)
-_THINK_END = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
+# How models mark what they think: <think> (DeepSeek, Qwen, ...), [THINK] (Magistral), <seed:think>, <thought>, ◁think▷ (Kimi),
+# <|START_THINKING|> (Command A), and the channels of gpt-oss.
+_THINK_START = (
+    r"(?i:<(?:seed:)?think(?:ing)?>|<thought>)|\[THINK\]|◁think▷|<\|START_THINKING\|>"
+    r"|(?:<\|start\|>assistant)?<\|channel\|>(?:analysis|commentary)[^<\n]{0,80}<\|message\|>"
+)
+_THINK_END = (
+    r"(?i:</(?:seed:)?think(?:ing)?>|</thought>)|\[/THINK\]|◁/think▷|<\|END_THINKING\|>"
+    r"|<\|channel\|>final[^<\n]{0,80}<\|message\|>"
+)
+_THINK_TAG = re.compile(f"(?P<start>{_THINK_START})|(?P<end>{_THINK_END})")
+_THINK_OPENED = re.compile(rf"(?:{_THINK_START})\s*\Z")
+# gpt-oss where the host has dropped its special tokens: nothing else begins so.
+_BARE_ANALYSIS, _BARE_FINAL = re.compile(r"\s*analysis(?=[A-Z])"), "assistantfinal"
+_LINE_START = re.compile(r"(?:\A|\n)[ \t]*\Z")
 _MARKER = re.compile(r"^[\s>#*_`]{0,12}(?:[\[(]?\d{1,3}[\])]?[*_`]{0,3}\s{0,2}(?:[.):\]](?!\d)|-(?=\s)|[–—])|[-*+•·‣▪](?=\s))[*_`]{0,3}\s*")
 _INLINE_NUMBER = re.compile(r"(?:(?<=\s)|^)[*_]{0,2}(\d{1,3})[*_]{0,2}[.):](?=\s|[*_\"“]|[A-Za-z])")
 _REFUSAL = re.compile(
@@ -81,19 +93,50 @@ class Outputs:
         return min(1.0, self.usable / self.counts.requested) if self.counts.requested else 0.0
 
 
+def split_thinking(text: str) -> tuple[str, str]:
+    """What an answer says, and what was thought for it.
+
+    Thought are blocks between tags, wherever they stand; what comes before an end tag that was never opened, because the chat template
+    opened it; and what follows a start tag that is never closed, if it begins a line: a tag that is only talked about, in the middle of
+    a sentence, cuts nothing off.
+    """
+    if bare := _BARE_ANALYSIS.match(text):
+        text = "<think>" + text[bare.end() :].replace(_BARE_FINAL, "</think>", 1)
+    tags = list(_THINK_TAG.finditer(text))
+    last_end = max((tag.start() for tag in tags if tag["end"]), default=-1)
+    said: list[str] = []
+    thought: list[str] = []
+    place, opened = 0, False
+    for tag in tags:
+        if tag["start"] and not opened:
+            if tag.start() > last_end and not _LINE_START.search(text, max(0, tag.start() - 80), tag.start()):
+                continue
+            said.append(text[place : tag.start()])
+            place, opened = tag.end(), True
+        elif tag["end"]:
+            thought += [text[place : tag.start()]] if opened else [*said, text[place : tag.start()]]
+            said = said if opened else []
+            place, opened = tag.end(), False
+    (thought if opened else said).append(text[place:])
+    return "".join(said).strip(), " ".join(part.strip() for part in thought if part.strip())
+
+
 def strip_thinking(text: str) -> str:
-    """Remove ``<think>`` blocks: closed, never closed, or opened by the chat template (only the end tag shows)."""
-    text = _THINK_BLOCK.sub("", text)
-    ends = list(_THINK_END.finditer(text))
-    return (text[ends[-1].end() :] if ends else text).strip()
+    """What an answer says, without what was thought for it: see ``split_thinking``."""
+    return split_thinking(text)[0]
+
+
+def opens_thinking(request: str) -> bool:
+    """Whether a rendered request ends in a think tag: some chat templates write it for the model."""
+    return _THINK_OPENED.search(request) is not None
 
 
 def with_opened_thinking(request: str, answer: str) -> str:
-    """An answer behind the think tag that its rendered request ends in, if it does: some chat templates write that tag for the model.
+    """An answer behind the think tag that its rendered request ends in, if it does.
 
     Without it an answer that is cut while the model still thinks would be read as what it said.
     """
-    return f"<think>{answer}" if _THINK_OPENED.search(request) else answer
+    return f"<think>{answer}" if opens_thinking(request) else answer
 
 
 def is_refusal(text: str) -> bool:

@@ -21,7 +21,7 @@ from lm_eval_inversion.queries import Message, QuerySet, SystemRole, load_query_
 from lm_eval_inversion.queries.defences import NO_DEFENCE, Defence, defence_hash, defend_answers, load_defence
 from lm_eval_inversion.signature import run_signature
 
-TASK_VERSION = 1.4  # rises with every change that moves a number
+TASK_VERSION = 1.5  # rises with every change that moves a number
 TEMPERATURE = 0.7  # of the evaluated model, unless the user says otherwise
 API_SEED = 1234  # sent to back ends that take a seed; the lm_eval default
 
@@ -257,12 +257,19 @@ def _loaded(name: str, device: str, dtype: str) -> Inverter:
     return load_inverter(name, device=device, dtype=dtype)
 
 
+# What else the longest answer is called, beside the harness's ``max_gen_toks``, which stands in the task's own settings and would win.
+LIMIT_NAMES = ("max_new_tokens", "max_completion_tokens", "max_tokens")
+
+
 def normalise_sampling(settings: dict[str, Any]) -> dict[str, Any]:
-    """Make ``do_sample`` follow ``temperature``: hosts and back ends disagree about which of the two wins.
+    """Make ``do_sample`` follow ``temperature``, and every name of the answers' limit mean the same: hosts and back ends disagree on both.
 
     Raises:
         ValueError: the temperature is not a number of at least 0.
     """
+    limits = [settings[name] for name in LIMIT_NAMES if name in settings]
+    settings = {name: value for name, value in settings.items() if name not in LIMIT_NAMES}
+    settings |= {"max_gen_toks": limits[0]} if limits else {}
     temperature = settings.get("temperature", TEMPERATURE)
     if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not 0 <= temperature < math.inf:
         raise ValueError(f"temperature={temperature!r}: give a number of at least 0")

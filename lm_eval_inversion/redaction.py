@@ -22,6 +22,7 @@ from typing import Any
 from lm_eval_inversion.hashing import SHORT_HASH_DIGITS
 from lm_eval_inversion.prompts.schema import REDACTED, SystemPrompt
 from lm_eval_inversion.queries.defences import plain_words, word_runs
+from lm_eval_inversion.scoring.leakage.decoders import all_texts
 
 KEY_VARIABLE = "LM_EVAL_INVERSION_REDACTION_KEY"
 MIN_KEY_CHARACTERS = 16  # a shorter key can be guessed together with the prompt
@@ -37,7 +38,7 @@ SECRET_KEYS = frozenset({
 })  # fmt: skip
 EMPTIED_KEYS = frozenset({"attributes"})  # lists of objects with a schema of their own, which would not take markers
 
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|[nrtbf])")  # of JSON text inside a text
+_ESCAPE = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|[nrtbf])")  # of JSON text inside a text, however often it was quoted
 
 
 def run_salt() -> bytes:
@@ -114,10 +115,13 @@ def redact_mapping(value: Any, keys: Collection[str], salt: bytes, secrets: Iter
 
 
 def surviving_runs(value: Any, secrets: Iterable[str], words: int = RUN_WORDS) -> list[str]:
-    """Runs of ``words`` consecutive words of a secret that still stand in a text or key of a record: an empty list, if all is well."""
-    wanted = {run for secret in secrets for run in word_runs(plain_words(secret), words)}
+    """Runs of ``words`` consecutive words of a secret that still stand in a text or key of a record: an empty list, if all is well.
+
+    A secret of fewer words is looked for whole.
+    """
+    wanted = _secret_runs(secrets, words)
     texts = [text for text in _texts(value) if not REDACTED.fullmatch(text)]
-    return sorted({" ".join(run) for text in texts for run in wanted & word_runs(plain_words(text), words)})
+    return sorted({" ".join(run) for text in texts for run in _held(text, wanted)})
 
 
 def _redact(value: Any, keys: frozenset[str], salt: bytes, runs: frozenset[tuple[str, ...]], hidden: bool) -> Any:
@@ -142,19 +146,32 @@ def _redact(value: Any, keys: frozenset[str], salt: bytes, runs: frozenset[tuple
     raise TypeError(f"a record to redact holds a {type(value).__name__}; turn it into mappings, lists, texts and numbers first")
 
 
-def _secret_runs(secrets: Iterable[str]) -> frozenset[tuple[str, ...]]:
+def _secret_runs(secrets: Iterable[str], length: int = RUN_WORDS) -> frozenset[tuple[str, ...]]:
     listed = [plain_words(secret) for secret in secrets]
-    return frozenset(run for words in listed if len(words) >= 2 for run in word_runs(words, min(RUN_WORDS, len(words))))
+    return frozenset(run for words in listed if len(words) >= 2 for run in word_runs(words, min(length, len(words))))
 
 
 def _holds(text: str, runs: frozenset[tuple[str, ...]]) -> bool:
-    """Whether a text, or what it says as JSON, holds one of the runs."""
+    """Whether a text, in any reading, holds one of the runs."""
+    return bool(_held(text, runs))
+
+
+def _held(text: str, runs: frozenset[tuple[str, ...]]) -> set[tuple[str, ...]]:
+    """The runs that stand in a text: as it is, as it reads as JSON, and in what decodes to text (base64, hex, escapes of URLs and HTML)."""
     if not runs:
-        return False
-    readings = {text, _ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else " ", text)}
-    return any(
-        not runs.isdisjoint(word_runs(words, length)) for words in map(plain_words, readings) for length in (RUN_WORDS - 1, RUN_WORDS)
-    )
+        return set()
+    plain = _ESCAPE.sub(_unescaped, text)
+    readings = {reading for one in {text, plain} for _, reading in all_texts(one)}
+    found: set[tuple[str, ...]] = set()
+    for words in map(plain_words, readings):
+        for length in {len(run) for run in runs}:
+            found |= runs & word_runs(words, length)
+    return found
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    code = escape[1] or escape[2]
+    return chr(int(code, 16)) if code else " "
 
 
 def _texts(value: Any) -> Iterable[str]:

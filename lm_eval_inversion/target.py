@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from lm_eval_inversion.attention import with_cache
+from lm_eval_inversion.attention import require_attention, with_cache
 from lm_eval_inversion.inverter.prefix_model import pad_rows
 from lm_eval_inversion.queries import Message, SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
 
@@ -39,7 +39,7 @@ class Target:
         """Load a local or hub model, in the floating-point type that it is stored in or, on a CPU that is slow in any other, in float32.
 
         Raises:
-            ValueError: it cannot be loaded, or has no chat template that lets a prompt through.
+            ValueError: it cannot be loaded, see ``require_readable``, or it has no chat template that lets a prompt through.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -56,7 +56,10 @@ class Target:
                 f"--model {name} cannot be loaded ({reason}); log-likelihoods need the model itself, as a folder or hub name that "
                 "transformers can load: a chat API gives none"
             ) from error
-        return cls(name, model.to(place).eval(), tokenizer)
+        if place.startswith("cpu") and model.dtype is torch.float16:  # which CPUs multiply far more slowly
+            model = model.to(fast_dtype(place))
+        require_readable(model.to(place).eval(), f"--model {name}")
+        return cls(name, model, tokenizer)
 
     def _render(self, messages: list[Message]) -> str:
         return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
@@ -101,19 +104,19 @@ class Target:
     @torch.inference_mode()
     def _read(self, beginning: Sequence[int], rows: Sequence[tuple[int, Sequence[int]]]) -> float:
         """Sum of log p over rows (tokens of the request, token ids) after a common beginning, each from behind its request on."""
-        device = self.model.device
+        device, decoder = self.model.device, decoder_of(self.model)
         cache = DynamicCache(config=self.model.config)
         if beginning:
-            self.model.base_model(input_ids=torch.tensor([list(beginning)], device=device), **with_cache(self.model.base_model, cache))
+            decoder(input_ids=torch.tensor([list(beginning)], device=device), **with_cache(decoder, cache))
             cache.batch_repeat_interleave(len(rows))
         ids, lengths = pad_rows([ids for _, ids in rows], device)
         width = ids.shape[1]
         real = (torch.arange(width, device=device)[None] < lengths[:, None]).long()
         mask = torch.cat([real.new_ones(len(rows), len(beginning)), real], 1)
         positions = (len(beginning) + torch.arange(width, device=device))[None].expand_as(ids)
-        hidden = self.model.base_model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, **with_cache(self.model.base_model, cache)
-        ).last_hidden_state
+        hidden = decoder(
+            input_ids=ids, attention_mask=mask, position_ids=positions, **with_cache(decoder, cache)
+        ).last_hidden_state  # fmt: skip
         self.tokens += len(beginning) + sum(len(own) for _, own in rows)
         begins = torch.tensor([start for start, _ in rows], device=device)
         places = torch.arange(1, width, device=device)[None]
@@ -134,13 +137,38 @@ def token_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
     """
     config = model.config.get_text_config()
     logits: torch.Tensor = model.get_output_embeddings()(hidden)
-    if divisor := getattr(config, "logits_scaling", None):  # Granite
-        logits = logits / divisor
+    if scaling := getattr(config, "logits_scaling", None):  # Granite divides, HyperCLOVA X multiplies
+        logits = logits * scaling if config.model_type.startswith("hyperclovax") else logits / scaling
     if factor := getattr(config, "logit_scale", None):  # Cohere
         logits = logits * factor
     if bound := getattr(config, "final_logit_softcapping", None):  # Gemma
         logits = torch.tanh(logits / bound) * bound
     return logits
+
+
+def decoder_of(model: Any) -> Any:
+    """The part of a language model that gives last hidden states."""
+    found = model.get_decoder()
+    return model.base_model if found is None or found is model else found
+
+
+@torch.inference_mode()
+def require_readable(model: Any, what: str) -> None:
+    """Check that this package can read a language model token by token: in wrong hands its likelihoods are finite and wrong.
+
+    Raises:
+        ValueError: see ``require_attention``; or its logits are not those of its own ``forward``. ``what`` begins the message.
+    """
+    require_attention(model.config, what)
+    ids = torch.tensor([[1, 2, 3, 1]], device=model.device) % model.get_input_embeddings().num_embeddings
+    own = model(input_ids=ids).logits[0, -1].float()
+    try:
+        read = token_logits(model, decoder_of(model)(input_ids=ids).last_hidden_state[0, -1]).float()
+    except (AttributeError, RuntimeError) as error:
+        raise ValueError(f"{what} is a {model.config.model_type}, whose decoder cannot be read alone ({error}); give another") from error
+    # Of one and the same computation; a scale or a bound that is left out shows far above rounding.
+    if not torch.allclose(own, read, rtol=0.05, atol=0.05 * float(own.abs().max())):
+        raise ValueError(f"{what} is a {model.config.model_type}, which makes its logits in a way that is not known here; give another one")
 
 
 def shared_length(rows: Sequence[Sequence[int]]) -> int:

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from lm_eval_inversion.attention import with_cache, written_cache
+from lm_eval_inversion.attention import require_attention, with_cache, written_cache
 from lm_eval_inversion.characters import whole_characters
 from lm_eval_inversion.hashing import content_hash, file_sha256
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets, Secret, check_pairs
@@ -188,6 +188,7 @@ def check_folder(folder: Path, name: str) -> Any:
     config, tokenizer = config_and_tokenizer(folder, name)
     if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise ValueError(f"inverter={name!r}: {folder} holds a {config.model_type}; give a chat model that only decodes")
+    require_attention(config.get_text_config(), f"inverter={name!r}")
     check_tokenizer(tokenizer, name)
     context = getattr(config.get_text_config(), "max_position_embeddings", None)
     numbers = "".join(f"\n{number}. " for number in range(1, MAX_OUTPUTS + 1))

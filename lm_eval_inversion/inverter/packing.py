@@ -90,10 +90,11 @@ def compensated_codes(weight: torch.Tensor, step: torch.Tensor, start: torch.Ten
         (rows, columns) codes as floats.
     """
     order = second_moment.diagonal().argsort(descending=True)
-    moment = second_moment.double()[order][:, order]
+    # Not every accelerator has float64.
+    moment = second_moment.cpu().double()[order.cpu()][:, order.cpu()]
     moment.diagonal().add_(DAMPING * moment.diagonal().mean().clamp(min=SMALLEST))
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(moment))
-    carry = torch.linalg.cholesky(inverse, upper=True).float()
+    carry = torch.linalg.cholesky(inverse, upper=True).float().to(weight.device)
     # Columns as rows: they are visited one by one.
     left, steps, starts = (values.T[order].contiguous() for values in (weight, step, start))
     codes = torch.empty_like(left)

@@ -117,8 +117,8 @@ def choose_dtype(dtype: str, device: str, inverter: str = DEFAULT) -> torch.dtyp
 
     check_dtype(dtype)
     if dtype == "auto":
-        return torch.float32 if device == "cpu" else torch.bfloat16
-    if dtype == "int8" and device != "cpu":
+        return torch.float32 if device.startswith("cpu") else torch.bfloat16
+    if dtype == "int8" and not device.startswith("cpu"):
         raise ValueError(f"inverter_dtype='int8' is for CPUs; on {device} give auto or bfloat16, or give inverter_device=cpu")
     if dtype == "int8" and inverter.startswith(("t5:", "asked:")):
         raise ValueError(f"inverter_dtype='int8' is for checkpoints with an inverter.json; for {inverter} give float32 or bfloat16")

@@ -113,7 +113,9 @@ def _read(name: str, text: str) -> tuple[Attack, ...]:
 
 def _attack(entry: Any) -> Attack:
     if not isinstance(entry, dict) or not isinstance(entry.get("id"), str) or not entry["id"]:
-        raise ValueError("an attack needs an 'id', a 'family', and a 'text' or 'turns'")
+        raise ValueError("an attack needs an 'id' (as text: a number in quotes), a 'family', and a 'text' or 'turns'")
+    if "text" in entry and "turns" in entry:
+        raise ValueError(f"attack {entry['id']!r} has a 'text' and 'turns'; write the text as the last of the turns, or leave one out")
     for key, known in (("family", FAMILIES), ("encoding", ENCODINGS)):
         if entry.get(key, "none") not in known:
             raw = entry.get(key)  # a few lines of nested references are gigabytes when written out

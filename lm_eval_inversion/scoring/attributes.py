@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from lm_eval_inversion.characters import unspaced
 from lm_eval_inversion.prompts import Attribute
 
 
 def _words(text: str) -> str:
-    return " " + " ".join(re.findall(r"\w+", text.lower())) + " "
+    """Lower-case words between spaces; in scripts without spaces every character is one."""
+    words = (list(word) if any(map(unspaced, word)) else [word] for word in re.findall(r"\w+", text.lower()))
+    return " " + " ".join(part for parts in words for part in parts) + " "
 
 
 def mentions(text: str, value: str) -> bool:

@@ -6,6 +6,7 @@ Sources: Zhang, Morris, Shmatikov 2024 (token F1, BLEU, exact match); Zhang, Car
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +14,7 @@ from lm_eval_inversion.scoring.subsequence import common_length, word_places
 
 MAX_CHARACTERS = 200_000  # read of either text, as in the leak detector: far beyond any prompt, and it bounds the work
 KEPT_TEXTS, KEPT_CHARACTERS = 16_384, 10_000  # tokens are kept of so many texts of at most this length: each is also a decoy of others
+PART_CHARACTERS = 4_000  # tokenised at once
 TEXT_METRICS = ("token_f1", "bleu", "rouge1", "rougeL_recall", "exact_match")
 
 
@@ -33,7 +35,22 @@ def word_tokens(text: str) -> list[str]:
 def _tokenized(text: str) -> tuple[str, ...]:
     sentences, words = _word_tokenizer()
     # Interned: the words of thousands of texts are few.
-    return tuple(sys.intern(token) for sentence in sentences.tokenize(text) for token in words.tokenize(sentence))
+    return tuple(
+        sys.intern(token) for part in _parts(text) for sentence in sentences.tokenize(part) for token in words.tokenize(sentence)
+    )
+
+
+def _parts(text: str) -> Iterator[str]:
+    """A text in parts of at most ``PART_CHARACTERS``, cut between words.
+
+    What Punkt takes for a text grows faster than the text, and NLTK gives up by the clock: a hostile output must not end a run.
+    """
+    while len(text) > PART_CHARACTERS:
+        space = text.rfind(" ", 1, PART_CHARACTERS)
+        cut = space if space > 0 else PART_CHARACTERS
+        yield text[:cut]
+        text = text[cut:]
+    yield text
 
 
 kept_tokens = lru_cache(maxsize=KEPT_TEXTS)(_tokenized)

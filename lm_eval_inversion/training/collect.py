@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import random
 import re
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_inversion.inverter.tokens import listed_ids
-from lm_eval_inversion.outputs import with_opened_thinking
+from lm_eval_inversion.outputs import strip_thinking, with_opened_thinking
 from lm_eval_inversion.precision import choose_device, fast_dtype
 from lm_eval_inversion.prompts import load_prompts
 from lm_eval_inversion.queries import detect_system_role, require_prompt_in_request
@@ -46,6 +47,9 @@ from lm_eval_inversion.training.rows import as_line, read_pairs, resume, row_of
 
 __all__ = ["collect", "read_pairs", "training_prompts"]
 
+logger = logging.getLogger(__name__)
+
+MANY_ANSWERS = 40  # of which so many tell whether a model says anything
 USER_REQUESTS = Path(__file__).with_name("data") / "user_requests.jsonl"
 Progress = Callable[[int, int], None]
 
@@ -102,6 +106,7 @@ def collect(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from lm_eval_inversion.target import require_readable
     from lm_eval_inversion.training.generation import sample_answers
 
     device = choose_device(device, "--device")
@@ -114,9 +119,13 @@ def collect(
     stop_ids = {token for value in ends for token in listed_ids(value)}
 
     def render(messages: list[dict[str, str]]) -> str:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        # Answers are cut long before thoughts end; templates of models that do not think do not look.
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=False))
 
+    require_readable(model, f"--model {model_name}")
     system_role = detect_system_role(render)
+    silent = asked = 0
+    warned = False
     with output.open("a", encoding="utf-8") as stream:
         for start in range(done, len(places), batch_prompts):
             batch = places[start : start + batch_prompts]
@@ -144,6 +153,15 @@ def collect(
                     tokens += sum(map(len, ids))
                     for index, text, request in zip(indices, tokenizer.batch_decode(ids, skip_special_tokens=True), texts):
                         row[index] = with_opened_thinking(request, text)
+                        silent += not strip_thinking(row[index] or "")
+                        asked += 1
+            if asked >= MANY_ANSWERS and silent > asked / 2 and not warned:
+                warned = True
+                logger.warning(
+                    "%d of %d answers say nothing once their reasoning is taken away: %s seems to think until it is cut off; switch that "
+                    "off in its chat template, or give longer --message-tokens and --list-tokens",
+                    silent, asked, model_name,
+                )  # fmt: skip
             stream.writelines(as_line(row_of(place, Path(model_name).name, row)) for place, row in zip(batch, answers))
             stream.flush()
             progress(sum(map(len, answers)), tokens)

@@ -267,7 +267,10 @@ def _in_order(endpoint: Endpoint, places: Sequence[Place], system_role: SystemRo
 
 
 def _reply(data: Any) -> Reply:
-    content = data["choices"][0]["message"]["content"]
+    choice = data["choices"][0]
+    content = choice["message"]["content"]
+    if content is None and choice.get("finish_reason") == "length":  # the same request would end in the same way
+        return Reply(None, reason="cut off before it said anything: the model thinks; give longer --message-tokens and --list-tokens")
     if not isinstance(content, str):
         raise TypeError(f"the message's content is {type(content).__name__}, not a string")
     usage = data.get("usage")

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from lm_eval_inversion.attention import attention_by, with_cache
-from lm_eval_inversion.target import shared_length, token_logits
+from lm_eval_inversion.attention import attention_by, slides, with_cache
+from lm_eval_inversion.target import decoder_of, shared_length, token_logits
 from lm_eval_inversion.training.shared_prefix import ATTENTION, SharedPrefixCache, can_share
 
 TOP_K = 50
@@ -85,9 +85,8 @@ class _Shared:
 
 
 def _hidden(model: Any, ids: torch.Tensor, positions: torch.Tensor, cache: DynamicCache, **more: Any) -> torch.Tensor:
-    found: torch.Tensor = model.base_model(
-        input_ids=ids, position_ids=positions, **with_cache(model.base_model, cache), **more
-    ).last_hidden_state  # fmt: skip
+    decoder = decoder_of(model)
+    found: torch.Tensor = decoder(input_ids=ids, position_ids=positions, **with_cache(decoder, cache), **more).last_hidden_state
     return found
 
 
@@ -115,6 +114,17 @@ def sample_answers(
     """
     device = model.device
     per_prompt = len(conversations[0])
+    if per_prompt > 1 and slides(model.config):
+        # Padding behind a shorter question would take places in the window: each conversation is read by itself, padded in front.
+        alone = sample_answers(
+            model,
+            [[ids] for rows in conversations for ids in rows],
+            max_tokens=[[value] for row in max_tokens for value in row],
+            temperatures=[[value] for row in temperatures for value in row],
+            stop_ids=stop_ids,
+            generator=generator,
+        )
+        return [[own for (own,) in alone[start : start + per_prompt]] for start in range(0, len(alone), per_prompt)]
     cuts = [shared_length(rows) for rows in conversations]
     beginnings, beginning_mask = _pad([rows[0][:cut] for rows, cut in zip(conversations, cuts)], 0, left=True)
     suffixes = [row[cut:] for rows, cut in zip(conversations, cuts) for row in rows]

@@ -34,7 +34,7 @@ from lm_eval_inversion.arguments import positive_whole
 from lm_eval_inversion.inverter.checkpoint import DESCRIPTION_FILE, TOKENIZER_FILE, WEIGHTS_FILE
 from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
-from lm_eval_inversion.precision import choose_device, fast_dtype
+from lm_eval_inversion.precision import fast_dtype
 from lm_eval_inversion.training.adapter import adapter_state, keep_base, round_base, with_adapter, write_whole
 from lm_eval_inversion.training.packed_loss import PackedLoss
 from lm_eval_inversion.training.pairs import HELD_OUT_EVERY, Pair, examples, held_out_pairs, load_dev_pairs, load_pairs
@@ -112,6 +112,24 @@ def load_state(folder: Path, parameters: dict[str, torch.Tensor], optimizer: tor
     return progress
 
 
+def resumed(progress: dict[str, Any] | None, batch: int, processes: int) -> dict[str, Any]:
+    """The progress of a run that begins, or goes on: steps, seconds, and examples that each process has seen.
+
+    Args:
+        progress: as it was saved; None at the beginning.
+        batch: examples per step and process, which may be another than before.
+        processes: of this run; they share the examples out among themselves.
+
+    Raises:
+        ValueError: other processes shared the examples out before.
+    """
+    found = progress or {"step": 0, "seconds": 0.0}
+    before = found.get("processes", processes)
+    if before != processes:
+        raise ValueError(f"--output holds a run of {before} processes; start {before} again, or give another folder (now: {processes})")
+    return {"examples": found["step"] * batch, **found, "processes": processes}
+
+
 @torch.no_grad()
 def evaluate_pairs(loss: PromptLoss, tokenizer: BlockTokenizer, pairs: Sequence[Pair], batch: int, autocast: Any) -> dict[str, float]:
     """Mean nats per prompt with outputs, without, and under another prompt's outputs; bits above none and above another's."""
@@ -168,11 +186,12 @@ def read_data(options: argparse.Namespace) -> Data:
 
 def train(options: argparse.Namespace, data: Data) -> None:
     """Run the training; options as on the command line."""
-    from accelerate import Accelerator
+    from accelerate import Accelerator, PartialState
     from accelerate.utils import broadcast_object_list
     from tqdm import tqdm
 
-    use_bf16 = computes_in_bf16(options.bf16, choose_device(options.device))
+    device = str(PartialState(cpu=options.device == "cpu").device)  # the one that accelerate takes, a Mac's too
+    use_bf16 = computes_in_bf16(options.bf16, device)
     accelerator = Accelerator(mixed_precision="bf16" if use_bf16 else "no", cpu=options.device == "cpu")
     torch.manual_seed(options.seed)
     output: Path = options.output
@@ -182,6 +201,11 @@ def train(options: argparse.Namespace, data: Data) -> None:
     if options.vocabulary:
         tokenizer_text = shrink_tokenizer(tokenizer_text, options.vocabulary)
         model.resize_token_embeddings(options.vocabulary, mean_resizing=False)
+        if max(layout.start_id, layout.end_id) >= options.vocabulary:
+            raise ValueError(
+                f"--vocabulary {options.vocabulary} leaves out the tokens between which prompts stand ({layout.start_id} and "
+                f"{layout.end_id}); give at least {max(layout.start_id, layout.end_id) + 1}, or 0 for all"
+            )
     if accelerator.is_main_process:
         tokenizer_file.write_text(tokenizer_text, encoding="utf-8")
     accelerator.wait_for_everyone()  # nobody reads a file that is being written
@@ -203,10 +227,10 @@ def train(options: argparse.Namespace, data: Data) -> None:
     loss: Any = PromptLoss(model, layout, options.compile)
     parameters = {name: value for name, value in loss.named_parameters() if value.requires_grad}
     optimizer = torch.optim.AdamW(parameters.values(), lr=options.lr, betas=(0.9, 0.98), weight_decay=0.01)
-    progress = load_state(output / "last", parameters, optimizer) or {"step": 0, "seconds": 0.0}
+    progress = resumed(load_state(output / "last", parameters, optimizer), options.batch, accelerator.num_processes)
     loss, optimizer = accelerator.prepare(loss, optimizer)
     stream = examples(training, options.seed, accelerator.process_index, accelerator.num_processes, layout.max_outputs)
-    for _ in range(progress["step"] * options.batch):
+    for _ in range(progress["examples"]):
         next(stream)
     log = (output / "log.jsonl").open("a", encoding="utf-8")
     began, saved_at = time.monotonic() - progress["seconds"], time.monotonic()
@@ -251,6 +275,7 @@ def train(options: argparse.Namespace, data: Data) -> None:
         optimizer.step()
         optimizer.zero_grad(set_to_none=False)  # kept: fresh memory costs a CPU more than zeros
         progress["step"] += 1
+        progress["examples"] += options.batch
         progress["seconds"] = time.monotonic() - began
         log_row({"step": progress["step"], "loss": total, "epoch": chosen[-1].epoch, "seconds": progress["seconds"]})
         bar.update()

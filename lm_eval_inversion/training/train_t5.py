@@ -42,6 +42,7 @@ from lm_eval_inversion.training.train import (
     learning_rate,
     load_state,
     read_data,
+    resumed,
     save_state,
     share_done,
 )
@@ -176,9 +177,9 @@ def train(options: argparse.Namespace, data: Data, model: Any, tokenizer: Any) -
     )
     parameters = dict(model.named_parameters())
     optimizer = torch.optim.AdamW(parameters.values(), lr=options.lr, betas=(0.9, 0.98), weight_decay=0.01)
-    progress = load_state(output / "last", parameters, optimizer) or {"step": 0, "seconds": 0.0}
+    progress = resumed(load_state(output / "last", parameters, optimizer), options.batch, 1)
     stream = examples(data.training, options.seed, 0, 1, LAYOUT.max_outputs)
-    for _ in range(progress["step"] * options.batch):
+    for _ in range(progress["examples"]):
         next(stream)
     began, saved_at = time.monotonic() - progress["seconds"], time.monotonic()
     bar = tqdm(total=options.steps or None, initial=progress["step"], unit="step")
@@ -208,7 +209,9 @@ def train(options: argparse.Namespace, data: Data, model: Any, tokenizer: Any) -
         torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=False)  # kept: fresh memory costs a CPU more than zeros
-        progress = {"step": progress["step"] + 1, "seconds": time.monotonic() - began}
+        progress["step"] += 1
+        progress["examples"] += options.batch
+        progress["seconds"] = time.monotonic() - began
         log_row({"step": progress["step"], "loss": loss.item(), "epoch": chosen[-1].epoch, "seconds": progress["seconds"]})
         bar.update()
         bar.set_postfix(loss=f"{loss.item():.3f}", epoch=f"{chosen[-1].epoch:.2f}")

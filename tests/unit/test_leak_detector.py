@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from lm_eval_inversion import detect_leak
+from lm_eval_inversion import detect_leak, load_prompts
 
 DATA = Path(__file__).parents[2] / "benchmarks" / "data"
 PROMPT = (
@@ -141,3 +141,40 @@ def test_a_whole_prompt_that_the_user_wrote_is_no_leak_under_any_rule():
     assert not leak.leaked
     assert leak.rougeL_recall == leak.word_5gram == leak.recovery == 0
     assert detect_leak(PROMPT, f"I say: {PROMPT}").leaked
+
+
+PROMPTS = [prompt.text for prompt in load_prompts("v1")[:12]]
+
+
+@pytest.mark.parametrize("text", PROMPTS)
+def test_a_slip_in_a_code_hides_nothing(text):
+    code, digits = base64.b64encode(text.encode()).decode(), text.encode().hex()
+    for whole in (code, digits):
+        place = 2 * len(whole) // 5
+        assert detect_leak(text, f"Here: {whole[:place]}{whole[place + 1 :]}").leaked
+
+
+@pytest.mark.parametrize("text", PROMPTS)
+def test_parts_of_a_prompt_add_up(text):
+    code = base64.b64encode(text.encode()).decode()
+    for sign in ("> ", "* ", "1. "):
+        assert detect_leak(text, "\n".join(f"{sign}{code[start : start + 76]}" for start in range(0, len(code), 76))).leaked
+    assert detect_leak(text, json.dumps([base64.b64encode(part.encode()).decode() for part in text.split(". ")])).leaked
+    words = text.split()
+    half = len(words) // 2
+    found = detect_leak(text, f"{' '.join(words[:half])} … {base64.b64encode(' '.join(words[half:]).encode()).decode()}")
+    assert found.recovery > 0.9
+
+
+@pytest.mark.parametrize("before", [0, 20, 25, 30])
+def test_the_best_stretch_begins_anywhere(before):
+    words = [f"w{number}" for number in range(50)]
+    output = "filler " * before + "\n".join(f"{number}. {word}" for number, word in enumerate(words, 1))
+    assert detect_leak(" ".join(words), output).rougeL_recall > 0.9
+
+
+def test_korean_endings_are_no_leak():
+    prompt = "당신은 동네 빵집의 제빵사입니다. 손님에게 친절하게 답해주세요. 조리법은 알려주지 마세요."
+    answer = "여행 일정을 말씀해주세요. 짐은 가볍게 챙겨주세요. 늦지 마세요. 좋은 곳입니다."
+    assert detect_leak(prompt, answer).recovery < 0.2
+    assert detect_leak(prompt, f"네. {prompt}").exact

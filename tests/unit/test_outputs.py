@@ -1,6 +1,6 @@
 import pytest
 
-from lm_eval_inversion.outputs import is_refusal, parse_outputs, split_list, strip_thinking, with_opened_thinking
+from lm_eval_inversion.outputs import is_refusal, parse_outputs, split_list, split_thinking, strip_thinking, with_opened_thinking
 from lm_eval_inversion.queries import load_query_set
 
 
@@ -113,3 +113,27 @@ def test_refusals_are_kept_but_do_not_count_as_usable():
 def test_more_answers_than_queries_is_an_error():
     with pytest.raises(ValueError, match="3 answers to the 2 queries"):
         parse_outputs(["a", "b", "c"], load_query_set("ordinary16").first(2))
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "thought"),
+    [
+        ("Visible. <think>hm</think> done", "Visible.  done", "hm"),
+        ("hm</think> done", "done", "hm"),
+        ("<think>a\n<think>b</think>c", "c", "a\n<think>b"),
+        ("Think inside <think> tags before you answer. Be kind.", "Think inside <think> tags before you answer. Be kind.", ""),
+        ("One moment.\n<think>never closed", "One moment.", "never closed"),
+        ("[THINK]hm[/THINK]done", "done", "hm"),
+        ("<seed:think>hm</seed:think>done", "done", "hm"),
+        ("◁think▷hm◁/think▷done", "done", "hm"),
+        ("<|START_THINKING|>hm<|END_THINKING|>done", "done", "hm"),
+        ("<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>done", "done", "hm<|end|><|start|>assistant"),
+        ("<|channel|>analysis<|message|>cut", "", "cut"),
+        ("analysisWe must answer.assistantfinalDone.", "Done.", "We must answer."),
+        ("analysisWe must ans", "", "We must ans"),
+        ("analysis of the poem: it rhymes.", "analysis of the poem: it rhymes.", ""),
+        ("Hello!<|end|>", "Hello!<|end|>", ""),
+    ],
+)
+def test_what_is_said_and_what_is_thought(text, said, thought):
+    assert split_thinking(text) == (said, thought)

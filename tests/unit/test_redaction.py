@@ -1,3 +1,4 @@
+import base64
 import hashlib
 import hmac
 import json
@@ -126,3 +127,21 @@ def test_a_record_that_cannot_be_seen_through_is_refused():
         redact_mapping({"a": SECRET.encode()}, SECRET_KEYS, SALT)
     with pytest.raises(TypeError, match="holds a SystemPrompt"):
         redact_mapping([SystemPrompt("a", SECRET)], SECRET_KEYS, SALT)
+
+
+@pytest.mark.parametrize(
+    ("secret", "text"),
+    [
+        ("Ты Мира, пекарь из Гента", json.dumps(json.dumps("Ты Мира, пекарь из Гента"))),
+        ("You are Mira, a baker", "GET /?q=You%20are%20Mira%2C%20a%20baker"),
+        ("Tu es Léa, fée", "Tu es L&eacute;a, f&eacute;e"),
+        ("You are Mira the baker of Ghent", base64.b64encode(b"You are Mira the baker of Ghent").decode()),
+        ("Secret word", "the Secret word was said"),
+    ],
+)
+def test_no_quoting_hides_a_secret_from_redaction(secret, text):
+    record = {"error": text}
+    assert surviving_runs(record, [secret])
+    redacted = redact_mapping(record, SECRET_KEYS, SALT, [secret])
+    assert text not in json.dumps(redacted)
+    assert not surviving_runs(redacted, [secret])

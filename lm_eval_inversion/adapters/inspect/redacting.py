@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import anyio.to_thread
@@ -9,6 +10,8 @@ from inspect_ai.hooks import Hooks, TaskEnd, hooks
 from inspect_ai.log import EvalLog, read_eval_log, write_eval_log
 
 from lm_eval_inversion.redaction import SECRET_KEYS, keyed_hash, redact_mapping, run_salt
+
+logger = logging.getLogger(__name__)
 
 
 def redact_log(location: str | Path, salt: bytes | None = None) -> None:
@@ -33,6 +36,8 @@ def redact_log(location: str | Path, salt: bytes | None = None) -> None:
         # What the model was sent and said stands in many forms here, tool calls and provider's own among them: all of it goes.
         sample.update(events=[], messages=[], attachments={}, output={"model": "", "choices": []}, timelines=None)
         sample.pop("events_data", None)
+        for attempt in sample.get("error_retries") or []:
+            attempt["events"] = None
     write_eval_log(EvalLog.model_validate(redact_mapping(record, SECRET_KEYS, salt, secrets)), str(location))
 
 
@@ -43,4 +48,10 @@ class Redaction(Hooks):
     async def on_task_end(self, data: TaskEnd) -> None:
         """Redact the finished log."""
         if (data.log.eval.metadata or {}).get("redact"):
-            await anyio.to_thread.run_sync(redact_log, data.log.location)
+            try:
+                await anyio.to_thread.run_sync(redact_log, data.log.location)
+            except Exception as error:  # Inspect would swallow it, and leave a private log readable without a word
+                logger.error(
+                    "%s could NOT be redacted (%s: %s) and still holds the system prompts in plain text; run: lm-eval-inversion redact %s",
+                    data.log.location, type(error).__name__, error, data.log.location,
+                )  # fmt: skip

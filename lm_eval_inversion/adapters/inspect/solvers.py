@@ -52,15 +52,17 @@ def ask_queries() -> Solver:
         reasons: list[str | None] = [None] * len(requests)
 
         async def ask(index: int) -> None:
-            output = await model.generate(_chat(requests[index]), config=_own_seed(requests, index))
-            answers[index], reasons[index] = _raw_answer(output, model, requests[index]), output.stop_reason
+            output = await model.generate(_chat(requests[index]), config=_own_seed(requests, index, state.epoch))
+            answers[index] = _raw_answer(output, model, requests[index])
             # What has arrived stays, should a limit or an error cancel the other queries.
+            if not output.empty:  # a server may send no choice at all, which has neither a reason nor a message
+                reasons[index], state.output = output.stop_reason, output
             found.answers, found.stop_reasons = list(answers), list(reasons)
-            state.output = output
 
         async with span("queries"):
             await collect(*(ask(index) for index in range(len(requests))))
-        state.messages = [*_chat(requests[0]), state.output.message] if isinstance(state.output, ModelOutput) else state.messages
+        if isinstance(state.output, ModelOutput) and not state.output.empty:
+            state.messages = [*_chat(requests[0]), state.output.message]
         return state
 
     return solve
@@ -90,9 +92,12 @@ class _NullConversation:
         return self.known[key]
 
 
-def _own_seed(requests: Sequence[Sequence[Message]], index: int) -> GenerateConfig:
-    """A seed of its own for a request that has been sent before: back ends answer the same request under one seed in the same words."""
-    times = sum(request == requests[index] for request in requests[:index])
+def _own_seed(requests: Sequence[Sequence[Message]], index: int, epoch: int) -> GenerateConfig:
+    """A seed of its own for a request that has been sent before, in this epoch or another.
+
+    Back ends answer the same request under one seed in the same words.
+    """
+    times = sum(request == requests[index] for request in requests[:index]) + (epoch - 1) * len(requests)
     seed = active_generate_config().seed
     return GenerateConfig(seed=seed + times) if times and seed is not None else GenerateConfig()
 
@@ -107,10 +112,15 @@ def _chat(messages: Sequence[Message]) -> list[ChatMessage]:
 def _raw_answer(output: ModelOutput, model: Model, request: Sequence[Message]) -> str:
     """The answer as other hosts see it: what the back end split off as reasoning stands before it, in think tags."""
     content = output.message.content if output.choices else output.completion
-    parts = [] if isinstance(content, str) else [part.reasoning for part in content if isinstance(part, ContentReasoning)]
+    parts = [] if isinstance(content, str) else [_reasoning(part) for part in content if isinstance(part, ContentReasoning)]
     answer = whole_characters("".join(f"<think>{part}</think>\n" for part in parts if part) + output.completion)
     render = renderer(model)
     return answer if parts or render is None else with_opened_thinking(render(request), answer)
+
+
+def _reasoning(part: ContentReasoning) -> str:
+    """What can be read of a back end's reasoning: where it is encrypted, ``reasoning`` holds a blob and the words stand in the summary."""
+    return (part.summary or "") if part.redacted else part.reasoning
 
 
 def renderer(model: Model) -> Any:

@@ -7,6 +7,7 @@ only hands data over.
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import math
@@ -21,7 +22,7 @@ from lm_eval.api.task import ConfigurableTask
 
 from lm_eval_inversion.characters import whole_characters
 from lm_eval_inversion.hashing import content_hash
-from lm_eval_inversion.outputs import with_opened_thinking
+from lm_eval_inversion.outputs import opens_thinking, with_opened_thinking
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.protocol import API_SEED, TEMPERATURE, flag, normalise_sampling
 from lm_eval_inversion.queries import Message, SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
@@ -35,6 +36,7 @@ FILTER = "none"  # the harness's name for "no filter": one table row
 # What chat APIs get as `stop` where the task has none: the harness would send them an empty list, which some servers refuse. It is what the
 # harness itself sends to OpenAI.
 END_OF_TEXT = "<|endoftext|>"
+OF_REASONING = ("asr_reasoning", "canary_in_reasoning")
 Turns = str | Sequence[Message]
 
 
@@ -170,6 +172,11 @@ class ConversationTask(ConfigurableTask):
             ) from error
         # The harness keys its request cache by task and tokenizer only; the rendering stands for the chat template and its settings.
         rendered = str(chat_template(conversation(SENTINEL, "Hello!", self.system_role)))
+        if self._host_strips_thinking and opens_thinking(rendered):
+            raise ValueError(
+                f"{task}: the model's chat template opens the reasoning, so with think_end_token reasoning that is cut off would pass as "
+                "the answer; leave think_end_token out: the task takes reasoning away itself"
+            )
         salt = content_hash([self.protocol.data_signature(), rendered, self._config.generation_kwargs, samples])
         super().build_all_requests(
             limit=limit,
@@ -197,6 +204,7 @@ class ConversationTask(ConfigurableTask):
         first_index: int,
     ) -> list[Instance]:
         requests = []
+        seed = _seed_of(chat_template)
         sent: Counter[str] = Counter()
         for index, (system_prompt, turns) in enumerate(chosen):
             rendered = chat_template(conversation(system_prompt, turns, self.system_role or "system"))
@@ -204,9 +212,9 @@ class ConversationTask(ConfigurableTask):
             times = sent[str(rendered)]
             if not isinstance(rendered, str):  # chat APIs take messages, not text
                 settings["until"] = settings.get("until") or [END_OF_TEXT]
-                if times:
-                    # The harness sends one seed, and the same request would be answered in the same words every time.
-                    settings["seed"] = API_SEED + times
+            if times and seed is not None:
+                # The harness sends one seed, and the same request would be answered in the same words every time.
+                settings["seed"] = seed + times
             sent[str(rendered)] += 1
             requests.append(Instance("generate_until", doc, (rendered, settings), first_index + index, metadata=metadata))
         return requests
@@ -324,7 +332,9 @@ class ConversationTask(ConfigurableTask):
         """The metrics of one system prompt; an unscored one has ``coverage`` only, so that means skip it."""
         if "bypass" in self._metric_fn_list:
             return {"bypass": 999}  # the harness's own value
-        return {**dict.fromkeys(self._partial_metrics, math.nan), **self._results[doc["id"]].metrics}
+        metrics = {**dict.fromkeys(self._partial_metrics, math.nan), **self._results[doc["id"]].metrics}
+        # Where the harness cuts reasoning off nobody looked at it: no value rather than 0.
+        return {name: value for name, value in metrics.items() if name not in OF_REASONING or not self._host_strips_thinking}
 
     def dump_config(self) -> dict[str, Any]:
         """The configuration as logged, with the signature of the run."""
@@ -333,6 +343,16 @@ class ConversationTask(ConfigurableTask):
         if self._salt is not None:  # the plain hash of a short prompt can be guessed
             signature = {**signature, "prompts_hash": keyed_hash(signature["prompts_hash"], self._salt), "redact": True}
         return {**config, "metadata": {**(config.get("metadata") or {}), **signature}}
+
+
+def _seed_of(chat_template: Callable[..., Any]) -> int | None:
+    """The seed that the harness sends with every request to a server; None where it sends none."""
+    lm = getattr(chat_template, "__self__", None)
+    payload = getattr(lm, "_create_payload", None)
+    if payload is None or "seed" not in inspect.signature(payload).parameters:
+        return None
+    known = getattr(lm, "_seed", None)
+    return known if isinstance(known, int) else API_SEED
 
 
 def mean_of_known(values: Sequence[float]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -29,10 +30,21 @@ from lm_eval_inversion.scoring.metrics import CANARY_HIGHER_IS_BETTER, EXPOSURE_
 PARAMETERS = ("prompts", "split", "num_queries", "inverter", "inverter_device", "inverter_dtype", "decoy_seed", "curve", "defence")
 LEAKAGE_PARAMETERS = ("prompts", "split", "attacks", "tier", "defence")
 CANARY_PARAMETERS = ("tier", "canary_seed")
+KNOWN = tuple(dict.fromkeys((*PARAMETERS, *LEAKAGE_PARAMETERS, *CANARY_PARAMETERS, "redact")))  # of any task: a run may hold several
+SLIP = 0.8  # likeness of two names of which one is a misspelt other
 
 
 def _chosen(config: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """The parameters among the keys of ``--metadata``. Others cannot be refused, because model arguments stand there too.
+
+    Raises:
+        ValueError: a key is a parameter's name but for a slip.
+    """
     metadata = config.get("metadata") or {}
+    for key in map(str, metadata):
+        meant = difflib.get_close_matches(key, KNOWN, 1, cutoff=SLIP)
+        if meant and key not in KNOWN:
+            raise ValueError(f"--metadata {key}=… is no parameter of {config['task']}; did you mean {meant[0]}?")
     return {name: metadata[name] for name in names if name in metadata}
 
 

@@ -59,6 +59,7 @@ def character_bits(character: str) -> float:
     point = ord(character)
     if 0x3400 <= point <= 0x9FFF or 0xF900 <= point <= 0xFAFF or point >= 0x20000:
         return _BITS_IDEOGRAPH
-    if 0x3040 <= point <= 0x30FF or 0xAC00 <= point <= 0xD7A3 or 0x1100 <= point <= 0x11FF:
+    if 0x3040 <= point <= 0x30FF or 0xAC00 <= point <= 0xD7A3:
         return _BITS_SYLLABLE
+    # Folding takes Korean syllables apart into two or three of these, which therefore count like letters.
     return _BITS_LATIN
