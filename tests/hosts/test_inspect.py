@@ -200,3 +200,24 @@ def test_micro_batches_serve_everybody_and_pass_errors_on(backend):
     assert max(sizes) == 4
     assert len(sizes) <= 4
     assert anyio.run(run, [13], backend=backend) == {13: "unlucky"}
+
+
+def test_epochs_are_not_asked_under_one_seed(chat_model, arguments, tmp_path):
+    log = run_inspect(chat_model, tmp_path, task_args=arguments, limit=1, epochs=2, max_tokens=4)
+    assert log.status == "success", log.error
+    first, second = (
+        [event.config.seed for event in sample.events if event.event == "model" and event.input[0].role == "system"]
+        for sample in sorted(log.samples, key=lambda sample: sample.epoch)
+    )
+    assert first == [1234, 1234]
+    assert second == [1236, 1236]
+
+
+def test_readable_reasoning_is_read():
+    from inspect_ai.model import ContentReasoning
+
+    from lm_eval_inversion.adapters.inspect.solvers import _reasoning
+
+    assert _reasoning(ContentReasoning(reasoning="I am Mira.")) == "I am Mira."
+    assert _reasoning(ContentReasoning(reasoning="EqRkAA==", summary="I am Mira.", redacted=True)) == "I am Mira."
+    assert _reasoning(ContentReasoning(reasoning="EqRkAA==", redacted=True)) == ""

@@ -175,3 +175,46 @@ def test_discovery_can_be_switched_off_and_replaced_by_a_path():
     assert found({}) == "True"
     assert found({"LM_EVAL_INVERSION_DISCOVERY": "0"}) == "False"
     assert found({"LM_EVAL_INVERSION_DISCOVERY": "0"}, folder) == "True"
+
+
+def test_reasoning_that_the_harness_cuts_off(tmp_path, chat_model, arguments):
+    opened = write_chat_model(tmp_path / "model", TEMPLATE.replace("assistant: {% endif", "assistant: <think>\n{% endif"))
+    with pytest.raises(ValueError, match="leave think_end_token out"):
+        run_lm_eval(opened, metadata=arguments, model_args=",think_end_token=</think>", **GREEDY)
+    task, metadata = "prompt_leakage_attacks", {"tier": "smoke"}
+    seen = run_lm_eval(chat_model, task, metadata=metadata, limit=1, **GREEDY)["results"][task]
+    unseen = run_lm_eval(chat_model, task, metadata=metadata, limit=1, model_args=",think_end_token=</think>", **GREEDY)["results"][task]
+    assert "asr_reasoning,none" in seen
+    assert set(seen) - set(unseen) == {"asr_reasoning,none", "asr_reasoning_stderr,none"}  # nobody looked: no value rather than 0
+
+
+@pytest.mark.parametrize(("slip", "meant"), [("defense", "defence"), ("num_query", "num_queries"), ("redacted", "redact")])
+def test_a_slip_in_a_parameters_name_is_told(chat_model, arguments, slip, meant):
+    with pytest.raises(ValueError, match=f"{slip}=… is no parameter .* did you mean {meant}"):
+        run_lm_eval(chat_model, metadata={**arguments, slip: "x"}, limit=1)
+
+
+def test_every_name_of_the_longest_answer_counts(chat_model, arguments):
+    found = run_lm_eval(chat_model, metadata=arguments, limit=1, gen_kwargs="temperature=0,max_new_tokens=3")
+    assert found["configs"][TASK]["generation_kwargs"]["max_gen_toks"] == 3
+
+
+def test_servers_that_take_a_seed_get_one_per_repeat():
+    from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompletionsAPI
+
+    from lm_eval_inversion.adapters.lm_eval.base import _seed_of
+
+    for kind in (LocalCompletionsAPI, LocalChatCompletion):
+        server = object.__new__(kind)
+        server._seed = 77
+        assert _seed_of(server.apply_chat_template) == 77
+
+
+def test_servers_that_take_no_seed_get_none(chat_model):
+    from lm_eval.models.anthropic_llms import AnthropicChat
+    from lm_eval.models.huggingface import HFLM
+
+    from lm_eval_inversion.adapters.lm_eval.base import _seed_of
+
+    for kind in (AnthropicChat, HFLM):
+        assert _seed_of(object.__new__(kind).apply_chat_template) is None

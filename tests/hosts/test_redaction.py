@@ -89,3 +89,18 @@ def test_the_verb_redacts_a_log_afterwards(chat_model, tmp_path, private):
     missing = subprocess.run([*command[:-1], str(tmp_path / "none.eval")], capture_output=True, text=True, check=False)
     assert missing.returncode == 2
     assert missing.stderr.strip().endswith("none.eval does not exist")
+
+
+def test_attempts_that_failed_before_are_redacted(chat_model, arguments, tmp_path, private):
+    from inspect_ai.log import EvalRetryError, read_eval_log, write_eval_log
+
+    from lm_eval_inversion.adapters.inspect.redacting import redact_log
+
+    log = run_inspect(chat_model, tmp_path, task_args={**arguments, "prompts": private}, limit=1, max_tokens=4)
+    sample = log.samples[0]
+    sample.error_retries = [EvalRetryError(message=f"refused: {SECRETS[0]}", traceback="", traceback_ansi="", events=sample.events)]
+    write_eval_log(log, log.location)
+    redact_log(log.location)
+    redacted = read_eval_log(log.location)
+    assert surviving_runs(redacted.model_dump(mode="json"), SECRETS) == []
+    assert redacted.samples[0].error_retries[0].message.startswith("[sha256:")

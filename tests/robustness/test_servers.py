@@ -50,6 +50,8 @@ class StumblingServer:
             "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}],
             "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
         }  # fmt: skip
+        if fault == "no choice":
+            answer["choices"] = []
         data = b"{not json" if fault == "garbage" else json.dumps(answer).encode()
         handler.send_response({"429": 429, "500": 500}.get(fault, 200))
         handler.send_header("Content-Type", "application/json")
@@ -159,3 +161,9 @@ def test_equal_requests_of_users_get_seeds_of_their_own(serve):
         seeds.setdefault(body["messages"][0]["content"], []).append(body["seed"])
     assert sorted(map(len, seeds.values())) == [1, 1, 1, 3]
     assert sorted(max(seeds.values(), key=len)) == [1234, 1235, 1236]
+
+
+def test_a_reply_without_a_choice_does_not_end_the_run(serve, tmp_path):
+    log = inspect_run(serve("no choice", faults=99), tmp_path)
+    assert log.status == "success", log.error
+    assert log.samples[0].scores["leakage"].value["coverage"] == 0

@@ -492,3 +492,12 @@ def test_the_key_is_sent_and_written_nowhere(server, tmp_path, monkeypatch):
     ])  # fmt: skip
     assert {headers.get("Authorization", headers.get("authorization")) for headers in server.headers} == {"Bearer sk-secret"}
     assert "sk-secret" not in output.read_text()
+
+
+def test_a_thought_that_fills_the_answer_is_not_asked_for_again(server, endpoint):
+    cut = json.dumps({"choices": [{"finish_reason": "length", "message": {"role": "assistant", "content": None}}]}).encode()
+    server.trouble = lambda handler, request, before: (handler.send(200, cut), True)[1]
+    reply = endpoint.ask(*first(places()))
+    assert reply.text is None
+    assert "give longer --message-tokens" in reply.reason
+    assert len(server.requests) == 1

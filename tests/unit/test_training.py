@@ -486,3 +486,35 @@ def test_training_needs_a_budget(capsys, tmp_path):
         with pytest.raises(SystemExit):
             train.main(["--base", "x", "--pairs", "y", "--output", str(tmp_path), *extra])
         assert message in capsys.readouterr().err
+
+
+def test_a_run_that_goes_on_sees_no_example_twice(tmp_path):
+    assert train.resumed(None, 8, 1) == {"step": 0, "seconds": 0.0, "examples": 0, "processes": 1}
+    saved = {"step": 4, "seconds": 9.0, "examples": 32, "processes": 2}
+    assert train.resumed(saved, 4, 2)["examples"] == 32  # of smaller batches than before
+    assert train.resumed({"step": 4, "seconds": 9.0}, 8, 1)["examples"] == 32  # written before examples were counted
+    with pytest.raises(ValueError, match="a run of 2 processes; start 2 again"):
+        train.resumed(saved, 8, 1)
+
+
+def test_a_vocabulary_without_the_ends_of_a_prompt_is_refused(tmp_path, chat_model):
+    pairs = write_pairs(tmp_path / "pairs.jsonl")
+    settings = ["--base", str(chat_model), "--pairs", str(pairs), "--output", str(tmp_path / "run"), "--steps", "1"]
+    with pytest.raises(ValueError, match="--vocabulary 2 leaves out the tokens between which prompts stand"):
+        train.main([*settings, "--vocabulary", "2"])
+
+
+def test_a_model_that_thinks_until_it_is_cut_off_is_told_of(chat_model, tmp_path, caplog, monkeypatch):
+    from lm_eval_inversion.training import generation
+
+    thought = generation.sample_answers
+
+    def thinking(model, conversations, **settings):
+        return [[[] for _ in rows] for rows in thought(model, conversations, **settings)]
+
+    monkeypatch.setattr(generation, "sample_answers", thinking)
+    collect.main(
+        ["--model", str(chat_model), "--output", str(tmp_path / "out.jsonl"), "--prompts", "8", "--shares", "ordinary16=8"]
+        + ["--message-tokens", "4"]
+    )
+    assert "answers say nothing once their reasoning is taken away" in caplog.text
