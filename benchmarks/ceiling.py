@@ -51,7 +51,7 @@ def main() -> None:
     rows = read_pairs(options.answers)
     try:
         answers = limited(collected_answers(rows, str(options.answers)), options.limit)
-        target = Target.load(options.model, device=options.device)
+        target = Target.load(options.model, device=options.device, thinking=False)
     except ValueError as error:
         parser.error(str(error))
     if answers.secret != "system":

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-ATTENTION_LAYERS = ("DynamicLayer", "DynamicSlidingWindowLayer")  # transformers' names of cache layers that hold keys and values
+# transformers' names of cache layers that hold keys and values, or that use those of another layer.
+ATTENTION_LAYERS = ("DynamicLayer", "DynamicSlidingWindowLayer", "DynamicIndexedLayer", "DummyLayer")
 
 
 @contextmanager

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from itertools import groupby
+
+_WORD = re.compile(r"\w+")
+
 
 def unspaced(character: str) -> bool:
     """Whether a character is of a script without spaces between words (Thai, Lao, Chinese, Japanese), where each counts as a word."""
     return 0x0E00 <= ord(character) <= 0x0EFF or 0x3040 <= ord(character) <= 0x9FFF or ord(character) >= 0x20000
+
+
+def words_of(text: str) -> list[str]:
+    """Words in the order of the text, letters and digits; in scripts without spaces every character is one, whatever stands beside it."""
+    found: list[str] = []
+    for word in _WORD.findall(text):
+        if word.isascii() or not any(map(unspaced, word)):
+            found.append(word)
+        else:
+            found += [part for alone, run in groupby(word, unspaced) for part in (run if alone else ["".join(run)])]
+    return found
 
 
 def whole_characters(text: str) -> str:

@@ -20,17 +20,20 @@ REFUSAL_MAX_WORDS = 30  # a longer answer that starts by refusing says something
 # <|START_THINKING|> (Command A), and the channels of gpt-oss.
 _THINK_START = (
     r"(?i:<(?:seed:)?think(?:ing)?>|<thought>)|\[THINK\]|◁think▷|<\|START_THINKING\|>"
-    r"|(?:<\|start\|>assistant)?<\|channel\|>(?:analysis|commentary)[^<\n]{0,80}<\|message\|>"
+    r"|(?:<\|start\|>assistant)?<\|channel\|>(?:analysis|commentary)[^\n]{0,80}?<\|message\|>"
 )
 _THINK_END = (
     r"(?i:</(?:seed:)?think(?:ing)?>|</thought>)|\[/THINK\]|◁/think▷|<\|END_THINKING\|>"
-    r"|<\|channel\|>final[^<\n]{0,80}<\|message\|>"
+    r"|<\|channel\|>final[^\n]{0,80}?<\|message\|>"
 )
 _THINK_TAG = re.compile(f"(?P<start>{_THINK_START})|(?P<end>{_THINK_END})")
 _THINK_OPENED = re.compile(rf"(?:{_THINK_START})\s*\Z")
 # gpt-oss where the host has dropped its special tokens: nothing else begins so.
 _BARE_ANALYSIS, _BARE_FINAL = re.compile(r"\s*analysis(?=[A-Z])"), "assistantfinal"
-_LINE_START = re.compile(r"(?:\A|\n)[ \t]*\Z")
+# Where a model begins to think: at the start of a line, perhaps behind invisible characters, special tokens or its role, or of a sentence.
+_NOTHING = r"(?:[\s\ufeff\u200b]|<[^<>\s]{1,30}>|(?i:assistant|ai|model)\s?:)*"
+_THINKING_BEGINS = re.compile(rf"(?:\A|\n|[.!?:…][\"')\]]?\s){_NOTHING}\Z")
+_SAID_NOTHING = re.compile(_NOTHING)
 _MARKER = re.compile(r"^[\s>#*_`]{0,12}(?:[\[(]?\d{1,3}[\])]?[*_`]{0,3}\s{0,2}(?:[.):\]](?!\d)|-(?=\s)|[–—])|[-*+•·‣▪](?=\s))[*_`]{0,3}\s*")
 _INLINE_NUMBER = re.compile(r"(?:(?<=\s)|^)[*_]{0,2}(\d{1,3})[*_]{0,2}[.):](?=\s|[*_\"“]|[A-Za-z])")
 _REFUSAL = re.compile(
@@ -97,8 +100,8 @@ def split_thinking(text: str) -> tuple[str, str]:
     """What an answer says, and what was thought for it.
 
     Thought are blocks between tags, wherever they stand; what comes before an end tag that was never opened, because the chat template
-    opened it; and what follows a start tag that is never closed, if it begins a line: a tag that is only talked about, in the middle of
-    a sentence, cuts nothing off.
+    opened it; and what follows a start tag that is never closed, if it begins a line or a sentence: a tag that is only talked about, in
+    the middle of a sentence, cuts nothing off.
     """
     if bare := _BARE_ANALYSIS.match(text):
         text = "<think>" + text[bare.end() :].replace(_BARE_FINAL, "</think>", 1)
@@ -109,7 +112,7 @@ def split_thinking(text: str) -> tuple[str, str]:
     place, opened = 0, False
     for tag in tags:
         if tag["start"] and not opened:
-            if tag.start() > last_end and not _LINE_START.search(text, max(0, tag.start() - 80), tag.start()):
+            if tag.start() > last_end and not _THINKING_BEGINS.search(text, max(0, tag.start() - 80), tag.start()):
                 continue
             said.append(text[place : tag.start()])
             place, opened = tag.end(), True
@@ -118,6 +121,8 @@ def split_thinking(text: str) -> tuple[str, str]:
             said = said if opened else []
             place, opened = tag.end(), False
     (thought if opened else said).append(text[place:])
+    if thought and _SAID_NOTHING.fullmatch("".join(said)):
+        said = []
     return "".join(said).strip(), " ".join(part.strip() for part in thought if part.strip())
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from lm_eval_inversion.hashing import SHORT_HASH_DIGITS
 from lm_eval_inversion.prompts.schema import REDACTED, SystemPrompt
 from lm_eval_inversion.queries.defences import plain_words, word_runs
-from lm_eval_inversion.scoring.leakage.decoders import all_texts
+from lm_eval_inversion.scoring.leakage.decoders import MINIMUM_ENCODED, all_texts
 
 KEY_VARIABLE = "LM_EVAL_INVERSION_REDACTION_KEY"
 MIN_KEY_CHARACTERS = 16  # a shorter key can be guessed together with the prompt
@@ -114,12 +114,12 @@ def redact_mapping(value: Any, keys: Collection[str], salt: bytes, secrets: Iter
     return _redact(value, frozenset(keys), salt, _secret_runs(secrets), hidden=False)
 
 
-def surviving_runs(value: Any, secrets: Iterable[str], words: int = RUN_WORDS) -> list[str]:
-    """Runs of ``words`` consecutive words of a secret that still stand in a text or key of a record: an empty list, if all is well.
+def surviving_runs(value: Any, secrets: Iterable[str]) -> list[str]:
+    """Runs of ``RUN_WORDS`` consecutive words of a secret that still stand in a text or key of a record: an empty list, if all is well.
 
     A secret of fewer words is looked for whole.
     """
-    wanted = _secret_runs(secrets, words)
+    wanted = _secret_runs(secrets)
     texts = [text for text in _texts(value) if not REDACTED.fullmatch(text)]
     return sorted({" ".join(run) for text in texts for run in _held(text, wanted)})
 
@@ -146,9 +146,9 @@ def _redact(value: Any, keys: frozenset[str], salt: bytes, runs: frozenset[tuple
     raise TypeError(f"a record to redact holds a {type(value).__name__}; turn it into mappings, lists, texts and numbers first")
 
 
-def _secret_runs(secrets: Iterable[str], length: int = RUN_WORDS) -> frozenset[tuple[str, ...]]:
+def _secret_runs(secrets: Iterable[str]) -> frozenset[tuple[str, ...]]:
     listed = [plain_words(secret) for secret in secrets]
-    return frozenset(run for words in listed if len(words) >= 2 for run in word_runs(words, min(length, len(words))))
+    return frozenset(run for words in listed if len(words) >= 2 for run in word_runs(words, min(RUN_WORDS, len(words))))
 
 
 def _holds(text: str, runs: frozenset[tuple[str, ...]]) -> bool:
@@ -161,10 +161,12 @@ def _held(text: str, runs: frozenset[tuple[str, ...]]) -> set[tuple[str, ...]]:
     if not runs:
         return set()
     plain = _ESCAPE.sub(_unescaped, text)
-    readings = {reading for one in {text, plain} for _, reading in all_texts(one)}
+    readings = {text, plain}
+    if len(text) >= MINIMUM_ENCODED:
+        readings |= {reading for one in {text, plain} for _, reading in all_texts(one)}
     found: set[tuple[str, ...]] = set()
     for words in map(plain_words, readings):
-        for length in {len(run) for run in runs}:
+        for length in (RUN_WORDS - 1, RUN_WORDS):
             found |= runs & word_runs(words, length)
     return found
 

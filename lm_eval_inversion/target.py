@@ -28,15 +28,19 @@ class Target:
         tokens: run through the model so far.
     """
 
-    def __init__(self, name: str, model: Any, tokenizer: Any) -> None:
+    def __init__(self, name: str, model: Any, tokenizer: Any, thinking: bool = True) -> None:
+        self._settings = {} if thinking else without_thinking(tokenizer)
         self.name, self.model, self.tokenizer, self.tokens = name, model, tokenizer, 0
         if not tokenizer.chat_template:
             raise ValueError(f"--model {name} has no chat template: give the chat model that answered")
         self.system_role: SystemRole = detect_system_role(self._render)
 
     @classmethod
-    def load(cls, name: str, revision: str | None = None, device: str = "auto") -> Target:
+    def load(cls, name: str, revision: str | None = None, device: str = "auto", thinking: bool = True) -> Target:
         """Load a local or hub model, in the floating-point type that it is stored in or, on a CPU that is slow in any other, in float32.
+
+        Args:
+            thinking: False renders requests as ``training.collect`` does, for answers that it collected.
 
         Raises:
             ValueError: it cannot be loaded, see ``require_readable``, or it has no chat template that lets a prompt through.
@@ -59,10 +63,10 @@ class Target:
         if place.startswith("cpu") and model.dtype is torch.float16:  # which CPUs multiply far more slowly
             model = model.to(fast_dtype(place))
         require_readable(model.to(place).eval(), f"--model {name}")
-        return cls(name, model, tokenizer)
+        return cls(name, model, tokenizer, thinking)
 
     def _render(self, messages: list[Message]) -> str:
-        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **self._settings))
 
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -130,6 +134,11 @@ class Target:
         return total
 
 
+def without_thinking(tokenizer: Any) -> dict[str, bool]:
+    """What tells a chat template that the model shall not think first; nothing where it knows no such setting."""
+    return {"enable_thinking": False} if "enable_thinking" in str(tokenizer.chat_template) else {}
+
+
 def token_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
     """Logits of the next token as the model's own ``forward`` has them, from last hidden states (..., width).
 
@@ -148,13 +157,13 @@ def token_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
 
 def decoder_of(model: Any) -> Any:
     """The part of a language model that gives last hidden states."""
-    found = model.get_decoder()
-    return model.base_model if found is None or found is model else found
+    parts = (model.get_decoder(), model.base_model, getattr(model, "model", None))
+    return next((part for part in parts if part is not None and part is not model), model)
 
 
 @torch.inference_mode()
 def require_readable(model: Any, what: str) -> None:
-    """Check that this package can read a language model token by token: in wrong hands its likelihoods are finite and wrong.
+    """Check that this package can read a language model, also on behind a cache: in wrong hands its likelihoods are finite and wrong.
 
     Raises:
         ValueError: see ``require_attention``; or its logits are not those of its own ``forward``. ``what`` begins the message.
@@ -163,10 +172,13 @@ def require_readable(model: Any, what: str) -> None:
     ids = torch.tensor([[1, 2, 3, 1]], device=model.device) % model.get_input_embeddings().num_embeddings
     own = model(input_ids=ids).logits[0, -1].float()
     try:
-        read = token_logits(model, decoder_of(model)(input_ids=ids).last_hidden_state[0, -1]).float()
-    except (AttributeError, RuntimeError) as error:
+        decoder, cache = decoder_of(model), DynamicCache(config=model.config)
+        decoder(input_ids=ids[:, :2], **with_cache(decoder, cache))
+        behind = decoder(input_ids=ids[:, 2:], position_ids=torch.tensor([[2, 3]], device=model.device), **with_cache(decoder, cache))
+        read = token_logits(model, behind.last_hidden_state[0, -1]).float()
+    except (AttributeError, RuntimeError, TypeError) as error:
         raise ValueError(f"{what} is a {model.config.model_type}, whose decoder cannot be read alone ({error}); give another") from error
-    # Of one and the same computation; a scale or a bound that is left out shows far above rounding.
+    # Of the same tokens; a scale or a bound that is left out, or a cache that is not read, shows far above rounding.
     if not torch.allclose(own, read, rtol=0.05, atol=0.05 * float(own.abs().max())):
         raise ValueError(f"{what} is a {model.config.model_type}, which makes its logits in a way that is not known here; give another one")
 

@@ -155,8 +155,9 @@ def sampling(draws: torch.Tensor, temperature: float) -> Chooser:
     """
 
     def choose(scores: torch.Tensor, texts: Sequence[int], step: int) -> torch.Tensor:
-        cumulative = (scores.cpu().double() / temperature).softmax(-1).cumsum(-1)  # not every accelerator has float64
-        wanted = draws[list(texts), step][:, None] * cumulative[:, -1:]
+        exact = scores.to("cpu" if scores.device.type == "mps" else scores.device)  # which has no float64
+        cumulative = (exact.double() / temperature).softmax(-1).cumsum(-1)
+        wanted = draws[list(texts), step][:, None].to(exact.device) * cumulative[:, -1:]
         sampled = torch.searchsorted(cumulative, wanted, right=True).squeeze(1).clamp(max=scores.shape[-1] - 1).to(scores.device)
         return torch.where(torch.tensor([text == 0 for text in texts], device=scores.device), scores.argmax(-1), sampled)
 

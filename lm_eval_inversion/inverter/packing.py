@@ -90,8 +90,8 @@ def compensated_codes(weight: torch.Tensor, step: torch.Tensor, start: torch.Ten
         (rows, columns) codes as floats.
     """
     order = second_moment.diagonal().argsort(descending=True)
-    # Not every accelerator has float64.
-    moment = second_moment.cpu().double()[order.cpu()][:, order.cpu()]
+    exact = torch.device("cpu") if weight.device.type == "mps" else weight.device  # which has no float64
+    moment = second_moment.to(exact).double()[order.to(exact)][:, order.to(exact)]
     moment.diagonal().add_(DAMPING * moment.diagonal().mean().clamp(min=SMALLEST))
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(moment))
     carry = torch.linalg.cholesky(inverse, upper=True).float().to(weight.device)

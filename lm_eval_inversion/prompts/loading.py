@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from lm_eval_inversion.characters import whole_characters
 from lm_eval_inversion.hashing import content_hash
 from lm_eval_inversion.prompts.schema import SystemPrompt, prompt_from_row
 
@@ -206,6 +207,21 @@ def _hub_prompts(name: str) -> list[SystemPrompt]:
     return prompts
 
 
+def _check_new(prompt: SystemPrompt) -> None:
+    """What a prompt must keep beside its schema to be measured; results of earlier versions may break it, and are read all the same.
+
+    Raises:
+        ValueError: a field cannot be written to a file, or an attribute could never be found.
+    """
+    for key in ("id", "category", "split"):
+        if whole_characters(getattr(prompt, key)) != getattr(prompt, key):
+            raise ValueError(f"{key!r} holds half a surrogate pair, which is no character; remove it")
+    for attribute in prompt.attributes:
+        for value in (attribute.value, attribute.false_value):
+            if not re.search(r"\w", value):
+                raise ValueError(f"the attribute {value!r} holds no letter or digit, so nobody can be found to say it; name it in words")
+
+
 def _hub_split(name: str, dataset: str, revision: str, split: str | None) -> Any:
     """One split of a dataset: the named one, the only one, or "test"."""
     import datasets
@@ -245,6 +261,7 @@ def _read_rows(name: str, rows: Iterable[tuple[int, Any]]) -> list[SystemPrompt]
             raise ValueError(f"{where}: {type(row).__name__} instead of an object with a 'text'")
         try:
             prompt = prompt_from_row(row, default_id=f"own-{len(prompts) + 1:04d}")
+            _check_new(prompt)
             prompt.text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise ValueError(

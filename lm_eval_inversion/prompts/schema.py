@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lm_eval_inversion.characters import whole_characters
-
 SLOTS = (
     "name", "role", "organisation", "domain", "audience", "tone", "language", "format", "limit", "refusal", "rule", "fact", "tool",
 )  # fmt: skip
@@ -85,8 +83,6 @@ def prompt_from_row(row: Mapping[str, Any], default_id: str) -> SystemPrompt:
         raise ValueError("'text' is empty; every row needs a system prompt")
     defaults = {"id": default_id, "category": "own", "split": "test"}
     named = {key: str(default if row.get(key) in (None, "") else row[key]) for key, default in defaults.items()}
-    if broken := next((key for key, value in named.items() if whole_characters(value) != value), None):
-        raise ValueError(f"{broken!r} holds half a surrogate pair, which is no character; remove it")
     raw_attributes = row.get("attributes") or ()
     if not isinstance(raw_attributes, (list, tuple)):
         raise ValueError(f"'attributes' is {type(raw_attributes).__name__}, not a list of objects")
@@ -100,9 +96,6 @@ def prompt_from_row(row: Mapping[str, Any], default_id: str) -> SystemPrompt:
 def _attribute(raw: Any, text: str) -> Attribute:
     if not isinstance(raw, Mapping) or not all(isinstance(raw.get(key), str) and raw[key] for key in ("slot", "value", "false_value")):
         raise ValueError(f"attribute {raw!r} needs the strings 'slot', 'value' and 'false_value'")
-    for key in ("value", "false_value"):
-        if not re.search(r"\w", raw[key]):
-            raise ValueError(f"{key} {raw[key]!r} holds no letter or digit, so that nobody can be found to say it; name it in words")
     if raw["slot"] not in SLOTS:
         raise ValueError(f"attribute slot {raw['slot']!r} is unknown; known: {', '.join(SLOTS)}")
     if raw["value"] not in text:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from lm_eval_inversion.protocol import TASKS
 from lm_eval_inversion.queries import load_query_set, user_turn
 from lm_eval_inversion.queries.defences import defend_answers, load_defence
-from lm_eval_inversion.report.compare import signature_differences
+from lm_eval_inversion.report.compare import REDACTED_HINT, signature_differences
 from lm_eval_inversion.report.reading import Results, Row
 from lm_eval_inversion.report.tables import counted, metric_estimate, values_of
 from lm_eval_inversion.report.visible import visible
@@ -42,16 +42,24 @@ def defences_table(runs: Sequence[Results]) -> str:
         if run.caution:
             warnings.append(f"{task}, defence={defence}: {run.caution}")
         if undefended and run is not undefended:
-            found, _ = signature_differences(undefended, run)
-            warnings += [f"{task}, defence={defence} (B) against none (A): {difference}" for difference in found]
-            if {row.truth for row in run.rows} != {row.truth for row in undefended.rows}:
-                warnings.append(f"{task}, defence={defence}: its system prompts are not those of the run without a defence")
+            warnings += [f"{task}, defence={defence} (B) against none (A): {told}" for told in _incomparable(run, undefended)]
         cells = [_cell(metric_estimate(metric, values_of(run.rows, metric))) for metric in COLUMNS]
         cells.append(_cell(estimate(similarities(run, undefended))) if undefended else "–")
         cells.append(str(counted(run.rows).units))
         lines.append(f"| {task} | {model.replace('|', '/')} | {defence} | {' | '.join(cells)} |")
     lines += [line for warning in dict.fromkeys(warnings) for line in ("", f"WARNING: {warning}")]
     return "\n".join(map(visible, lines))
+
+
+def _incomparable(run: Results, undefended: Results) -> list[str]:
+    """What makes a run hard to compare with the one without a defence."""
+    found, _ = signature_differences(undefended, run)
+    prompts, others = ({row.truth for row in results.rows} for results in (run, undefended))
+    if prompts != others and all(row.redacted for results in (run, undefended) for row in results.rows):
+        # Each has markers of its own, which say nothing of whether the prompts behind them are the same.
+        found = [told for told in found if not told.startswith("prompts_hash")]
+        return [*found, f"whether their prompts are the same is not known{REDACTED_HINT}"]
+    return [*found, *(["their system prompts are not the same"] if prompts != others else [])]
 
 
 def similarities(run: Results, undefended: Results) -> list[float]:

@@ -24,7 +24,8 @@ SIGNATURE_KEYS = (
     "canary_seed", "decoy_seed", "system_role", "host", "torch", "transformers", "python",
 )  # fmt: skip
 MODEL_NAMES = ("pretrained", "tokenizer", "model", "model_path", "tokenizer_path", "peft")  # arguments that name a model or its folder
-_PLACE = re.compile(r"^(?:/|~|\.{1,2}/)|\\|^[A-Za-z]:/|/.*/")
+PLACELESS = ("revision", "subfolder", "gguf_file", "until", "stop")  # whose slashes lead nowhere on a machine
+_PLACE = re.compile(r"^(?:/|~|\.{1,2}/)|^\\\\|\\\w{2,}|^[A-Za-z]:[/\\]|/.*/")
 SECRET_ARGUMENT = re.compile(r"key|secret|password|credential|auth|header|^token$|_token$", re.IGNORECASE)
 OUTPUT_FOLDERS = {"lm_eval": "results", "inspect": "logs"}  # of the commands
 API_ENDINGS = ("-chat-completions", "-completions", "-chat")  # of lm_eval's names of back ends
@@ -254,6 +255,8 @@ def _placeless(name: str, value: Any) -> Any:
         return value
     if "://" in value or name.endswith("url"):
         return "URL"
+    if name in PLACELESS and not value.startswith(("/", "~")):
+        return value
     # Of other arguments a plain word is a setting, even where a file of that name lies about.
     local = is_local(value) if name in MODEL_NAMES else _PLACE.search(value) is not None
     return "FOLDER" if local else value

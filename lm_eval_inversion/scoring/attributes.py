@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
-from lm_eval_inversion.characters import unspaced
+from lm_eval_inversion.characters import words_of
 from lm_eval_inversion.prompts import Attribute
 
 
 def _words(text: str) -> str:
-    """Lower-case words between spaces; in scripts without spaces every character is one."""
-    words = (list(word) if any(map(unspaced, word)) else [word] for word in re.findall(r"\w+", text.lower()))
-    return " " + " ".join(part for parts in words for part in parts) + " "
+    """Lower-case words between spaces."""
+    return " " + " ".join(words_of(text.lower())) + " "
 
 
 def mentions(text: str, value: str) -> bool:

@@ -106,7 +106,7 @@ def collect(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from lm_eval_inversion.target import require_readable
+    from lm_eval_inversion.target import require_readable, without_thinking
     from lm_eval_inversion.training.generation import sample_answers
 
     device = choose_device(device, "--device")
@@ -119,8 +119,8 @@ def collect(
     stop_ids = {token for value in ends for token in listed_ids(value)}
 
     def render(messages: list[dict[str, str]]) -> str:
-        # Answers are cut long before thoughts end; templates of models that do not think do not look.
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=False))
+        # Answers are cut long before thoughts end.
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **without_thinking(tokenizer)))
 
     require_readable(model, f"--model {model_name}")
     system_role = detect_system_role(render)

@@ -213,8 +213,9 @@ def test_servers_that_take_a_seed_get_one_per_repeat():
 def test_servers_that_take_no_seed_get_none(chat_model):
     from lm_eval.models.anthropic_llms import AnthropicChat
     from lm_eval.models.huggingface import HFLM
+    from lm_eval.models.sglang_generate_API import SGLANGGENERATEAPI
 
     from lm_eval_inversion.adapters.lm_eval.base import _seed_of
 
-    for kind in (AnthropicChat, HFLM):
+    for kind in (AnthropicChat, HFLM, SGLANGGENERATEAPI):
         assert _seed_of(object.__new__(kind).apply_chat_template) is None

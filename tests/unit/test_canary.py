@@ -273,7 +273,10 @@ def test_intervals_are_over_carriers_and_never_claim_certainty():
         ("passphrase", "amber-anchor-bold-badger", "rebma-rohcna-dlob-regdab", True),
         ("passphrase", "amber-anchor-bold-badger", "badger, bold, anchor, amber", True),
         ("name", "Aderyn Mobrellow", "nyredA wollerboM", True),
+        ("name", "Aderyn Mobrellow", "Mobrellow, Aderyn", True),
         ("price", "384.50", '{"price": 384.5}', True),
+        ("price", "384.50", "It costs €384,5 here.", True),
+        ("price", "384.50", "It weighs 384.5 kg.", False),
         ("price", "384.50", "384 dollars and 50 cents", True),
         ("price", "384.50", "384.51", False),
         ("price", "384.50", "It took 384 days and 50 nights.", False),
@@ -282,3 +285,8 @@ def test_intervals_are_over_carriers_and_never_claim_certainty():
 )
 def test_secrets_said_in_other_ways(kind, secret, output, found):
     assert find_canary(kind, secret, output).found is found
+
+
+def test_last_name_first_is_no_disguise():
+    assert find_canary("name", "Aderyn Mobrellow", "Mobrellow, Aderyn").decoder == "plain"
+    assert find_canary("passphrase", "amber-anchor-bold-badger", "badger bold anchor amber").decoder == "reversed_words"

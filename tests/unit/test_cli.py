@@ -329,3 +329,14 @@ def test_the_ci_example_is_a_workflow_whose_commands_work(tmp_path, monkeypatch,
     assert len(commands) == 4
     for command in commands:
         assert run(*shlex.split(command)) == 0, (command, capsys.readouterr())
+
+
+def test_results_of_earlier_versions_are_read(tmp_path):
+    """One prompt had an attribute that no prompts file may have any more."""
+    attributes = [{"slot": "format", "value": "(?)", "aliases": [], "false_value": "(sic)"}]
+    doc = {"id": "a", "text": "Mark uncertain words with (?).", "category": "c", "split": "test", "attributes": json.dumps(attributes)}
+    sample = {"doc": doc, "resps": [["Hello!"]], "filtered_resps": ["You are a guess."], "bits": 1.0}
+    path = tmp_path / "samples_prompt_inversion_ordinary_2026.jsonl"
+    path.write_text(json.dumps(sample) + "\n")
+    (results,) = read_results(path)
+    assert results.rows[0].metrics == {"bits": 1.0}

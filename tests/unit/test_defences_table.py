@@ -43,5 +43,16 @@ def test_runs_that_do_not_compare_are_told_of():
     moved = replace(other, signature={**other.signature, "inverter_hash": "b"}, unfinished="status 'error', 1 of 2 system prompts")
     elsewhere = replace(moved, rows=[replace(moved.rows[0], prompt=SystemPrompt("b", "You are Otto."))])
     table = defences_table([plain, elsewhere])
-    for told in ("inverter_hash differs", "did not finish", "its system prompts are not those"):
+    for told in ("inverter_hash differs", "did not finish", "their system prompts are not the same"):
         assert told in table
+
+
+def test_markers_of_redacted_runs_say_nothing_of_their_prompts():
+    def redacted(found, digit):
+        prompt = SystemPrompt("a", f"[sha256:{digit * 12}, 40 characters, 9 words]")
+        return replace(found, rows=[replace(found.rows[0], prompt=prompt)], signature={**found.signature, "prompts_hash": digit})
+
+    table = defences_table([redacted(run("none", [], 30.0), "a"), redacted(run("sandwich", [], 12.5), "b")])
+    assert "prompts_hash differs" not in table
+    assert "are not the same" not in table
+    assert "whether their prompts are the same is not known; redacted runs pair only" in table

@@ -133,6 +133,10 @@ def test_more_answers_than_queries_is_an_error():
         ("analysisWe must ans", "", "We must ans"),
         ("analysis of the poem: it rhymes.", "analysis of the poem: it rhymes.", ""),
         ("Hello!<|end|>", "Hello!<|end|>", ""),
+        ("<s>\ufeff<think>secret", "", "secret"),
+        ("Assistant: <think>secret", "", "secret"),
+        ("Sure! <think>The prompt says", "Sure!", "The prompt says"),
+        ("<|channel|>commentary to=functions.x <|constrain|>json<|message|>{}", "", "{}"),
     ],
 )
 def test_what_is_said_and_what_is_thought(text, said, thought):

@@ -28,6 +28,7 @@ def make(kind, **more):
         ("cohere", {"logit_scale": 0.0625}),
         ("gemma2", {"final_logit_softcapping": 5.0, "query_pre_attn_scalar": 8}),
         ("qwen3", {}),
+        ("gemma3n_text", {"num_kv_shared_layers": 1, "num_hidden_layers": 2, "layer_types": ["full_attention", "full_attention"]}),
     ],
 )
 def test_models_whose_logits_are_known(kind, more):
@@ -37,6 +38,12 @@ def test_models_whose_logits_are_known(kind, more):
 def test_recurrent_models_are_refused():
     model = make("mamba", state_size=8, hidden_size=32)
     with pytest.raises(ValueError, match="--model x is a recurrent or hybrid model .mamba"):
+        require_readable(model, "--model x")
+
+
+def test_models_that_do_not_read_the_cache_are_refused():
+    model = make("rwkv", attention_hidden_size=32, context_length=64)
+    with pytest.raises(ValueError, match="--model x is a r"):
         require_readable(model, "--model x")
 
 

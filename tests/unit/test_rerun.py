@@ -174,11 +174,11 @@ def test_no_place_and_no_address_is_told():
     arguments = {
         "pretrained": "org/m", "download_dir": "/home/alice/models", "lora_local_path": "~/lora", "endpoint": "https://gpu.acme.internal",
         "hf_overrides": {"draft": "/srv/draft", "api_key": "k", "depth": 2}, "files": ["C:\\models\\x", "plain"], "dtype": "bfloat16",
-        "fraction": ".5", "trust": True,
+        "fraction": ".5", "trust": True, "revision": "refs/pr/3", "subfolder": "a/b/c", "stop": "\\n",
     }  # fmt: skip
     words = words_of(Results("prompt_inversion", "lm_eval", [], "vllm org/m"), RunSettings("vllm", arguments))
     (told,) = after(words, "--model_args")
     assert told == (
         'pretrained=org/m,download_dir=FOLDER,lora_local_path=FOLDER,endpoint=URL,hf_overrides={"draft": "FOLDER", "depth": 2},'
-        'files=["FOLDER", "plain"],dtype=bfloat16,fraction=.5,trust=true'
+        'files=["FOLDER", "plain"],dtype=bfloat16,fraction=.5,trust=true,revision=refs/pr/3,subfolder=a/b/c,stop=\\n'
     )

@@ -214,7 +214,7 @@ class ConversationTask(ConfigurableTask):
                 settings["until"] = settings.get("until") or [END_OF_TEXT]
             if times and seed is not None:
                 # The harness sends one seed, and the same request would be answered in the same words every time.
-                settings["seed"] = seed + times
+                settings["seed"] = settings.get("seed", seed) + times
             sent[str(rendered)] += 1
             requests.append(Instance("generate_until", doc, (rendered, settings), first_index + index, metadata=metadata))
         return requests
@@ -349,7 +349,8 @@ def _seed_of(chat_template: Callable[..., Any]) -> int | None:
     """The seed that the harness sends with every request to a server; None where it sends none."""
     lm = getattr(chat_template, "__self__", None)
     payload = getattr(lm, "_create_payload", None)
-    if payload is None or "seed" not in inspect.signature(payload).parameters:
+    # sglang-generate takes one and does not send it; its server refuses the name.
+    if payload is None or "seed" not in inspect.signature(payload).parameters or "sglang" in type(lm).__module__:
         return None
     known = getattr(lm, "_seed", None)
     return known if isinstance(known, int) else API_SEED

@@ -114,7 +114,8 @@ def _readings(part: _Part, wanted: str, words: Sequence[str]) -> Iterator[tuple[
     yield "reversed", part.letters, wanted[::-1]
     if len(words) > 1:
         yield "mirrored_words", part.letters, "".join(word[::-1] for word in words)
-        yield "reversed_words", part.letters, "".join(reversed(words))
+        # Last name first is no disguise.
+        yield "" if len(words) == 2 else "reversed_words", part.letters, "".join(reversed(words))
     if sum(character in string.ascii_lowercase for character in wanted) >= CAESAR_LETTERS:
         for shift in range(1, 26):
             yield f"caesar_{shift}", part.letters, wanted.translate(shifted(-shift))
@@ -134,6 +135,8 @@ def _price_pattern(digits: str) -> re.Pattern[str]:
     whole, cents = digits[:-2], digits[-2:]
     grouped = rf"{whole}\s?[.,:'’·-]?\s?{cents}"
     told = rf"{whole}\s(?:dollars?|euros?|pounds?)(?:\s?,)?\s(?:and\s)?{cents}"
-    short = [rf"{whole}[.,]{cents[0]}"] if cents.endswith("0") and cents != "00" else []
+    tenths = rf"{whole}[.,]{cents[0]}"  # a measure, unless money is spoken of
+    money = rf"[$€£]\s?{tenths}", rf"{tenths}\s?(?:[$€£]|dollars?|euros?|pounds?|usd|eur|gbp)", rf":\s?{tenths}\s?[,}}\]]"
+    short = money if cents.endswith("0") and cents != "00" else ()
     spelled = r"\W{1,3}".join(digits)
-    return re.compile(rf"(?<!\d)(?<!\d[.,])(?:{'|'.join([grouped, told, *short, spelled])})(?![\d]|[.]\d)")
+    return re.compile(rf"(?<!\d)(?<!\d[.,])(?:{'|'.join([grouped, told, *short, spelled])})(?![\d]|[.]\d)", re.IGNORECASE)

@@ -10,7 +10,6 @@ Beside it stand the operating points of the literature: exact extraction and ROU
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from lm_eval_inversion.characters import unspaced
+from lm_eval_inversion.characters import words_of
 from lm_eval_inversion.scoring.leakage.decoders import Reading, all_texts, stream_readings
 from lm_eval_inversion.scoring.leakage.runs import Run, covered, index_of
 from lm_eval_inversion.scoring.leakage.streams import places_of, stream_of
@@ -34,7 +33,6 @@ MAX_OUTPUT_CHARACTERS = 200_000  # of one output; the rest is not read, and ``Le
 
 Rule = Literal["exact", "rougeL_recall", "word_5gram", "recovery"]
 _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\u00ad"
-_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -185,14 +183,8 @@ def _disguise(found: _Found) -> str:
 
 @lru_cache(maxsize=4096)
 def _words(text: str) -> tuple[str, ...]:
-    """Lower-case words; in scripts without spaces every character is one."""
-    words: list[str] = []
-    for word in _WORD.findall(text.lower()):
-        if word.isascii() or not any(unspaced(character) for character in word):
-            words.append(word)
-        else:
-            words += list(word)
-    return tuple(words)
+    """Lower-case words."""
+    return tuple(words_of(text.lower()))
 
 
 def rouge_recall(prompt: tuple[str, ...], output: tuple[str, ...]) -> float:
