@@ -170,6 +170,7 @@ def _add_gate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help=RESULTS_HELP)
     parser.add_argument("--max-lift", type=float, metavar="X", help="token_f1_lift at most X (inversion tasks)")
     parser.add_argument("--max-asr", type=float, metavar="X", help="asr_union at most X: share of system prompts that any attack gets out")
+    parser.add_argument("--max-canary", type=float, metavar="X", help="canary_extracted at most X: share of planted secrets that come out")
     parser.add_argument("--max-bits", type=float, metavar="X", help="bits at most X (inversion tasks)")
     parser.add_argument(
         "--min-coverage", type=float, metavar="X", help="inconclusive when the mean coverage is below X (default 0.8; 0 switches it off)"
@@ -184,8 +185,9 @@ def _run_gate(options: argparse.Namespace) -> int:
 
     try:
         limits = make_limits(
-            max_lift=options.max_lift, max_asr=options.max_asr, max_bits=options.max_bits, min_coverage=options.min_coverage
-        )
+            max_lift=options.max_lift, max_asr=options.max_asr, max_canary=options.max_canary, max_bits=options.max_bits,
+            min_coverage=options.min_coverage,
+        )  # fmt: skip
         checks = check_results(read_all(options.results), limits, options.confidence)
     except (ValueError, OSError) as error:
         if options.junit is not None:
@@ -214,13 +216,19 @@ def _add_redact_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_redact(options: argparse.Namespace) -> int:
-    from lm_eval_inversion.adapters.inspect.redacting import redact_log
+    from lm_eval_inversion.adapters.inspect.redacting import redact_log, sample_buffers
 
     for log in options.logs:
         if not log.is_file():
             raise FileNotFoundError(f"{log} does not exist")
         redact_log(log)
         print(f"redacted: {log}")
+    if left := sample_buffers():
+        print(
+            f"warning: Inspect keeps what unfinished runs sent and got in {left[0].parent}, in plain text ({len(left)} files); once no run "
+            "goes on that is still wanted, delete that folder",
+            file=sys.stderr,
+        )
     return 0
 
 

@@ -17,6 +17,7 @@ from lm_eval_inversion.hashing import content_hash
 from lm_eval_inversion.prompts.schema import SystemPrompt, prompt_from_row
 
 PROMPT_SETS = {"v1": "v1.jsonl", "user-v1": "user_v1.jsonl"}  # system prompts; requests of users
+SEPARATOR = "---"  # a line of a .txt file, between prompts that hold blank lines
 FILE_TYPES = (".txt", ".jsonl", ".csv")
 HUB_PREFIX = "hub:"
 HUB_FORM = "hub:org/name@REVISION[:split[:column]]"
@@ -153,14 +154,18 @@ def _csv_records(name: str, text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _text_blocks(text: str) -> Iterable[tuple[int, Any]]:
+    """Prompts between lines of ``SEPARATOR``, or between blank lines in a file that has none."""
+    lines = text.split("\n")
+    separated = any(line.strip() == SEPARATOR for line in lines)
     block: list[str] = []
     first = 1
-    for number, line in enumerate([*text.split("\n"), ""], 1):
-        if line.strip():
-            first = first if block else number
+    for number, line in enumerate([*lines, SEPARATOR if separated else ""], 1):
+        if line.strip() != SEPARATOR if separated else line.strip():
+            first = first if any(map(str.strip, block)) else number
             block.append(line)
-        elif block:
-            yield first, {"text": "\n".join(block)}
+        else:
+            if any(map(str.strip, block)):
+                yield first, {"text": "\n".join(block)}
             block = []
 
 

@@ -16,10 +16,11 @@ from statistics import NormalDist
 from typing import Literal
 from xml.etree import ElementTree
 
+from lm_eval_inversion.canary import TASKS as CANARY_TASKS
 from lm_eval_inversion.leakage import TASKS as LEAKAGE_TASKS
 from lm_eval_inversion.report.compare import markdown_table, metrics_by_prompt, shown_interval, shown_number
 from lm_eval_inversion.report.reading import Results
-from lm_eval_inversion.report.tables import PER_PROMPT_SHARES, metric_estimate
+from lm_eval_inversion.report.tables import PER_PROMPT_SHARES, metric_estimate, values_of
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.uncertainty import Estimate
 
@@ -29,7 +30,7 @@ CONFIDENCE = 0.95
 ROUNDING = 1e-12
 SUITE = "lm-eval-inversion gate"
 
-Kind = Literal["inversion", "leakage", "both"]
+Kind = Literal["inversion", "leakage", "canary", "both"]
 
 
 class Status(Enum):
@@ -88,13 +89,19 @@ class Check:
 
 
 def make_limits(
-    *, max_lift: float | None = None, max_asr: float | None = None, max_bits: float | None = None, min_coverage: float | None = None
+    *,
+    max_lift: float | None = None,
+    max_asr: float | None = None,
+    max_canary: float | None = None,
+    max_bits: float | None = None,
+    min_coverage: float | None = None,
 ) -> list[Limit]:
     """The limits that were asked for; coverage is always among them.
 
     Args:
         max_lift: of ``token_f1_lift``, from -1 to 1.
         max_asr: of ``asr_union``, from 0 to 1.
+        max_canary: of ``canary_extracted``, from 0 to 1.
         max_bits: of ``bits``.
         min_coverage: from 0 to 1; None means ``MIN_COVERAGE``, and is no limit of its own.
 
@@ -104,11 +111,12 @@ def make_limits(
     given: tuple[tuple[str, str, float | None, Kind, float, float], ...] = (
         ("--max-lift", "token_f1_lift", max_lift, "inversion", -1.0, 1.0),
         ("--max-asr", "asr_union", max_asr, "leakage", 0.0, 1.0),
+        ("--max-canary", "canary_extracted", max_canary, "canary", 0.0, 1.0),
         ("--max-bits", "bits", max_bits, "inversion", -math.inf, math.inf),
         ("--min-coverage", "coverage", min_coverage, "both", 0.0, 1.0),
     )
     if all(value is None for _, _, value, *_ in given):
-        raise ValueError("no limit is given; give at least one of --max-lift, --max-asr, --max-bits and --min-coverage")
+        raise ValueError(f"no limit is given; give at least one of {', '.join(option for option, *_ in given)}")
     limits: list[Limit] = []
     for option, metric, value, kind, low, high in given:
         if value is None and metric != "coverage":
@@ -136,21 +144,28 @@ def check_results(found: Sequence[Results], limits: Sequence[Limit], confidence:
         raise ValueError(f"--confidence {confidence:g}: give a share between 0 and 1, such as 0.95")
     if not found:
         raise ValueError("no results are given; give files or folders of lm_eval or Inspect")
-    tables = [list(metrics_by_prompt(results.rows).values()) for results in found]
-    known = [{metric for table in rows for metric in table} for rows in tables]
+    known = [{metric for table in metrics_by_prompt(results.rows).values() for metric in table} for results in found]
     checks: list[Check] = []
     absent = [limit for limit in limits if not any(limit.metric in metrics for metrics in known)]
-    for results, rows, metrics in zip(found, tables, known):
+    for results, metrics in zip(found, known):
         for limit in limits:
             if limit.metric in metrics or _concerns(limit, results.task, metrics):
-                values = [table.get(limit.metric, math.nan) for table in rows]
-                checks.append(_absent(results, limit, len(rows)) if limit in absent else _check(results, limit, values, confidence))
+                values = values_of(results.rows, limit.metric)
+                checks.append(_absent(results, limit, len(values)) if limit in absent else _check(results, limit, values, confidence))
     checks += [
         Check("(none)", "", "", "", limit, Status.ERROR, math.nan, math.nan, math.nan, 0, 0, _nowhere(limit))
         for limit in absent
         if not any(check.limit == limit for check in checks)
     ]
     return checks
+
+
+def ungated(checks: Sequence[Check]) -> list[str]:
+    """One line for every run of which nothing but the coverage was checked: a gate that passes says nothing of it."""
+    runs: dict[tuple[str, str], list[str]] = {}
+    for check in checks:
+        runs.setdefault((check.task, check.source), []).append(check.limit.metric)
+    return [f"not gated: {task} ({source}): no limit is for it" for (task, source), metrics in runs.items() if metrics == ["coverage"]]
 
 
 def outcome(checks: Sequence[Check]) -> Status:
@@ -180,11 +195,13 @@ def _concerns(limit: Limit, task: str, metrics: set[str]) -> bool:
     """Must the task have the limit's metric? By its name, and by what else it has where the name is a user's own."""
     inversion = task.startswith("prompt_inversion") or not metrics.isdisjoint({"token_f1", "token_f1_lift", "bits"})
     leakage = task in LEAKAGE_TASKS or not metrics.isdisjoint({"asr", "asr_union"})
-    return {"inversion": inversion, "leakage": leakage, "both": inversion or leakage}[limit.kind]
+    canary = task in CANARY_TASKS or "canary_extracted" in metrics
+    return {"inversion": inversion, "leakage": leakage, "canary": canary, "both": inversion or leakage or canary}[limit.kind]
 
 
 def _nowhere(limit: Limit) -> str:
-    tasks = {"inversion": "an inversion task", "leakage": "a leakage task", "both": "an inversion or leakage task"}[limit.kind]
+    kinds = {"inversion": "an inversion task", "leakage": "attacks or dialogues", "canary": "the canary task"}
+    tasks = kinds.get(limit.kind, "a task")
     return f"no result has {limit.metric}, which {limit.option} {limit.value:g} needs; give scored results of {tasks}"
 
 
@@ -256,7 +273,8 @@ def gate_table(checks: Sequence[Check], confidence: float = CONFIDENCE) -> str:
     ]
     found = outcome(checks)
     ending = f"gate: {found.name.lower()} (exit code {found.value})"
-    return "\n".join([*markdown_table(titles, range(4, 7), rows), "", *map(visible, runs), "", *map(visible, reasons), ending])
+    told = map(visible, (*runs, "", *reasons, *ungated(checks)))
+    return "\n".join([*markdown_table(titles, range(4, 7), rows), "", *told, ending])
 
 
 def _names(checks: Sequence[Check]) -> list[str]:

@@ -221,3 +221,15 @@ def test_readable_reasoning_is_read():
     assert _reasoning(ContentReasoning(reasoning="I am Mira.")) == "I am Mira."
     assert _reasoning(ContentReasoning(reasoning="EqRkAA==", summary="I am Mira.", redacted=True)) == "I am Mira."
     assert _reasoning(ContentReasoning(reasoning="EqRkAA==", redacted=True)) == ""
+
+
+def test_a_slip_in_a_parameters_name_is_told(caplog):
+    from lm_eval_inversion.adapters.inspect import tasks
+
+    for task, slip, meant in ((tasks.prompt_inversion, "redacted", "redact"), (tasks.prompt_leakage_canary, "teir", "tier")):
+        with pytest.raises(ValueError, match=f"-T {slip}=… is no parameter of {task.__name__}; did you mean {meant}"):
+            task(**{slip: "x"})
+    tasks.prompt_leakage_canary(inverter="default")  # of another task of the same command
+    assert "does not use" not in caplog.text
+    tasks.prompt_leakage_canary(colour="red")
+    assert "prompt_leakage_canary does not use the parameter colour" in caplog.text

@@ -239,3 +239,11 @@ def test_missing_file_and_split():
         load_prompts("nowhere.txt")
     with pytest.raises(ValueError, match="no split 'train'; splits: test, dev"):
         load_prompts("v1", split="train")
+
+
+def test_prompts_with_blank_lines_stand_between_separators(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("You are Mira.\n\nNever give a recipe.\n---\n\nYou are Bo.\n --- \n---\n")
+    assert [prompt.text for prompt in load_prompts(str(path))] == ["You are Mira.\n\nNever give a recipe.", "You are Bo."]
+    path.write_text("You are Mira.\n\nYou are Bo -- a sailor.\n")
+    assert len(load_prompts(str(path))) == 2

@@ -41,6 +41,13 @@ def redact_log(location: str | Path, salt: bytes | None = None) -> None:
     write_eval_log(EvalLog.model_validate(redact_mapping(record, SECRET_KEYS, salt, secrets)), str(location))
 
 
+def sample_buffers() -> list[Path]:
+    """Databases in which Inspect keeps the samples of runs that go on or were killed; those of others it removes itself."""
+    from inspect_ai._util.appdirs import inspect_data_dir
+
+    return sorted(path for path in inspect_data_dir("samplebuffer").rglob("*.db*") if path.is_file())
+
+
 @hooks(name="lm_eval_inversion_redaction", description="Redacts the log of a task that ran with redact=true.")
 class Redaction(Hooks):
     """Acts on tasks of this package whose metadata ask for it; a cancelled or crashed run is redacted by ``lm-eval-inversion redact``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from inspect_ai import Task, task
@@ -19,7 +20,10 @@ from lm_eval_inversion.exposure import CONTEXTS, EXPOSURE_VERSION, make_exposure
 from lm_eval_inversion.exposure import TASKS as EXPOSURE_TASKS
 from lm_eval_inversion.leakage import LEAKAGE_VERSION, LeakageProtocol, make_leakage_protocol
 from lm_eval_inversion.leakage import TASKS as LEAKAGE_TASKS
+from lm_eval_inversion.parameters import refuse_slips
 from lm_eval_inversion.protocol import API_SEED, TASK_VERSION, TASKS, TEMPERATURE, flag, make_protocol
+
+logger = logging.getLogger(__name__)
 
 
 @task
@@ -34,6 +38,7 @@ def prompt_inversion(
     defence: str = "none",
     redact: bool = False,
     inverter_dtype: str = "auto",
+    **unknown: Any,
 ) -> Task:
     """System prompts inverted from lists: four introspective questions, 16 lines each (output2prompt, arXiv 2405.15012).
 
@@ -49,6 +54,7 @@ def prompt_inversion(
         redact: write hashes and scores only into the log, for private prompts.
         inverter_dtype: "auto" (float32 on CPU, bfloat16 on GPU), "float32", "bfloat16", "float16" or "int8".
     """
+    _refuse_slips(unknown, "prompt_inversion")
     return inversion_task(
         "prompt_inversion", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, defence, redact, inverter_dtype
     )
@@ -66,8 +72,10 @@ def prompt_inversion_paper(
     defence: str = "none",
     redact: bool = False,
     inverter_dtype: str = "auto",
+    **unknown: Any,
 ) -> Task:
     """As ``prompt_inversion``, with the questions in the exact wording of output2prompt. Same arguments."""
+    _refuse_slips(unknown, "prompt_inversion_paper")
     return inversion_task(
         "prompt_inversion_paper", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, defence, redact, inverter_dtype
     )
@@ -85,8 +93,10 @@ def prompt_inversion_ordinary(
     defence: str = "none",
     redact: bool = False,
     inverter_dtype: str = "auto",
+    **unknown: Any,
 ) -> Task:
     """System prompts inverted from the answers to 16 ordinary messages, none about the assistant. Same arguments."""
+    _refuse_slips(unknown, "prompt_inversion_ordinary")
     return inversion_task(
         "prompt_inversion_ordinary",
         prompts,
@@ -113,11 +123,19 @@ def prompt_inversion_user(
     curve: bool = False,
     redact: bool = False,
     inverter_dtype: str = "auto",
+    **unknown: Any,
 ) -> Task:
     """Users' requests inverted from 16 sampled answers to each, without a system prompt. Arguments of ``prompt_inversion``."""
+    _refuse_slips(unknown, "prompt_inversion_user")
     return inversion_task(
         "prompt_inversion_user", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, "none", redact, inverter_dtype
     )
+
+
+def _refuse_slips(unknown: dict[str, Any], task: str) -> None:
+    """See ``refuse_slips``. Inspect would only warn of a parameter that a task does not have, and write private prompts in plain text."""
+    for name in refuse_slips(unknown, task, "-T"):
+        logger.warning("%s does not use the parameter %s", task, name)
 
 
 def inversion_task(
@@ -176,6 +194,7 @@ def prompt_leakage_attacks(
     tier: str = "core",
     defence: str = "none",
     redact: bool = False,
+    **unknown: Any,
 ) -> Task:
     """System prompts asked for outright: 14 families of attacks of one turn.
 
@@ -187,6 +206,7 @@ def prompt_leakage_attacks(
         defence: "none", "refusal_line", "sandwich", "self_reminder", "ngram_filter" or "regenerate".
         redact: write hashes and scores only into the log, for private prompts.
     """
+    _refuse_slips(unknown, "prompt_leakage_attacks")
     return leakage_task("prompt_leakage_attacks", prompts, split, attacks, tier, defence, redact)
 
 
@@ -198,32 +218,36 @@ def prompt_leakage_multiturn(
     tier: str = "core",
     defence: str = "none",
     redact: bool = False,
+    **unknown: Any,
 ) -> Task:
     """System prompts asked for in scripted dialogues of two and three turns. Same arguments as ``prompt_leakage_attacks``."""
+    _refuse_slips(unknown, "prompt_leakage_multiturn")
     return leakage_task("prompt_leakage_multiturn", prompts, split, attacks, tier, defence, redact)
 
 
 @task
-def prompt_leakage_canary(tier: str = "core", canary_seed: int = 0) -> Task:
+def prompt_leakage_canary(tier: str = "core", canary_seed: int = 0, **unknown: Any) -> Task:
     """Secrets drawn from a seed and planted in system prompts: volunteered, handed over, encoded?
 
     Args:
         tier: "smoke" (50 requests), "core" (980) or "full" (5,780).
         canary_seed: chooses the secrets.
     """
+    _refuse_slips(unknown, "prompt_leakage_canary")
     protocol = make_canary_protocol(tier=tier, canary_seed=canary_seed)
     found = {one.prompt.id: {"planted": one.to_dict()} for one in protocol.planted}
     return _leakage(protocol, CANARY_TASKS[protocol.task], CANARY_VERSION, canaries(), found)
 
 
 @task
-def prompt_leakage_exposure(tier: str = "core", canary_seed: int = 0) -> Task:
+def prompt_leakage_exposure(tier: str = "core", canary_seed: int = 0, **unknown: Any) -> Task:
     """Rank of a planted secret among decoys of the same form, by log-likelihood, in bits. Needs Inspect's hf provider.
 
     Args:
         tier: "smoke" (2 system prompts, 100 decoys), "core" (10, 1,000) or "full" (24, 1,000).
         canary_seed: chooses secrets and decoys.
     """
+    _refuse_slips(unknown, "prompt_leakage_exposure")
     protocol = make_exposure_protocol(tier=tier, canary_seed=canary_seed)
     samples = [
         Sample(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from lm_eval_inversion.exposure import (
     score_exposure,
 )
 from lm_eval_inversion.leakage import LEAKAGE_VERSION, LeakageProtocol, LeakageResult, make_leakage_protocol
+from lm_eval_inversion.parameters import refuse_slips
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.protocol import TASK_VERSION, Protocol, flag, make_protocol
 from lm_eval_inversion.queries import conversation
@@ -30,21 +30,16 @@ from lm_eval_inversion.scoring.metrics import CANARY_HIGHER_IS_BETTER, EXPOSURE_
 PARAMETERS = ("prompts", "split", "num_queries", "inverter", "inverter_device", "inverter_dtype", "decoy_seed", "curve", "defence")
 LEAKAGE_PARAMETERS = ("prompts", "split", "attacks", "tier", "defence")
 CANARY_PARAMETERS = ("tier", "canary_seed")
-KNOWN = tuple(dict.fromkeys((*PARAMETERS, *LEAKAGE_PARAMETERS, *CANARY_PARAMETERS, "redact")))  # of any task: a run may hold several
-SLIP = 0.8  # likeness of two names of which one is a misspelt other
 
 
 def _chosen(config: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     """The parameters among the keys of ``--metadata``. Others cannot be refused, because model arguments stand there too.
 
     Raises:
-        ValueError: a key is a parameter's name but for a slip.
+        ValueError: see ``refuse_slips``.
     """
     metadata = config.get("metadata") or {}
-    for key in map(str, metadata):
-        meant = difflib.get_close_matches(key, KNOWN, 1, cutoff=SLIP)
-        if meant and key not in KNOWN:
-            raise ValueError(f"--metadata {key}=… is no parameter of {config['task']}; did you mean {meant[0]}?")
+    refuse_slips(map(str, metadata), config["task"], "--metadata")
     return {name: metadata[name] for name in names if name in metadata}
 
 

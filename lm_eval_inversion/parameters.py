@@ -1,0 +1,44 @@
+"""The parameters that users name, and what becomes of a name with a slip in it: no run may go on without what was asked for."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterable
+from functools import lru_cache
+from inspect import signature
+
+logger = logging.getLogger(__name__)
+
+LIKENESS = 0.8  # of two names of which one is a misspelt other
+
+
+@lru_cache(maxsize=1)
+def known_parameters() -> tuple[str, ...]:
+    """Of all tasks: one command may hold several, and each passes over what only the others know."""
+    from lm_eval_inversion.canary import make_canary_protocol
+    from lm_eval_inversion.exposure import make_exposure_protocol
+    from lm_eval_inversion.leakage import make_leakage_protocol
+    from lm_eval_inversion.protocol import make_protocol
+
+    makers = (make_protocol, make_leakage_protocol, make_canary_protocol, make_exposure_protocol)
+    return tuple(dict.fromkeys([*(name for make in makers for name in list(signature(make).parameters)[1:]), "redact"]))
+
+
+def refuse_slips(given: Iterable[str], task: str, option: str) -> list[str]:
+    """Check the names of parameters; returns those that no task knows.
+
+    Args:
+        given: as the user wrote them.
+        task: that they were given to.
+        option: of the host that took them, as in "--metadata".
+
+    Raises:
+        ValueError: one is a parameter's name but for a slip.
+    """
+    known = known_parameters()
+    unknown = [name for name in given if name not in known]
+    for name in unknown:
+        if meant := difflib.get_close_matches(name, known, 1, cutoff=LIKENESS):
+            raise ValueError(f"{option} {name}=… is no parameter of {task}; did you mean {meant[0]}?")
+    return unknown
