@@ -226,7 +226,7 @@ def test_readable_reasoning_is_read():
 def test_a_slip_in_a_parameters_name_is_told(caplog):
     from lm_eval_inversion.adapters.inspect import tasks
 
-    for task, slip, meant in ((tasks.prompt_inversion, "redacted", "redact"), (tasks.prompt_leakage_canary, "teir", "tier")):
+    for task, slip, meant in ((tasks.prompt_inversion, "redacted", "redact"), (tasks.prompt_leakage_canary, "tiers", "tier")):
         with pytest.raises(ValueError, match=f"-T {slip}=… is no parameter of {task.__name__}; did you mean {meant}"):
             task(**{slip: "x"})
     tasks.prompt_leakage_canary(inverter="default")  # of another task of the same command
