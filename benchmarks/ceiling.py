@@ -63,16 +63,19 @@ def main() -> None:
     found: dict[str, list[float]] = {"top-1": [], "bits about which of 16": []}
     found |= {HARD: []} if options.hard else {}
     hard = hard_decoys(truths, answers.pool) if options.hard else [[] for _ in truths]
-    for truth, near in zip(tqdm(truths, desc="prompts"), hard):
-        asked = [turns[query] for query, answer in said[truth] if answer]
-        texts = [answer for _, answer in said[truth] if answer]
-        known = {text: target.log_likelihood([(text, own) for own in asked], texts) for text in {truth, *plain[truth], *near}}
-        own = [known[text] for text in (truth, *plain[truth])]
-        found["top-1"].append(identification_scores(own)["top1"])
-        if near:
-            found[HARD].append(identification_scores([known[text] for text in (truth, *near)])["top1"])
-        found["bits about which of 16"].append(bits_among(own))
-    print(f"{len(truths)} prompts, {target.tokens} tokens read by {options.model}\n")
+    try:
+        for truth, near in zip(tqdm(truths, desc="prompts"), hard):
+            asked = [turns[query] for query, answer in said[truth] if answer]
+            texts = [answer for _, answer in said[truth] if answer]
+            known = {text: target.log_likelihood([(text, own) for own in asked], texts) for text in {truth, *plain[truth], *near}}
+            own = [known[text] for text in (truth, *plain[truth])]
+            found["top-1"].append(identification_scores(own)["top1"])
+            if near:
+                found[HARD].append(identification_scores([known[text] for text in (truth, *near)])["top1"])
+            found["bits about which of 16"].append(bits_among(own))
+    except KeyboardInterrupt:  # what has been measured is shown, and not lost
+        print("interrupted; of the prompts so far:")
+    print(f"{len(found['top-1'])} prompts, {target.tokens} tokens read by {options.model}\n")
     print("| | mean | 95 % interval |\n|---|---:|---:|")
     for name, values in found.items():
         estimate = metric_estimate("identification_top1" if name.startswith("top-1") else "bits", values)

@@ -1,6 +1,7 @@
 """The table of ``benchmarks/baselines.py`` from saved answers of either kind."""
 
 import json
+import math
 import re
 import sys
 from dataclasses import replace
@@ -177,3 +178,12 @@ def test_a_text_in_a_cell_is_no_markup():
     _, _, truth, reconstruction, _ = re.split(r"(?<!\\)\|", cells)[:5]
     assert truth.strip() == "a \\| b &lt;script>"
     assert 200 < len(reconstruction.strip()) <= 300
+
+
+def test_what_the_answers_tell_among_sixteen():
+    from ceiling import bits_among
+
+    assert bits_among([-3.0] * 16) == pytest.approx(0)
+    assert bits_among([0.0] + [-900.0] * 15) == pytest.approx(4)
+    assert bits_among([-math.log(3)] + [-math.log(1)] * 15) == pytest.approx(math.log2(16 / 46))
+    assert bits_among([-1e5 + 1.0] + [-1e5] * 15) > 0
