@@ -38,7 +38,7 @@ SECRET_KEYS = frozenset({
 })  # fmt: skip
 EMPTIED_KEYS = frozenset({"attributes"})  # lists of objects with a schema of their own, which would not take markers
 
-_ESCAPE = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|[nrtbf])")  # of JSON text inside a text, however often it was quoted
+_ESCAPE = re.compile(r"\\{1,16}(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|[nrtbf])")  # of JSON text inside a text, however often it was quoted
 
 
 def run_salt() -> bytes:

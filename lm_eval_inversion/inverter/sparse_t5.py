@@ -7,6 +7,7 @@ end to end, and the decoder's cross-attention, which knows no positions, reads t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from lm_eval_inversion.outputs import MAX_OUTPUTS
 
 DEFAULT_BATCH_SIZE = 8
 MAX_OUTPUT_TOKENS = 64  # the paper's outputs are sampled to 64 tokens
+KEPT_ENCODINGS = 4  # a prompt's outputs, and those of the null conditions
 ENCODER_ROWS = 256  # outputs encoded at once; bounds memory
 
 
@@ -87,6 +89,11 @@ class SparseT5Inverter(Inverter):
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str, hash: str, padded_tokens: int | None = None) -> None:
         self.model, self.tokenizer, self.name, self.hash, self.padded_tokens = model, tokenizer, name, hash, padded_tokens
+        # Of one set of outputs many prompts are asked about, one after the other.
+        self._encoded = lru_cache(maxsize=KEPT_ENCODINGS)(self._encode)
+
+    def _encode(self, lines: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+        return encode_outputs(self.model, self.tokenizer, [lines], self.padded_tokens)
 
     @classmethod
     def from_folder(
@@ -134,7 +141,7 @@ class SparseT5Inverter(Inverter):
         check_pairs(outputs, prompts)
         result = []
         for lines, prompt in zip(outputs, prompts):
-            hidden, mask = encode_outputs(self.model, self.tokenizer, [lines], self.padded_tokens)
+            hidden, mask = self._encoded(tuple(lines))
             labels = self.tokenizer(prompt, return_tensors="pt")["input_ids"].to(self.model.device)
             logits = self.model(
                 encoder_outputs=BaseModelOutput(last_hidden_state=hidden), attention_mask=mask, labels=labels
