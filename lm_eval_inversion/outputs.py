@@ -121,9 +121,14 @@ def split_thinking(text: str) -> tuple[str, str]:
             said = said if opened else []
             place, opened = tag.end(), False
     (thought if opened else said).append(text[place:])
-    if thought and _SAID_NOTHING.fullmatch("".join(said)):
-        said = []
-    return "".join(said).strip(), " ".join(part.strip() for part in thought if part.strip())
+    answer = "".join(said)
+    # What stood around a block may join to an end tag.
+    if ends := [tag for tag in _THINK_TAG.finditer(answer) if tag["end"]]:
+        thought.append(answer[: ends[-1].start()])
+        answer = answer[ends[-1].end() :]
+    if thought and _SAID_NOTHING.fullmatch(answer):
+        answer = ""
+    return answer.strip(), " ".join(part.strip() for part in thought if part.strip())
 
 
 def strip_thinking(text: str) -> str:
