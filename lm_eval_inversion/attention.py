@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 # transformers' names of cache layers that hold keys and values, or that use those of another layer.
@@ -27,16 +28,17 @@ def with_cache(model: Any, cache: Any) -> dict[str, Any]:
 
     transformers calls the cache ``past_key_values``, and ``cache`` from 5.24 on, where the old name warns (it is to go with 5.40).
     """
-    return {_cache_name(model): cache, "use_cache": True}
+    return {_cache_name(type(model).forward): cache, "use_cache": True}
 
 
 def written_cache(model: Any, found: Any) -> Any:
     """The cache that a model made, in what its ``forward`` returned with ``use_cache=True``."""
-    return getattr(found, _cache_name(model))
+    return getattr(found, _cache_name(type(model).forward))
 
 
-def _cache_name(model: Any) -> str:
-    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+@lru_cache
+def _cache_name(forward: Callable[..., Any]) -> str:
+    return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
 
 
 def cache_layers(config: Any) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from itertools import groupby
 
 _WORD = re.compile(r"\w+")
 
@@ -15,13 +14,7 @@ def unspaced(character: str) -> bool:
 
 def words_of(text: str) -> list[str]:
     """Words in the order of the text, letters and digits; in scripts without spaces every character is one, whatever stands beside it."""
-    found: list[str] = []
-    for word in _WORD.findall(text):
-        if word.isascii() or not any(map(unspaced, word)):
-            found.append(word)
-        else:
-            found += [part for alone, run in groupby(word, unspaced) for part in (run if alone else ["".join(run)])]
-    return found
+    return _WORD.findall(text if text.isascii() else "".join(f" {one} " if unspaced(one) else one for one in text))
 
 
 def whole_characters(text: str) -> str:

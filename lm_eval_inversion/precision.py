@@ -34,6 +34,13 @@ def choose_device(device: str = "auto", setting: str = "device") -> str:
     return device
 
 
+def exact_device(device: torch.device) -> torch.device:
+    """Where to compute in float64 what lies on a device: there, but for Macs' accelerators, which have none."""
+    import torch
+
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def fast_dtype(device: str) -> torch.dtype:
     """bfloat16 on accelerators and on CPUs that multiply it faster, float32 on other CPUs.
 

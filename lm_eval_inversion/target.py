@@ -14,6 +14,7 @@ from transformers import DynamicCache
 from lm_eval_inversion.attention import require_attention, with_cache
 from lm_eval_inversion.inverter.prefix_model import pad_rows
 from lm_eval_inversion.queries import Message, SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
+from lm_eval_inversion.queries.conversations import without_thinking
 
 READ_TOKENS = 16_384  # tokens of padded conversations run at once
 SCORED_TOKENS = 1024  # tokens whose logits stand in memory at once; a vocabulary of 150 000 takes 0.6 MB for each
@@ -50,10 +51,10 @@ class Target:
         from lm_eval_inversion.precision import choose_device, fast_dtype
 
         place = choose_device(device)
-        dtype = torch.float32 if fast_dtype(place) is torch.float32 else "auto"
+        fast = fast_dtype(place)
         try:
             tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
-            model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=dtype)
+            model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=fast if fast is torch.float32 else "auto")
         except (OSError, ValueError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ValueError(
@@ -61,7 +62,7 @@ class Target:
                 "transformers can load: a chat API gives none"
             ) from error
         if place.startswith("cpu") and model.dtype is torch.float16:  # which CPUs multiply far more slowly
-            model = model.to(fast_dtype(place))
+            model = model.to(fast)
         require_readable(model.to(place).eval(), f"--model {name}")
         return cls(name, model, tokenizer, thinking)
 
@@ -132,11 +133,6 @@ class Target:
             logits = token_logits(self.model, states[chosen]).float()
             total -= float(torch.nn.functional.cross_entropy(logits, wanted[chosen], reduction="sum"))
         return total
-
-
-def without_thinking(tokenizer: Any) -> dict[str, bool]:
-    """What tells a chat template that the model shall not think first; nothing where it knows no such setting."""
-    return {"enable_thinking": False} if "enable_thinking" in str(tokenizer.chat_template) else {}
 
 
 def token_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:

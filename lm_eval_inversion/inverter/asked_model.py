@@ -32,7 +32,7 @@ from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, Ou
 from lm_eval_inversion.inverter.model_folder import config_and_tokenizer
 from lm_eval_inversion.inverter.tokens import listed_ids, plain_ids, special_ids
 from lm_eval_inversion.outputs import MAX_OUTPUTS, strip_thinking
-from lm_eval_inversion.queries.conversations import SENTINEL, user_turn
+from lm_eval_inversion.queries.conversations import SENTINEL, user_turn, without_thinking
 
 MAX_OUTPUT_TOKENS = 32  # read of each output: one block of the shipped inverter
 MAX_OUTPUT_CHARACTERS = MAX_OUTPUT_TOKENS * 32  # of which tokens are made; more never fit ordinary text
@@ -217,8 +217,8 @@ def check_tokenizer(tokenizer: Any, name: str) -> None:
 
 
 def render(tokenizer: Any, messages: list[dict[str, str]]) -> str:
-    """The request as text, up to where the answer begins; models that can think are told not to, templates of others do not look."""
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=False))
+    """The request as text, up to where the answer begins; models that can think are told not to."""
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **without_thinking(tokenizer)))
 
 
 def bare_text(answer: str) -> str:

@@ -16,6 +16,7 @@ from transformers import AttentionInterface, DynamicCache
 
 from lm_eval_inversion.attention import attention_by, with_cache
 from lm_eval_inversion.inverter.prefix_model import Prefix
+from lm_eval_inversion.precision import exact_device
 
 PLAUSIBLE = 0.1  # of the likeliest token's probability; see ``guided``
 BEHIND = 1e4  # nats that put implausible tokens behind all plausible ones
@@ -155,7 +156,7 @@ def sampling(draws: torch.Tensor, temperature: float) -> Chooser:
     """
 
     def choose(scores: torch.Tensor, texts: Sequence[int], step: int) -> torch.Tensor:
-        exact = scores.to("cpu" if scores.device.type == "mps" else scores.device)  # which has no float64
+        exact = scores.to(exact_device(scores.device))
         cumulative = (exact.double() / temperature).softmax(-1).cumsum(-1)
         wanted = draws[list(texts), step][:, None].to(exact.device) * cumulative[:, -1:]
         sampled = torch.searchsorted(cumulative, wanted, right=True).squeeze(1).clamp(max=scores.shape[-1] - 1).to(scores.device)

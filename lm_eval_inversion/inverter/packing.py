@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 import torch
 
+from lm_eval_inversion.precision import exact_device
+
 GROUP = 32
 LEVELS = 15
 SCALE_LEVELS, MINIMUM_LEVELS, ADAPTER_LEVELS = 255, 127, 127
@@ -90,7 +92,7 @@ def compensated_codes(weight: torch.Tensor, step: torch.Tensor, start: torch.Ten
         (rows, columns) codes as floats.
     """
     order = second_moment.diagonal().argsort(descending=True)
-    exact = torch.device("cpu") if weight.device.type == "mps" else weight.device  # which has no float64
+    exact = exact_device(weight.device)
     moment = second_moment.to(exact).double()[order.to(exact)][:, order.to(exact)]
     moment.diagonal().add_(DAMPING * moment.diagonal().mean().clamp(min=SMALLEST))
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(moment))

@@ -114,3 +114,8 @@ def require_room(prompt_id: str, request_tokens: int, answer_tokens: int, contex
             f"the request for system prompt {prompt_id!r} has {request_tokens} tokens; with {answer_tokens} tokens for the answer that is "
             f"more than the model's context of {context_tokens}, and its beginning, the system prompt, would be cut off: {mend}"
         )
+
+
+def without_thinking(tokenizer: Any) -> dict[str, bool]:
+    """What tells a chat template that the model shall not think first; nothing where it knows no such setting."""
+    return {"enable_thinking": False} if "enable_thinking" in str(tokenizer.chat_template) else {}

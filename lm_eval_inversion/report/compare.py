@@ -438,8 +438,7 @@ def markdown_table(titles: Sequence[str], numeric: range, rows: Iterable[Sequenc
     """Lines of a Markdown table; the columns ``numeric`` stand to the right."""
 
     def line(cells: Sequence[str]) -> str:
-        # ``visible``: a terminal would obey what stands in a text of a model.
-        escaped = (visible(cell).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;") for cell in cells)
+        escaped = (cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;") for cell in cells)
         return f"| {' | '.join(escaped)} |"
 
     sides = ("---:" if place in numeric else "---" for place in range(len(titles)))
@@ -482,6 +481,7 @@ def _text(comparison: Comparison) -> str:
         if task.changed:
             lines += ["", f"Changed most, by {task.changed[0].metric}:", ""]
             lines += markdown_table(CHANGE_TITLES, CHANGE_NUMBERS, map(_change_cells, task.changed))
+    # ``visible``: a terminal would obey what stands in a text of a model.
     return "\n".join([*map(visible, lines), "", NOTES, ""]).lstrip("\n")
 
 

@@ -273,8 +273,8 @@ def gate_table(checks: Sequence[Check], confidence: float = CONFIDENCE) -> str:
     ]
     found = outcome(checks)
     ending = f"gate: {found.name.lower()} (exit code {found.value})"
-    told = map(visible, (*runs, "", *reasons, *ungated(checks)))
-    return "\n".join([*markdown_table(titles, range(4, 7), rows), "", *told, ending])
+    lines = [*markdown_table(titles, range(4, 7), rows), "", *runs, "", *reasons, *ungated(checks), ending]
+    return "\n".join(map(visible, lines))
 
 
 def _names(checks: Sequence[Check]) -> list[str]:

@@ -314,20 +314,20 @@ def _run_view(results: Results, key: str, limit: int) -> RunView:
     left, curves = category_figure(results, headline.name, key), outputs_figure(results, queries, key)
     right = [families_figure(table, key), union_figure(table, key)] if table else [curves, attributes_figure(results, key)]
     answers, shown = _answers(results, queries, limit)
-    settings = run_settings(results)
+    settings, found = run_settings(results), counted(results.rows)
     categories = dict.fromkeys(row.prompt.category for row in results.rows)
     bands = {row.prompt.length_band for row in results.rows}
     return RunView(
         key=key,
         results=results,
-        counted=counted(results.rows),
+        counted=found,
         headline=headline,
         signature=signature_line(results, settings),
         scores=scores,
         left=[left] if left else [],
         right=[figure for figure in right if figure is not None],
         wide=[heat_figure(table, key)] if table else [],
-        coverage=_coverage(results, queries, named),
+        coverage=_coverage(results, found, queries, named),
         score_name=score_name,
         leakage=leakage,
         categories=sorted(categories),
@@ -412,9 +412,8 @@ def _queries_of(results: Results) -> QuerySet | None:
     return queries if known.get("queries_hash") in (None, queries.hash) else None
 
 
-def _coverage(results: Results, queries: QuerySet | None, named: dict[str, Score]) -> list[tuple[str, str, str]]:
+def _coverage(results: Results, found: Counted, queries: QuerySet | None, named: dict[str, Score]) -> list[tuple[str, str, str]]:
     """(what, value, note): how much there was to score."""
-    found = counted(results.rows)
     told = [(f"{found.noun} scored", f"{found.scored} of {found.units}", "unscored is not safe" if found.scored < found.units else "")]
     for name in ("coverage", "refusals", "truncated", "over_refusal", "ability"):
         if name in named:

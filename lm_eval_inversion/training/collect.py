@@ -30,6 +30,7 @@ from lm_eval_inversion.outputs import strip_thinking, with_opened_thinking
 from lm_eval_inversion.precision import choose_device, fast_dtype
 from lm_eval_inversion.prompts import load_prompts
 from lm_eval_inversion.queries import detect_system_role, require_prompt_in_request
+from lm_eval_inversion.queries.conversations import without_thinking
 from lm_eval_inversion.training.asking import (
     DEFENCE_SHARE,
     LIST_TOKENS,
@@ -106,7 +107,7 @@ def collect(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from lm_eval_inversion.target import require_readable, without_thinking
+    from lm_eval_inversion.target import require_readable
     from lm_eval_inversion.training.generation import sample_answers
 
     device = choose_device(device, "--device")

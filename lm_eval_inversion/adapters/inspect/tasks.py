@@ -54,10 +54,10 @@ def prompt_inversion(
         redact: write hashes and scores only into the log, for private prompts.
         inverter_dtype: "auto" (float32 on CPU, bfloat16 on GPU), "float32", "bfloat16", "float16" or "int8".
     """
-    _refuse_slips(unknown, "prompt_inversion")
     return inversion_task(
-        "prompt_inversion", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, defence, redact, inverter_dtype
-    )
+        "prompt_inversion", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, defence, redact, inverter_dtype,
+        unknown,
+    )  # fmt: skip
 
 
 @task
@@ -75,10 +75,10 @@ def prompt_inversion_paper(
     **unknown: Any,
 ) -> Task:
     """As ``prompt_inversion``, with the questions in the exact wording of output2prompt. Same arguments."""
-    _refuse_slips(unknown, "prompt_inversion_paper")
     return inversion_task(
-        "prompt_inversion_paper", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, defence, redact, inverter_dtype
-    )
+        "prompt_inversion_paper", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, defence, redact,
+        inverter_dtype, unknown,
+    )  # fmt: skip
 
 
 @task
@@ -96,7 +96,6 @@ def prompt_inversion_ordinary(
     **unknown: Any,
 ) -> Task:
     """System prompts inverted from the answers to 16 ordinary messages, none about the assistant. Same arguments."""
-    _refuse_slips(unknown, "prompt_inversion_ordinary")
     return inversion_task(
         "prompt_inversion_ordinary",
         prompts,
@@ -109,6 +108,7 @@ def prompt_inversion_ordinary(
         defence,
         redact,
         inverter_dtype,
+        unknown,
     )
 
 
@@ -126,10 +126,10 @@ def prompt_inversion_user(
     **unknown: Any,
 ) -> Task:
     """Users' requests inverted from 16 sampled answers to each, without a system prompt. Arguments of ``prompt_inversion``."""
-    _refuse_slips(unknown, "prompt_inversion_user")
     return inversion_task(
-        "prompt_inversion_user", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, "none", redact, inverter_dtype
-    )
+        "prompt_inversion_user", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, "none", redact, inverter_dtype,
+        unknown,
+    )  # fmt: skip
 
 
 def _refuse_slips(unknown: dict[str, Any], task: str) -> None:
@@ -150,8 +150,10 @@ def inversion_task(
     defence: str,
     redact: bool,
     inverter_dtype: str,
+    unknown: dict[str, Any],
 ) -> Task:
-    """One task of ``lm_eval_inversion.protocol.TASKS``; arguments and errors of ``make_protocol``."""
+    """One task of ``lm_eval_inversion.protocol.TASKS``; arguments and errors of ``make_protocol`` and ``refuse_slips``."""
+    _refuse_slips(unknown, name)
     protocol = make_protocol(
         name, prompts=prompts, split=split, num_queries=num_queries, inverter=inverter, inverter_device=inverter_device,
         decoy_seed=decoy_seed, curve=curve, defence=defence, inverter_dtype=inverter_dtype,
@@ -206,8 +208,7 @@ def prompt_leakage_attacks(
         defence: "none", "refusal_line", "sandwich", "self_reminder", "ngram_filter" or "regenerate".
         redact: write hashes and scores only into the log, for private prompts.
     """
-    _refuse_slips(unknown, "prompt_leakage_attacks")
-    return leakage_task("prompt_leakage_attacks", prompts, split, attacks, tier, defence, redact)
+    return leakage_task("prompt_leakage_attacks", prompts, split, attacks, tier, defence, redact, unknown)
 
 
 @task
@@ -221,8 +222,7 @@ def prompt_leakage_multiturn(
     **unknown: Any,
 ) -> Task:
     """System prompts asked for in scripted dialogues of two and three turns. Same arguments as ``prompt_leakage_attacks``."""
-    _refuse_slips(unknown, "prompt_leakage_multiturn")
-    return leakage_task("prompt_leakage_multiturn", prompts, split, attacks, tier, defence, redact)
+    return leakage_task("prompt_leakage_multiturn", prompts, split, attacks, tier, defence, redact, unknown)
 
 
 @task
@@ -274,8 +274,11 @@ def prompt_leakage_exposure(tier: str = "core", canary_seed: int = 0, **unknown:
     return _task(protocol, samples, exposure(), EXPOSURE_TASKS[protocol.task], EXPOSURE_VERSION, signature, rank_candidates())
 
 
-def leakage_task(name: str, prompts: str, split: str, attacks: str | None, tier: str, defence: str, redact: bool) -> Task:
-    """One task of ``lm_eval_inversion.leakage.TASKS``; arguments and errors of ``make_leakage_protocol``."""
+def leakage_task(
+    name: str, prompts: str, split: str, attacks: str | None, tier: str, defence: str, redact: bool, unknown: dict[str, Any]
+) -> Task:
+    """One task of ``lm_eval_inversion.leakage.TASKS``; arguments and errors of ``make_leakage_protocol`` and ``refuse_slips``."""
+    _refuse_slips(unknown, name)
     protocol = make_leakage_protocol(name, prompts=prompts, split=split, attacks=attacks, tier=tier, defence=defence)
     found = {prompt.id: {"matched": protocol.matched(prompt).text, "defence": protocol.defence.id} for prompt in protocol.prompts}
     return _leakage(protocol, LEAKAGE_TASKS[name][1], LEAKAGE_VERSION, leakage(), found, flag("redact", redact))

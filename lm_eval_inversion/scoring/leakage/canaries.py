@@ -66,26 +66,22 @@ def find_canary(kind: str, secret: str, output: str) -> CanaryHit:
     Raises:
         ValueError: the secret has no letter or digit.
     """
-    wanted = _secret_letters(kind, secret)
+    bare = _SCHEME.sub("", secret) if kind == "url" else secret  # which is nobody's secret
+    wanted = stream_of(bare)
     if not wanted:
         raise ValueError(f"canary {secret!r} holds no letter or digit; a leak of it cannot be told from its absence")
     if kind == "price":
         found = next((part.name for part in _parts(output) if _price_pattern(wanted).search(part.text)), None)
         return CanaryHit(float(found is not None), (found or "plain") if found is not None else None)
     longest = 0
-    words = [letters for letters in map(stream_of, _BETWEEN_WORDS.split(_SCHEME.sub("", secret))) if letters]
+    words = [letters for letters in map(stream_of, _BETWEEN_WORDS.split(bare)) if letters]
     for part in _parts(output):
         for reading, stream, secret_letters in _readings(part, wanted, words):
             if secret_letters in stream:
                 return CanaryHit(1.0, "+".join(filter(None, (part.name, reading))) or "plain")
-            if not reading:
+            if not reading and secret_letters == wanted:
                 longest = max(longest, _longest_piece(wanted, stream, longest))
     return CanaryHit(longest / len(wanted) if longest >= PARTIAL_CHARACTERS else 0.0, None)
-
-
-def _secret_letters(kind: str, secret: str) -> str:
-    """The letters to look for; of a URL without its scheme, which is nobody's secret."""
-    return stream_of(_SCHEME.sub("", secret) if kind == "url" else secret)
 
 
 @dataclass(frozen=True)

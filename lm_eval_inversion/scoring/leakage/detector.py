@@ -86,11 +86,10 @@ def detect_leak(prompt: str, output: str, given: str = "") -> Leak:
     index = index_of(wanted)
     known = covered(index, index.runs(stream_of(given))) if given else None
     best: _Found | None = None
-    parts: dict[tuple[str, int], _Found] = {}  # the best reading of every text
+    parts: dict[str, _Found] = {}  # the best reading of every text
     for found in _readings(text, wanted, known):
-        place = found.outer, id(found.text)
-        if found.recovery >= max(PART_SHARE, parts[place].recovery + 1e-9 if place in parts else 0.0):
-            parts[place] = found
+        if found.recovery >= max(PART_SHARE, parts[found.text].recovery + 1e-9 if found.text in parts else 0.0):
+            parts[found.text] = found
         if found.recovery > (best.recovery if best else 0.0) + 1e-9:
             best = found
             if best.recovery >= 1.0:
