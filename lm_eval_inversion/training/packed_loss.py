@@ -2,7 +2,7 @@
 
 The same function as ``packed_prompt_loss`` after ``encode_blocks`` of ``inverter.prefix_model``, which scores prompts (a test holds
 them equal). They keep a prefix, which training does not need, and pad blocks to the longest. Here every example's blocks stand in a row
-with its prompt behind them, so that all that is done token by token runs on real tokens only, in two functions per layer that
+with its prompts behind them, so that all that is done token by token runs on real tokens only, in two functions per layer that
 ``torch.compile`` turns into few passes over memory; only attention looks at who sees whom.
 """
 
@@ -30,8 +30,9 @@ class Row:
         block_tokens: (block tokens,) its place in the row.
         sizes: tokens of every example.
         block_sizes: how many of them are its blocks'.
+        prompt_sizes: of every example, the tokens of each of its prompts.
         predicting: (predicted tokens,) places whose next token is predicted.
-        owner: (predicted tokens,) example that each belongs to.
+        owner: (predicted tokens,) prompt that each belongs to.
     """
 
     ids: torch.Tensor
@@ -41,16 +42,17 @@ class Row:
     block_tokens: torch.Tensor
     sizes: list[int]
     block_sizes: list[int]
+    prompt_sizes: list[list[int]]
     predicting: torch.Tensor
     owner: torch.Tensor
 
 
-def lay_out(blocks: Sequence[Blocks], prompts: Sequence[Sequence[int]], position: int, device: torch.device) -> Row:
-    """The row of a batch: for each example its blocks, then its prompt.
+def lay_out(blocks: Sequence[Blocks], prompts: Sequence[Sequence[Sequence[int]]], position: int, device: torch.device) -> Row:
+    """The row of a batch: for each example its blocks, then its prompts, none of which sees another.
 
     Args:
         blocks: blocks[e][n] are the token ids of output n of example e.
-        prompts: token ids with start and end.
+        prompts: prompts[e][m] are the token ids of prompt m that is scored under them, with start and end.
         position: position of a prompt's first token.
         device: where the tensors go.
     """
@@ -61,19 +63,21 @@ def lay_out(blocks: Sequence[Blocks], prompts: Sequence[Sequence[int]], position
     block_sizes: list[int] = []
     predicting: list[int] = []
     owner: list[int] = []
-    for number, (own, prompt) in enumerate(zip(blocks, prompts, strict=True)):
+    number = 0
+    for own, scored in zip(blocks, prompts, strict=True):
         first = len(ids)
         for block in own:
             starts.append((len(ids), len(block)))
             ids += block
             positions += range(len(block))
-        begin = len(ids)
-        ids += prompt
-        positions += range(position, position + len(prompt))
+        block_sizes.append(len(ids) - first)
+        for prompt in scored:
+            predicting += range(len(ids), len(ids) + len(prompt) - 1)
+            owner += [number] * (len(prompt) - 1)
+            ids += prompt
+            positions += range(position, position + len(prompt))
+            number += 1
         sizes.append(len(ids) - first)
-        block_sizes.append(begin - first)
-        predicting += range(begin, len(ids) - 1)
-        owner += [number] * (len(prompt) - 1)
     width = max((length for _, length in starts), default=0)
     index = [[start + column if column < length else 0 for column in range(width)] for start, length in starts]
     places = [row * width + column for row, (_, length) in enumerate(starts) for column in range(length)]
@@ -84,7 +88,7 @@ def lay_out(blocks: Sequence[Blocks], prompts: Sequence[Sequence[int]], position
 
     return Row(
         tensor(ids), tensor(positions), tensor(index).reshape(len(starts), width), tensor(places), tensor(tokens), sizes, block_sizes,
-        tensor(predicting), tensor(owner),
+        [[len(prompt) for prompt in scored] for scored in prompts], tensor(predicting), tensor(owner),
     )  # fmt: skip
 
 
@@ -127,7 +131,7 @@ def _attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mas
         queries: (..., tokens, heads, size).
         keys: (..., seen tokens, key heads, size).
         values: same shape.
-        mask: (shared * tokens, seen tokens), 0 where visible and very negative elsewhere; see ``_causal``.
+        mask: (shared * tokens, seen tokens), 0 where visible and very negative elsewhere; see ``_visible``.
 
     Returns:
         (..., tokens, heads * size).
@@ -155,8 +159,10 @@ class PackedLoss:
 
         self._before, self._after = prepare(_before_attention), prepare(_after_attention)
 
-    def __call__(self, model: Any, blocks: Sequence[Blocks], prompts: Sequence[Sequence[int]], position: int) -> torch.Tensor:
-        """Nats of every prompt, summed over its tokens: (examples,). Arguments as of ``lay_out``."""
+    def __call__(
+        self, model: Any, blocks: Sequence[Blocks], prompts: Sequence[Sequence[Sequence[int]]], position: int
+    ) -> torch.Tensor:
+        """Nats of every prompt, summed over its tokens: (prompts of all examples,). Arguments as of ``lay_out``."""
         decoder = model.get_decoder()
         device = next(model.parameters()).device
         row = lay_out(blocks, prompts, position, device)
@@ -165,8 +171,8 @@ class PackedLoss:
         head = cos.shape[-1]
         width = row.block_index.shape[1]
         shared = model.config.num_attention_heads // model.config.num_key_value_heads
-        masks = [_causal(size - before, size, shared, device) for before, size in zip(row.block_sizes, row.sizes)]
-        block_mask = _causal(width, width, shared, device)
+        masks = [_visible(before, lengths, shared, device) for before, lengths in zip(row.block_sizes, row.prompt_sizes)]
+        block_mask = _visible(0, [width], shared, device)
         for layer in decoder.layers:
             queries, keys, values = self._before(layer, hidden, cos, sin)
             seen = queries.new_zeros(len(row.ids), queries.shape[1] * head)
@@ -181,11 +187,16 @@ class PackedLoss:
             hidden = self._after(layer, hidden, torch.cat(parts))
         logits = model.get_output_embeddings()(decoder.norm(hidden[row.predicting]))
         losses = functional.cross_entropy(logits.float(), row.ids[row.predicting + 1], reduction="none")
-        return torch.zeros(len(prompts), device=device).index_add(0, row.owner, losses)
+        return torch.zeros(sum(map(len, prompts)), device=device).index_add(0, row.owner, losses)
 
 
-def _causal(tokens: int, seen: int, shared: int, device: torch.device) -> torch.Tensor:
-    """(shared * tokens, seen): the last ``tokens`` of ``seen`` places look back, themselves included; repeated for heads that share."""
-    places = torch.arange(seen, device=device)
-    hidden = places[None] > places[seen - tokens :, None]
-    return torch.zeros(hidden.shape, device=device).masked_fill_(hidden, torch.finfo(torch.float32).min).repeat(shared, 1)
+def _visible(before: int, lengths: Sequence[int], shared: int, device: torch.device) -> torch.Tensor:
+    """The mask of stretches of ``lengths`` tokens behind ``before`` others: each sees those, and itself up to the token that looks.
+
+    Returns:
+        (shared * tokens of all stretches, before + tokens of all stretches), repeated for the heads that share.
+    """
+    stretch = torch.repeat_interleave(torch.tensor(lengths, device=device))
+    itself = torch.ones(len(stretch), len(stretch), dtype=torch.bool, device=device).tril() & (stretch == stretch[:, None])
+    visible = functional.pad(itself, (before, 0), value=True)
+    return torch.zeros(visible.shape, device=device).masked_fill_(~visible, torch.finfo(torch.float32).min).repeat(shared, 1)

@@ -35,12 +35,13 @@ class Pair:
 
 
 class Example(NamedTuple):
-    """What one training example shows, and how many epochs have passed before it."""
+    """What one training example shows, how many epochs have passed before it, and whether its outputs tell of its prompt."""
 
     outputs: list[str]
     prompt: str
     epoch: float
     secret: Secret
+    informed: bool
 
 
 def load_pairs(paths: Sequence[Path]) -> list[Pair]:
@@ -128,6 +129,7 @@ def examples(
         rng = random.Random(f"{seed}/{epoch}")
         for pair in rng.sample(prompted, len(prompted)):
             draw = rng.random()
+            informed = False
             if draw < NO_OUTPUTS_SHARE:
                 outputs: list[str] = []
             elif draw < NO_OUTPUTS_SHARE + NULL_OUTPUTS_SHARE and null_outputs:
@@ -137,6 +139,7 @@ def examples(
                 most = min(len(pair.outputs), max_outputs)
                 keep = most if rng.random() < 0.5 else rng.randint(1, max(1, most))
                 outputs = rng.sample(pair.outputs, min(keep, most))
+                informed = bool(outputs)
             if count % world == rank:
-                yield Example(outputs, pair.prompt or "", count / len(prompted), pair.secret)
+                yield Example(outputs, pair.prompt or "", count / len(prompted), pair.secret, informed)
             count += 1

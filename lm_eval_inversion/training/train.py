@@ -36,6 +36,7 @@ from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
 from lm_eval_inversion.precision import fast_dtype
 from lm_eval_inversion.training.adapter import adapter_state, keep_base, round_base, with_adapter, write_whole
+from lm_eval_inversion.training.contrast import contrast, with_rivals
 from lm_eval_inversion.training.packed_loss import PackedLoss
 from lm_eval_inversion.training.pairs import HELD_OUT_EVERY, Pair, examples, held_out_pairs, load_dev_pairs, load_pairs
 
@@ -52,9 +53,10 @@ class PromptLoss(nn.Module):
         super().__init__()
         self.model, self.layout, self._nats = model, layout, PackedLoss(compiled)
 
-    def forward(self, blocks: list[list[list[int]]], prompts: list[list[int]]) -> torch.Tensor:
-        """Nats per prompt, summed over tokens: (prompts,)."""
-        return self._nats(self.model, blocks, prompts, self.layout.prompt_position)
+    def forward(self, blocks: list[list[list[int]]], prompts: list[list[int]], rivals: int = 0) -> torch.Tensor:
+        """Nats of each example's prompt and of its rivals' (``contrast.with_rivals``), summed over tokens: (examples, 1 + rivals)."""
+        scored = with_rivals(prompts, rivals)
+        return self._nats(self.model, blocks, scored, self.layout.prompt_position).reshape(len(prompts), rivals + 1)
 
 
 def learning_rate(done: float, steps_warm: float, peak: float) -> float:
@@ -140,7 +142,7 @@ def evaluate_pairs(loss: PromptLoss, tokenizer: BlockTokenizer, pairs: Sequence[
             chosen = pairs[start : start + batch]
             prompts = [tokenizer.prompt(pair.prompt or "", loss.layout.max_prompt_tokens, pair.secret) for pair in chosen]
             with autocast():
-                parts.append(loss([tokenizer.blocks(lines) for lines in outputs[start : start + batch]], prompts))
+                parts.append(loss([tokenizer.blocks(lines) for lines in outputs[start : start + batch]], prompts)[:, 0])
         return torch.cat(parts)
 
     return compare_conditions(nats, pairs)
@@ -263,21 +265,25 @@ def train(options: argparse.Namespace, data: Data) -> None:
         chosen = [next(stream) for _ in range(options.batch)]
         prompts = [tokenizer.prompt(example.prompt, layout.max_prompt_tokens, example.secret) for example in chosen]
         tokens = sum(len(prompt) - 1 for prompt in prompts)
-        total = 0.0
+        total = told = 0.0
         for start in range(0, len(chosen), options.micro_batch):
             part = slice(start, start + options.micro_batch)
             blocks = [tokenizer.blocks(example.outputs) for example in chosen[part]]
+            rivals = min(options.rivals, len(blocks) - 1)
             with accelerator.autocast():
-                nats = loss(blocks, prompts[part]).sum() / tokens
-            accelerator.backward(nats)
-            total += nats.item()
+                nats = loss(blocks, prompts[part], rivals)
+            own = nats[:, 0].sum() / tokens
+            apart = contrast(nats, prompts[part], [example.informed for example in chosen[part]]) / tokens
+            accelerator.backward(own + options.contrast * apart)
+            total += own.item()
+            told += apart.item()
         accelerator.clip_grad_norm_(list(parameters.values()), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=False)  # kept: fresh memory costs a CPU more than zeros
         progress["step"] += 1
         progress["examples"] += options.batch
         progress["seconds"] = time.monotonic() - began
-        log_row({"step": progress["step"], "loss": total, "epoch": chosen[-1].epoch, "seconds": progress["seconds"]})
+        log_row({"step": progress["step"], "loss": total, "contrast": told, "epoch": chosen[-1].epoch, "seconds": progress["seconds"]})
         bar.update()
         bar.set_postfix(loss=f"{total:.3f}", epoch=f"{chosen[-1].epoch:.2f}")
         if progress["step"] % options.eval_every == 0:
@@ -391,6 +397,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=0, help="step budget; 0 for none")
     parser.add_argument("--batch", type=int, default=16, help="examples per step and process")
     parser.add_argument("--micro-batch", type=int, default=16, help="examples per forward pass")
+    parser.add_argument(
+        "--rivals", type=int, default=0, help="score each prompt after the outputs of so many other examples too, which must tell them apart"
+    )
+    parser.add_argument("--contrast", type=float, default=1.0, help="weight of telling rivals apart, beside that of the likelihood")
     parser.add_argument("--lr", type=float, default=2e-4)
     parser.add_argument("--warmup", type=float, default=0.04, help="fraction of the run")
     parser.add_argument("--lora-rank", type=int, default=0, help="0 trains all weights")
@@ -415,6 +425,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if not options.minutes and not options.steps:
         parser.error("give --minutes or --steps: without a budget the training would never end")
+    if not 0 <= options.rivals < options.micro_batch:
+        parser.error(f"--rivals {options.rivals}: rivals are of the same --micro-batch, of {options.micro_batch} examples; give fewer")
     if options.round_base and not options.lora_rank:
         parser.error("--round-base freezes the base; give the rank of the adapter that is trained on top, as in --lora-rank 16")
     if options.keep_base and (options.round_base or options.lora_rank or options.vocabulary):

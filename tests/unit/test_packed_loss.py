@@ -41,7 +41,7 @@ def padded(model, blocks, prompts):
 
 
 def packed(model, blocks, prompts):
-    return PackedLoss()(model, blocks, prompts, POSITION)
+    return PackedLoss()(model, blocks, [[prompt] for prompt in prompts], POSITION)
 
 
 def same(model, blocks, prompts):
