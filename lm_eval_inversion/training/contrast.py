@@ -32,12 +32,16 @@ def contrast(nats: torch.Tensor, prompts: Sequence[list[int]], informed: Sequenc
     Args:
         nats: (examples, 1 + rivals), of the prompts in the order of ``with_rivals``.
         prompts: of every example; whoever has the same one is no rival.
-        informed: whether an example's outputs were answers under its prompt; where not, there is nothing to pick.
+        informed: whether an example's outputs were answers under its prompt; where not, there is nothing to pick, and they are no rivals
+            either: a prompt must not become unlikely where nothing is told of it, or bits above that would grow without any reading.
     """
     number, places = nats.shape
     # By prompt: after its own outputs, then after those of the examples before it.
     by_prompt = torch.stack([nats[:, place].roll(place) for place in range(places)], 1)
-    same = [[place > 0 and prompts[own - place] == prompts[own] for place in range(places)] for own in range(number)]
-    scores = (-by_prompt / SOFTNESS).masked_fill(torch.tensor(same, device=nats.device), -torch.inf)
+    no_rival = [
+        [place > 0 and (prompts[own - place] == prompts[own] or not informed[own - place]) for place in range(places)]
+        for own in range(number)
+    ]
+    scores = (-by_prompt / SOFTNESS).masked_fill(torch.tensor(no_rival, device=nats.device), -torch.inf)
     costs = torch.logsumexp(scores, 1) - scores[:, 0]
     return SOFTNESS * costs[torch.tensor(informed, dtype=torch.bool, device=nats.device)].sum()

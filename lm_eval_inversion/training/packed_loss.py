@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 Blocks = Sequence[Sequence[int]]
 
@@ -146,6 +147,12 @@ def _attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mas
     return seen.reshape(*seen.shape[:-2], shared, tokens, size).movedim(-2, -4).flatten(-3)
 
 
+def _attend_again(*states: torch.Tensor) -> torch.Tensor:
+    """``_attend``, which keeps nothing for the gradient but its arguments."""
+    found: torch.Tensor = checkpoint(_attend, *states, use_reentrant=False, preserve_rng_state=False)
+    return found
+
+
 class PackedLoss:
     """``-log p`` of prompts after their outputs, for training.
 
@@ -173,6 +180,8 @@ class PackedLoss:
         shared = model.config.num_attention_heads // model.config.num_key_value_heads
         masks = [_visible(before, lengths, shared, device) for before, lengths in zip(row.block_sizes, row.prompt_sizes)]
         block_mask = _visible(0, [width], shared, device)
+        # With several prompts each, the weights of all layers would be most of a step's memory: they are computed once more for the gradient.
+        attend = _attend_again if max(map(len, prompts), default=0) > 1 else _attend
         for layer in decoder.layers:
             queries, keys, values = self._before(layer, hidden, cos, sin)
             seen = queries.new_zeros(len(row.ids), queries.shape[1] * head)
@@ -183,7 +192,7 @@ class PackedLoss:
             examples = zip(row.block_sizes, masks, *(states.split(row.sizes) for states in (seen, queries, keys, values)))
             parts = []
             for before, mask, own_seen, own_queries, own_keys, own_values in examples:
-                parts += [own_seen[:before], _attend(own_queries[before:], own_keys, own_values, mask)]
+                parts += [own_seen[:before], attend(own_queries[before:], own_keys, own_values, mask)]
             hidden = self._after(layer, hidden, torch.cat(parts))
         logits = model.get_output_embeddings()(decoder.norm(hidden[row.predicting]))
         losses = functional.cross_entropy(logits.float(), row.ids[row.predicting + 1], reduction="none")

@@ -103,6 +103,29 @@ def test_the_order_of_an_example_s_outputs_does_not_matter(models):
     assert packed(models["shared"], [outputs[1:]], [prompt])[0].item() != pytest.approx(loss[0].item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("name", ["shared", "one", "own"])
+def test_prompts_after_the_same_outputs_do_not_see_each_other(models, name):
+    blocks = [[tokens(1, 5), tokens(2, 9)], [], [tokens(3, 2)]]
+    prompts = [[tokens(4, 6), tokens(5, 11), tokens(4, 6)], [tokens(6, 3), tokens(7, 8)], [tokens(8, 5)]]
+
+    def together(model, blocks, prompts):
+        return PackedLoss()(model, blocks, prompts, POSITION)
+
+    def apart(model, blocks, prompts):
+        return torch.cat([padded(model, [own], [prompt]) for own, scored in zip(blocks, prompts) for prompt in scored])
+
+    def run(function):
+        models[name].zero_grad(set_to_none=True)
+        nats = function(models[name], blocks, prompts)
+        (nats * torch.linspace(1.0, 2.0, len(nats))).sum().backward()
+        return nats.detach(), [parameter.grad.clone() for parameter in models[name].parameters()]
+
+    (expected, wanted), (found, gradients) = run(apart), run(together)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+    for one, other in zip(gradients, wanted):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * float(other.abs().max()))
+
+
 def test_one_prompt_too_few_is_refused(models):
     with pytest.raises(ValueError, match="zip"):
         packed(models["shared"], [[tokens(1, 3)], []], [tokens(2, 4)])
