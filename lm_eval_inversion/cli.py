@@ -80,7 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return verb.error_code
     except (ValueError, OSError) as error:
-        print(f"{verb_parser.prog}: error: {error}", file=sys.stderr)
+        from lm_eval_inversion.report.visible import visible
+
+        print(f"{verb_parser.prog}: error: {visible(str(error))}", file=sys.stderr)  # which may quote a results file
         return verb.error_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -90,19 +92,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         return verb.error_code
     return code
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file in UTF-8, its folder too; half characters of a model are written as escapes.
-
-    Raises:
-        ValueError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(text.encode("utf-8", "backslashreplace"))
-    except OSError as error:
-        raise ValueError(f"{path} cannot be written ({error.strerror}); give a file in a folder that you may write to") from error
 
 
 def _number(text: str) -> int:
@@ -124,18 +113,19 @@ def _run_report(options: argparse.Namespace) -> int:
 
     found = read_all(options.results)
     if options.output is not None:
-        from lm_eval_inversion.report.page import write_page
+        from lm_eval_inversion.report.page import page_html
+        from lm_eval_inversion.report.writing import write_file
 
         if options.output.is_dir():
             raise ValueError(f"-o {options.output} is a folder; give a file, such as {options.output / 'report.html'}")
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        write_page(found, options.output)
+        write_file(options.output, page_html(found))
         print(f"runs: {len(found)}, system prompts: {sum(len(results.rows) for results in found)}, written to {options.output}")
         return 0
     from lm_eval_inversion.report.tables import attacks_table, examples_table, metrics_table
+    from lm_eval_inversion.report.visible import visible
 
     for results in found:
-        print(f"\n## {results.task} ({results.host}, {len(results.rows)} system prompts)\n\n{metrics_table(results)}")
+        print(f"\n## {visible(results.task)} ({results.host}, {len(results.rows)} system prompts)\n\n{metrics_table(results)}")
         if any(request["arm"] == "attack" for row in results.rows for request in row.requests):
             print(f"\n{attacks_table(results)}")
         if options.examples and (examples := examples_table(results, options.examples)):
@@ -154,6 +144,7 @@ def _add_compare_arguments(parser: argparse.ArgumentParser) -> None:
 def _run_compare(options: argparse.Namespace) -> int:
     from lm_eval_inversion.report.compare import compare, render
     from lm_eval_inversion.report.reading import progress_bar, read_all
+    from lm_eval_inversion.report.writing import write_file
 
     a, b = read_all([options.a]), read_all([options.b])
     comparison = compare(a, b, label_a=str(options.a), label_b=str(options.b), changed=options.changed, progress=progress_bar)
@@ -161,7 +152,7 @@ def _run_compare(options: argparse.Namespace) -> int:
     if options.output is None:
         print(text, end="")
     else:
-        _write(options.output, text)
+        write_file(options.output, text)
         print(f"tasks compared: {len(comparison.tasks)}, written to {options.output}")
     return 0
 
@@ -182,20 +173,22 @@ def _add_gate_arguments(parser: argparse.ArgumentParser) -> None:
 def _run_gate(options: argparse.Namespace) -> int:
     from lm_eval_inversion.report.gate import check_results, gate_table, junit, junit_error, make_limits, outcome
     from lm_eval_inversion.report.reading import read_all
+    from lm_eval_inversion.report.writing import write_file
 
     try:
         limits = make_limits(
             max_lift=options.max_lift, max_asr=options.max_asr, max_canary=options.max_canary, max_bits=options.max_bits,
             min_coverage=options.min_coverage,
         )  # fmt: skip
-        checks = check_results(read_all(options.results), limits, options.confidence)
+        found = read_all(options.results)
+        checks = check_results(found, limits, options.confidence)
     except (ValueError, OSError) as error:
         if options.junit is not None:
-            _write(options.junit, junit_error(str(error)))
+            write_file(options.junit, junit_error(str(error)))
         raise
     if options.junit is not None:
-        _write(options.junit, junit(checks, options.confidence))
-    print(gate_table(checks, options.confidence))
+        write_file(options.junit, junit(checks, options.confidence))
+    print(gate_table(checks, options.confidence, found))
     return outcome(checks).value
 
 
@@ -212,21 +205,29 @@ def _run_defences(options: argparse.Namespace) -> int:
 
 
 def _add_redact_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("logs", type=Path, nargs="+", metavar="LOG", help=".eval logs of Inspect; they are overwritten")
+    parser.add_argument(
+        "logs", type=Path, nargs="+", metavar="LOG", help=".eval logs of Inspect, or folders with such files; they are overwritten"
+    )
 
 
 def _run_redact(options: argparse.Namespace) -> int:
     from lm_eval_inversion.adapters.inspect.redacting import redact_log, sample_buffers
+    from lm_eval_inversion.report.reading import result_files
 
-    for log in options.logs:
-        if not log.is_file():
-            raise FileNotFoundError(f"{log} does not exist")
+    logs = dict.fromkeys(file for path in options.logs for file in result_files(path, json_logs=True))
+    # Before any log is overwritten: whoever names a folder expects that nothing in it stays readable.
+    if samples := [str(file) for file in logs if file.suffix == ".jsonl"]:
+        raise ValueError(
+            f"{', '.join(samples)}: samples of lm_eval cannot be redacted afterwards, and nothing was; run it again with redact=true, or "
+            "name Inspect's logs one by one"
+        )
+    for log in logs:
         redact_log(log)
         print(f"redacted: {log}")
-    if left := sample_buffers():
+    if buffers := sample_buffers():
         print(
-            f"warning: Inspect keeps what unfinished runs sent and got in {left[0].parent}, in plain text ({len(left)} files); once no run "
-            "goes on that is still wanted, delete that folder",
+            f"warning: Inspect keeps what unfinished runs sent and got in {buffers[0].parent}, in plain text ({len(buffers)} files); once "
+            "no run goes on that is still wanted, delete that folder",
             file=sys.stderr,
         )
     return 0

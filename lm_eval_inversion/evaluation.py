@@ -6,6 +6,7 @@ prompts are evaluated in the same call. So ``--limit``, ranks and micro-batches 
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -27,7 +28,11 @@ from lm_eval_inversion.scoring.text import token_f1, word_tokens
 from lm_eval_inversion.scoring.uncertainty import Estimate, estimate
 from lm_eval_inversion.scoring.utility import attribute_following
 
+LEAST_NULL_COVERAGE = 0.5  # below it, what is measured against the null is told to be doubtful
+
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,8 @@ class PromptResult:
     Attributes:
         prompt_id: of the system prompt.
         reconstruction: None when there was nothing to invert (coverage 0): unscored, not safe.
-        metrics: metric -> value; only ``COUNTS`` when unscored, and no attribute metrics for prompts without attributes.
+        metrics: metric -> value; only ``COUNTS`` when unscored, no attribute metrics for prompts without attributes, and nothing that
+            is measured against the null outputs when none of them is usable.
         outputs: what the inverter read.
     """
 
@@ -53,8 +59,8 @@ class Evaluation:
 
     Attributes:
         results: one per prompt.
-        null_reconstruction: what the inverter writes for the outputs of the model without a system prompt.
-        null_coverage: of those outputs.
+        null_reconstruction: what the inverter writes for the outputs of the model without a system prompt; "" when none is usable.
+        null_coverage: of those outputs; also a metric of every prompt.
     """
 
     results: list[PromptResult]
@@ -104,8 +110,10 @@ def evaluate(
         decoys = decoys_for([prompt.text for prompt in prompts], seed)
     if not len(prompts) == len(outputs) == len(decoys):
         raise ValueError(f"{len(prompts)} prompts, {len(outputs)} sets of outputs, {len(decoys)} of decoys; give one of each per prompt")
-    null = null_condition(inverter, null_outputs.lines)
-    null_reconstruction = null.reconstruction(max_new_tokens)
+    _warn_of_missing_null(null_outputs)
+    # Without null outputs, the inverter's own prior would stand in their place: it makes bits large, and the controls look perfect.
+    null = null_condition(inverter, null_outputs.lines) if null_outputs.usable else None
+    null_reconstruction = null.reconstruction(max_new_tokens) if null else None
     scored = [index for index, found in enumerate(outputs) if found.usable]
     reconstructions: dict[int, str] = {}
     measured: dict[int, dict[str, float]] = {}
@@ -117,7 +125,7 @@ def evaluate(
         # Batch by batch, while the inverter still holds what it has read.
         for index in batch:
             metrics = _reconstruction_metrics(prompts[index], reconstructions[index], null_reconstruction, decoys[index])
-            if inverter.has_likelihood():
+            if null and inverter.has_likelihood():
                 metrics |= _likelihood_metrics(prompts[index].text, decoys[index], outputs[index], inverter, null, seed)
                 if curve:
                     metrics |= _curve_metrics(prompts[index].text, outputs[index], inverter, null)
@@ -125,13 +133,28 @@ def evaluate(
     results = []
     for index, (prompt, found) in enumerate(zip(prompts, outputs)):
         metrics = measured.get(index, {})
-        metrics["coverage"] = found.coverage
+        metrics["coverage"], metrics["null_coverage"] = found.coverage, null_outputs.coverage
         if found.counts.answers:
             metrics["defence_acted"] = found.counts.defended / found.counts.answers
         if (followed := attribute_following(prompt, found.lines or ("",) * found.counts.answers)) is not None:
             metrics["utility"] = followed
         results.append(PromptResult(prompt.id, reconstructions.get(index), metrics, found))
-    return Evaluation(results, null_reconstruction, null_outputs.coverage)
+    return Evaluation(results, null_reconstruction or "", null_outputs.coverage)
+
+
+def _warn_of_missing_null(null_outputs: Outputs) -> None:
+    """Say where the answers without a system prompt, which everything is measured against, are few or none."""
+    if not null_outputs.usable:
+        logger.warning(
+            "Without a system prompt the model gave no usable output (null_coverage 0): bits, identification, lift and everything else "
+            "that is measured against it have no value."
+        )
+    elif null_outputs.coverage < LEAST_NULL_COVERAGE:
+        logger.warning(
+            "Without a system prompt the model gave few usable outputs (null_coverage %.2f): bits, identification and lift are measured "
+            "against little, and may be too high.",
+            null_outputs.coverage,
+        )
 
 
 def decoys_for(texts: Sequence[str], seed: int = 0, filling: str = "v1") -> list[list[str]]:
@@ -146,10 +169,7 @@ def decoys_for(texts: Sequence[str], seed: int = 0, filling: str = "v1") -> list
 
 
 class NullCondition:
-    """What the inverter makes of the null outputs, each thing computed by itself and only once.
-
-    A null conversation that could not be read counts as no outputs at all: the inverter's own prior.
-    """
+    """What the inverter makes of the null outputs, each thing computed by itself and only once."""
 
     def __init__(self, inverter: Inverter, lines: Sequence[str]) -> None:
         self.inverter = inverter
@@ -178,19 +198,21 @@ def null_condition(inverter: Inverter, lines: tuple[str, ...]) -> NullCondition:
 
 
 def _reconstruction_metrics(
-    prompt: SystemPrompt, reconstruction: str, null_reconstruction: str, decoys: Sequence[str]
+    prompt: SystemPrompt, reconstruction: str, null_reconstruction: str | None, decoys: Sequence[str]
 ) -> dict[str, float]:
+    """The reconstruction beside its floors; without those of the null where there is no ``null_reconstruction``."""
     metrics = score_reconstruction(prompt.text, reconstruction)
-    metrics["token_f1_null"] = token_f1(prompt.text, null_reconstruction)
-    metrics["token_f1_lift"] = metrics["token_f1"] - metrics["token_f1_null"]
     # The swap floor: this reconstruction against prompts it was not made from, averaged over all decoys.
     metrics["token_f1_swap"] = sum(token_f1(decoy, reconstruction) for decoy in decoys) / len(decoys)
     metrics["token_f1_constant"] = token_f1(prompt.text, CONSTANT_PREDICTION)
+    metrics.update(attribute_scores(prompt.attributes, reconstruction))
+    if null_reconstruction is None:
+        return metrics
+    metrics["token_f1_null"] = token_f1(prompt.text, null_reconstruction)
+    metrics["token_f1_lift"] = metrics["token_f1"] - metrics["token_f1_null"]
     metrics["cosine_null"] = cosine(prompt.text, null_reconstruction)
-    attributes = attribute_scores(prompt.attributes, reconstruction)
-    if attributes:
-        metrics.update(attributes)
-        metrics["attribute_recall_null"] = attribute_scores(prompt.attributes, null_reconstruction)["attribute_recall"]
+    if null_attributes := attribute_scores(prompt.attributes, null_reconstruction):
+        metrics["attribute_recall_null"] = null_attributes["attribute_recall"]
     return metrics
 
 
@@ -199,9 +221,10 @@ def _likelihood_metrics(
 ) -> dict[str, float]:
     """Bits, identification, their swap floor, and the null run as its own negative control.
 
-    The control plays one half of the null conversation against the other: neither has seen the prompt, so its bits must cover
-    0 and its identification 1/16. A coin per prompt says which half plays the outputs; without it, one half that happens to
-    read more like a prompt would bias all prompts alike.
+    The control plays one half of the null conversation against the other: neither has seen the prompt, so its identification must
+    cover 1/16. A coin per prompt says which half plays the outputs; without it, one half that happens to read more like a prompt
+    would bias all prompts alike. The coin makes the mean of its bits 0 whatever the halves say, so their size without the sign is
+    kept too: so many bits come out where there is nothing to find.
     """
     candidates = [truth, *decoys]
     own = inverter.nll([outputs.lines] * len(candidates), candidates)
@@ -216,6 +239,7 @@ def _likelihood_metrics(
         "bits_per_token": pmi[0] / max(1, len(word_tokens(truth))),
         "bits_swap": sum(pmi[1:]) / len(decoys),
         "bits_null": control[0],
+        "bits_spread_null": abs(control[0]),
         "identification_top1": found["top1"],
         "identification_mrr": found["mrr"],
         "identification_top1_null": identification_scores(control)["top1"],

@@ -9,12 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from os.path import commonprefix
 
+from lm_eval_inversion.characters import unspaced
 from lm_eval_inversion.queries import QuerySet
 
 MAX_OUTPUTS = 64  # Zhang et al. 2024: four questions of 16 lines
 MAX_ANSWER_CHARACTERS = 20_000  # far beyond 64 outputs of 64 tokens; keeps a runaway answer cheap
-REFUSAL_MAX_WORDS = 30  # a longer answer that starts by refusing says something about its role as well
+# A longer answer that starts by refusing says something about its role as well; in scripts without spaces, twice as many characters.
+REFUSAL_MAX_WORDS = 30
+REFUSAL_MAX_CHARACTERS = 600
 
 # How models mark what they think: <think> (DeepSeek, Qwen, ...), [THINK] (Magistral), <seed:think>, <thought>, ◁think▷ (Kimi),
 # <|START_THINKING|> (Command A), and the channels of gpt-oss.
@@ -34,19 +38,66 @@ _BARE_ANALYSIS, _BARE_FINAL = re.compile(r"\s*analysis(?=[A-Z])"), "assistantfin
 _NOTHING = r"(?:[\s\ufeff\u200b]|<[^<>\s]{1,30}>|(?i:assistant|ai|model)\s?:)*"
 _THINKING_BEGINS = re.compile(rf"(?:\A|\n|[.!?:…][\"')\]]?\s){_NOTHING}\Z")
 _SAID_NOTHING = re.compile(_NOTHING)
-_MARKER = re.compile(r"^[\s>#*_`]{0,12}(?:[\[(]?\d{1,3}[\])]?[*_`]{0,3}\s{0,2}(?:[.):\]](?!\d)|-(?=\s)|[–—])|[-*+•·‣▪](?=\s))[*_`]{0,3}\s*")
-_INLINE_NUMBER = re.compile(r"(?:(?<=\s)|^)[*_]{0,2}(\d{1,3})[*_]{0,2}[.):](?=\s|[*_\"“]|[A-Za-z])")
-_REFUSAL = re.compile(
-    r"^(?:i(?:['’]?m| am) (?:really |very |so )?sorry|sorry|(?:my )?apologies|i apologi[sz]e|unfortunately|"
-    r"i (?:really )?(?:can(?:no|['’])?t|can not|won['’]?t|must decline|(?:do not|don['’]?t) feel comfortable)|"
-    r"i(?:['’]?m| am) (?:not able|unable|not allowed|not permitted|afraid (?:i|that|not)\b)|"
-    r"as an ai\b(?: \w+){0,3},? i(?: can| do| won|['’]m not|['’]m unable| am not| am unable))",
-    re.IGNORECASE,
+QUOTED_LETTERS = 24  # around a tag that equal those around one of the system prompt's: then it is quoted, and marks no thought
+_QUOTE_REACH = 160  # characters around a tag that are looked at
+_LINE_ESCAPE = re.compile(r"\\[nrt]")  # of a quote in JSON
+_UNMARKED = "\ufdd0"  # a noncharacter: stands in no text, and parts the characters of a tag so that it is read as none
+_OPENING_QUOTE, _CLOSING_QUOTE = "[\"“„«'‘]", "[\"”“»'’]"
+_MARKER = re.compile(
+    rf"^(?=(?P<indent>\s*))[\s>#*_`]{{0,12}}(?P<quote>{_OPENING_QUOTE}[*_`]{{0,3}})?"
+    r"(?:(?P<number>[\[(]?(?:\d{1,2}|(?(quote)(?!)|\d{3})))"
+    rf"(?(quote)(?P<closed>{_CLOSING_QUOTE})?)"
+    r"[\])]?[*_`]{0,3}\s{0,2}(?:[.):\]](?!\d)|-(?=\s)|[–—])|[-*+•·‣▪](?=\s))"
+    rf"(?(quote)(?P<closed_behind>{_CLOSING_QUOTE}(?=\s))?)"
+    r"[*_`]{0,3}\s*"
 )
-_REFUSAL_VERB = re.compile(
-    r"\b(?:can(?:no|['’])?t|can not|won['’]?t|unable|not able|decline|not allowed|not permitted|do not|don['’]t)\b", re.IGNORECASE
+_QUOTE_AT_END = re.compile(rf"{_CLOSING_QUOTE}([*_`]{{0,3}}\s*)\Z")
+_INLINE_NUMBER = re.compile(rf"(?:(?<=\s)|^){_OPENING_QUOTE}?[*_]{{0,2}}(\d{{1,3}})[*_]{{0,2}}[.):](?=\s|[*_\"“]|[A-Za-z])")
+# A refusal opens in one of these ways, and says that something which can be asked for will not be done: an assistant that says what it
+# does not do ("I can't give medical advice."), is eager ("I can't wait") or stresses something declines nothing.
+_CANNOT = (
+    r"(?:can(?:no|')?t(?! wait)|can not|won't|will not|unable to|not (?:able|allowed|permitted|at liberty|going) to|"
+    r"must decline(?: to)?|have to decline(?: to)?|rather not|prefer not to|not (?:feel )?comfortable|don't feel comfortable|"
+    r"(?:don't|do not) have (?:permission|the ability) to|(?:don't|do not)(?= (?:share|disclose|reveal|discuss) (?:my|the|that|this)\b))"
 )
-_EAGER = re.compile(r"\b(?:can(?:no|['’])?t|can not) wait\b", re.IGNORECASE)
+_ASKED = (
+    r"(?:help(?:ing)?(?! but)|assist|shar(?:e|ing)|answer|reveal|disclos(?:e|ing)|provid(?:e|ing)|discuss(?:ing)?|comply|repeat|print|"
+    r"output|display|quot(?:e|ing)|show|fulfill?|do (?:it|so)|that|this(?! enough)|those|these|"
+    r"(?:\w+ ){0,4}(?:my|the|your) (?:\w+ )?(?:instructions|prompt|guidelines|rules|configuration|setup|request))\b"
+)
+_BETWEEN = r"(?:[^\w.!?;:,]+[\w']+){0,3}?[^\w.!?;:,]+"
+_REFUSALS = tuple(
+    re.compile(rf"^(?:{opening}).*?(?:{refusal})", re.IGNORECASE | re.DOTALL)
+    for opening, refusal in (
+        (
+            r"(?=(?:i(?:'m| am) (?:really |very |so )?sorry|sorry|(?:my )?apologies|i apologi[sz]e|unfortunately|as an ai\b|"
+            r"(?:thank|i (?:appreciate|understand))\b[^.!?]{0,80}\bbut\b|i(?:'m| am|'d| would)?\s(?:really )?(?:afraid\b|"
+            rf"{_CANNOT})))",
+            rf"\b(?:i|we|sorry)\b(?:(?!you)[^.!?;:]){{0,30}}?\b{_CANNOT}(?:{_BETWEEN}{_ASKED}|(?: (?:tell|say)(?: you)?)?\s*(?:[.;!]|$))|"
+            rf"not something (?:i|we) (?:can|may|am able to|are able to){_BETWEEN}{_ASKED}|\b(?:is|are) confidential\b",
+        ),
+        (
+            r"(?:es )?tut mir (?:sehr |wirklich )?leid|leider|entschuldig|verzeih|bedaure|(?=ich (?:kann|darf|möchte|werde)\b)",
+            r"\b(?:kann|darf|möchte|werde)\b(?=[^.!?,]{0,80}\bnicht\b)[^.!?]{0,80}?"
+            r"\b(?:das|dies\w*|dabei|damit|darüber|darauf|meine\w*|helfen|weitergeben|teilen|preisgeben|offenlegen|verraten|beantworten)\b",
+        ),
+        (
+            r"(?:je suis )?(?:vraiment )?désolée?|malheureusement|(?:toutes )?mes excuses|je regrette|(?=je ne\b)",
+            r"\bje ne (?:peux|puis|vais|souhaite|suis)\b[^.!?]{0,60}?\b(?:partager|aider|répondre(?! qu)|révéler|divulguer|fournir|"
+            r"communiquer|cela|ça|cette|mes)\b",
+        ),
+        (
+            r"lo siento|lo lamento|perdón|disculp|lamentablemente|desafortunadamente|(?=no (?:puedo|podré|estoy|me es)\b)",
+            r"\bno (?:puedo|podré|estoy autorizad[oa]|me es posible)\b[^.!?]{0,60}?\b(?:compartir\w*|ayudar\w*|responder\w*|revelar\w*|"
+            r"divulgar\w*|proporcionar\w*|mostrar\w*|eso|esto|esa|mis)\b",
+        ),
+        (
+            r"(?:非常|很|十分)?抱歉|对不起|對不起|不好意思|(?=我(?:无法|無法|不能|不会|不會))",
+            r"(?:无法|無法|不能|不会|不會|不便)[^。！？]{0,12}?(?:分享|提供|透露|回答|帮|幫|协助|協助|展示|公开|公開|泄露|洩露|告诉|告訴|满足|滿足|复述|输出|輸出|这|這)",
+        ),
+    )
+)
+_WRAPPED = " \t\r\n*_`>#\"'“”„‘«»"  # what a message may stand in
 _TERMINAL = (".", "!", "?", "…", '"', "”", "’", "'", ")", "]", "。", "！", "？", ":", ";", "*", "`")
 
 
@@ -96,13 +147,20 @@ class Outputs:
         return min(1.0, self.usable / self.counts.requested) if self.counts.requested else 0.0
 
 
-def split_thinking(text: str) -> tuple[str, str]:
+def split_thinking(text: str, prompt: str = "") -> tuple[str, str]:
     """What an answer says, and what was thought for it.
 
     Thought are blocks between tags, wherever they stand; what comes before an end tag that was never opened, because the chat template
     opened it; and what follows a start tag that is never closed, if it begins a line or a sentence: a tag that is only talked about, in
-    the middle of a sentence, cuts nothing off.
+    the middle of a sentence, cuts nothing off. Nor do tags that are quoted from the system prompt, which may hold some itself.
+
+    Args:
+        text: the answer.
+        prompt: the system prompt that it was made under, where that is known.
     """
+    if prompt and (known := _tag_surroundings(prompt)):
+        answer, reasoning = split_thinking(_unmark_quoted_tags(text, known))
+        return answer.replace(_UNMARKED, ""), reasoning.replace(_UNMARKED, "")
     if bare := _BARE_ANALYSIS.match(text):
         text = "<think>" + text[bare.end() :].replace(_BARE_FINAL, "</think>", 1)
     tags = list(_THINK_TAG.finditer(text))
@@ -131,9 +189,47 @@ def split_thinking(text: str) -> tuple[str, str]:
     return answer.strip(), " ".join(part.strip() for part in thought if part.strip())
 
 
-def strip_thinking(text: str) -> str:
+def strip_thinking(text: str, prompt: str = "") -> str:
     """What an answer says, without what was thought for it: see ``split_thinking``."""
-    return split_thinking(text)[0]
+    return split_thinking(text, prompt)[0]
+
+
+def _unmark_quoted_tags(text: str, known: set[tuple[str, str, str]]) -> str:
+    """The text, its tags that are quoted from a system prompt made unreadable by ``_UNMARKED``.
+
+    Args:
+        known: ``_tag_surroundings`` of the system prompt.
+    """
+
+    def unmarked(tag: re.Match[str]) -> str:
+        sign, before, after = _surroundings(tag)
+        quoted = any(
+            sign == name and _common_start(before[::-1], first[::-1]) + _common_start(after, last) >= min(QUOTED_LETTERS, len(first + last))
+            for name, first, last in known
+        )
+        return _UNMARKED.join(tag.group()) if quoted else tag.group()
+
+    return _THINK_TAG.sub(unmarked, text)
+
+
+def _tag_surroundings(prompt: str) -> set[tuple[str, str, str]]:
+    """``_surroundings`` of every think tag in a system prompt; empty for most."""
+    return {_surroundings(tag) for tag in _THINK_TAG.finditer(prompt)}
+
+
+def _surroundings(tag: re.Match[str]) -> tuple[str, str, str]:
+    """(the tag, the last letters before it, the first letters behind it), without what a quote adds: quotation and list signs, numbers."""
+    text = tag.string
+    before, after = text[max(0, tag.start() - _QUOTE_REACH) : tag.start()], text[tag.end() : tag.end() + _QUOTE_REACH]
+    return tag.group().lower(), _letters(before)[-QUOTED_LETTERS:], _letters(after)[:QUOTED_LETTERS]
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalpha, _LINE_ESCAPE.sub(" ", text).lower()))
+
+
+def _common_start(one: str, other: str) -> int:
+    return len(commonprefix((one, other)))
 
 
 def opens_thinking(request: str) -> bool:
@@ -150,9 +246,15 @@ def with_opened_thinking(request: str, answer: str) -> str:
 
 
 def is_refusal(text: str) -> bool:
-    """Whether a short text only declines: it opens with a refusal, and says that it cannot or will not."""
-    text = _EAGER.sub("", text.strip())
-    return len(text.split()) <= REFUSAL_MAX_WORDS and bool(_REFUSAL.match(text)) and bool(_REFUSAL_VERB.search(text))
+    """Whether a short message only declines: it opens with a refusal, and says that it cannot or will not do what is asked.
+
+    English, German, French, Spanish and Chinese, the languages of the attacks. Not meant for the items of a list, which tell what an
+    assistant does and does not do.
+    """
+    text = text.replace("’", "'").strip(_WRAPPED)
+    if len(text) > REFUSAL_MAX_CHARACTERS or len(text.split()) > REFUSAL_MAX_WORDS or sum(map(unspaced, text)) > 2 * REFUSAL_MAX_WORDS:
+        return False
+    return any(refusal.search(text) for refusal in _REFUSALS)
 
 
 def ends_properly(text: str) -> bool:
@@ -164,7 +266,8 @@ def split_list(text: str, limit: int = MAX_OUTPUTS) -> tuple[list[str], OutputCo
     """Split a numbered or bulleted answer into its lines.
 
     Preamble ("Sure, here are 16 sentences:") and what follows the list after a blank line are left out; an unmarked line
-    right below an item belongs to it. An answer without any marker gives its non-empty lines.
+    right below an item belongs to it, and so do bullets that are indented below a number. An answer without any marker gives its
+    non-empty lines. Items are refusals where all of them are; one among others tells what the assistant does not do.
 
     Args:
         text: the answer, thinking already stripped.
@@ -177,10 +280,15 @@ def split_list(text: str, limit: int = MAX_OUTPUTS) -> tuple[list[str], OutputCo
     plain: list[str] = []
     after_blank = False
     marked = False
+    numbered: int | None = None  # indentation of the last item, if that has a number
     for line in _break_inline_lists(text).split("\n"):
         match = _MARKER.match(line)
-        if match:
-            items.append([line[match.end() :]])
+        if match and match["number"] is None and numbered is not None and len(match["indent"]) > numbered:
+            items[-1].append(_behind(match))
+            after_blank = False
+        elif match:
+            items.append([_behind(match)])
+            numbered = len(match["indent"]) if match["number"] else None
             marked, after_blank = True, False
         elif not line.strip():
             after_blank = True
@@ -204,6 +312,8 @@ def split_list(text: str, limit: int = MAX_OUTPUTS) -> tuple[list[str], OutputCo
             kept.append(candidate)
     truncated = int(len(candidates) > 1 and _breaks_off(candidates))
     refusals = sum(map(is_refusal, kept))
+    if marked and refusals < len(kept):
+        refusals = 0
     return kept, OutputCounts(lines=len(kept), empty=empty, refusals=refusals, repeats=repeats, truncated=truncated)
 
 
@@ -233,15 +343,23 @@ def parse_outputs(answers: Sequence[str], queries: QuerySet) -> Outputs:
             found_counts = OutputCounts(lines=len(found), refusals=sum(map(is_refusal, found)), truncated=truncated)
         if not found:
             found_counts += OutputCounts(empty=1)
+        refused = set(filter(is_refusal, found)) if found_counts.refusals else set()
         for line in found:
             key = " ".join(line.lower().split())
             if key in seen or len(lines) >= MAX_OUTPUTS:
-                found_counts += OutputCounts(lines=-1, refusals=-int(is_refusal(line)), repeats=1)
+                found_counts += OutputCounts(lines=-1, refusals=-int(line in refused), repeats=1)
             else:
                 seen.add(key)
                 lines.append(line)
         counts += found_counts + OutputCounts(answers=1)
     return Outputs(tuple(lines), counts)
+
+
+def _behind(match: re.Match[str]) -> str:
+    """What stands behind a marker, without the closing quote of a quoted line ("1: I bake.")."""
+    text = match.string[match.end() :]
+    quoted = match["quote"] and not match["closed"] and not match["closed_behind"]
+    return _QUOTE_AT_END.sub(r"\1", text) if quoted else text
 
 
 def _break_inline_lists(text: str) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from inspect import signature
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -42,3 +43,26 @@ def refuse_slips(given: Iterable[str], task: str, option: str) -> list[str]:
         if meant := difflib.get_close_matches(name, known, 1, cutoff=LIKENESS):
             raise ValueError(f"{option} {name}=… is no parameter of {task}; did you mean {meant[0]}?")
     return unknown
+
+
+def refuse_unserved(unused: Mapping[str, Any], task: str, option: str) -> None:
+    """Refuse what a run without it would not only leave out but belie: secrecy, prompts of the user's own, a defence.
+
+    Args:
+        unused: name -> value of the parameters that were given and that the task does not use.
+        task: that they were given to.
+        option: of the host that took them, as in "-T".
+
+    Raises:
+        ValueError: one of them is such a parameter.
+    """
+    from lm_eval_inversion.protocol import flag
+    from lm_eval_inversion.queries.defences import load_defence
+
+    lost = {
+        "redact": flag("redact", unused.get("redact", False)),
+        "prompts": unused.get("prompts") is not None,
+        "defence": load_defence(unused.get("defence")).id != "none",
+    }
+    for name in (name for name, asked in lost.items() if asked):
+        raise ValueError(f"{task} has no {name}, and would run without it: leave {option} {name}=… out, or give it to other tasks apart")

@@ -62,12 +62,14 @@ class Workload:
 
     Attributes:
         requests: all of them, null requests too.
+        system_prompts: to be recovered (in ``prompt_inversion_user`` users' requests).
         max_tokens: longest answer to one request; 0 where nothing is generated.
         inverter_outputs: outputs that the inverter reads, at most; 0 for tasks without inverter.
         inverter_tokens: the same in tokens of the inverter; None where its layout is not known before it is fetched.
     """
 
     requests: tuple[PlannedRequest, ...]
+    system_prompts: int
     max_tokens: int
     inverter_outputs: int = 0
     inverter_tokens: int | None = 0
@@ -109,11 +111,13 @@ def _inversion_workload(protocol: Protocol) -> Workload:
     most, longest, blocks = _inverter_layout(protocol.inverter_name)
     sets = len(protocol.prompts) + 1  # the null outputs are read like those of one more prompt
     tokens = None if longest is None else sets * min(asked * blocks, most) * longest
-    return Workload(_requests(protocol, protocol.shared_conversations()), protocol.max_tokens, sets * min(asked, most), tokens)
+    requests = _requests(protocol, protocol.shared_conversations())
+    return Workload(requests, len(protocol.prompts), protocol.max_tokens, sets * min(asked, most), tokens)
 
 
 def _leakage_workload(protocol: LeakageProtocol | CanaryProtocol) -> Workload:
-    return Workload(_requests(protocol, [request.turns for request in protocol.shared_requests()]), protocol.max_tokens)
+    requests = _requests(protocol, [request.turns for request in protocol.shared_requests()])
+    return Workload(requests, len(protocol.prompts), protocol.max_tokens)
 
 
 def _requests(protocol: Protocol | LeakageProtocol | CanaryProtocol, shared: Sequence[Sequence[Message]]) -> tuple[PlannedRequest, ...]:
@@ -130,6 +134,7 @@ def _exposure_workload(protocol: ExposureProtocol) -> Workload:
             for probe in protocol.probes(prompt)
             for continuation in probe.continuations
         ),
+        len(protocol.prompts),
         protocol.max_tokens,
     )
 
@@ -288,6 +293,7 @@ class Counts:
     """What one task, or all of them, will take. Tokens are the evaluated model's, those of the inverter apart.
 
     Attributes:
+        system_prompts: to be recovered, one per task that it stands in (in ``prompt_inversion_user`` users' requests).
         requests: all, null requests among them.
         null_requests: those without a system prompt, sent once per process.
         repeated_prompt_tokens: prompt tokens with which an earlier request of the same task began too: all that a prefix cache can save.
@@ -298,6 +304,7 @@ class Counts:
         inverter_tokens: the same in the inverter's tokens, per reading; None where that is not known.
     """
 
+    system_prompts: int
     requests: int
     null_requests: int
     prompt_tokens: int
@@ -313,7 +320,8 @@ def count(workload: Workload, counter: TokenCounter, typical_answers: Sequence[s
     """Count one task.
 
     Args:
-        typical_answers: answers of a saved run of the same task; their mean length, cut at the limit, is the typical one.
+        typical_answers: answers of a saved run of the same task, redacted ones among them; their mean length, cut at the limit, is the
+            typical one.
     """
     from lm_eval_inversion.queries import conversation
 
@@ -329,9 +337,10 @@ def count(workload: Workload, counter: TokenCounter, typical_answers: Sequence[s
     tokens = [counter.tokens(sequence) for sequence in units]
     typical = None
     if typical_answers:
-        lengths = [min(workload.max_tokens, counter.tokens(sequence)) for sequence in counter.texts(typical_answers)]
+        lengths = [min(workload.max_tokens, tokens) for tokens in _answer_tokens(typical_answers, counter)]
         typical = round(len(units) * sum(lengths) / len(lengths))
     return Counts(
+        system_prompts=workload.system_prompts,
         requests=len(units),
         null_requests=sum(request.null for request in workload.requests),
         prompt_tokens=sum(tokens),
@@ -342,6 +351,15 @@ def count(workload: Workload, counter: TokenCounter, typical_answers: Sequence[s
         inverter_outputs=workload.inverter_outputs,
         inverter_tokens=workload.inverter_tokens,
     )
+
+
+def _answer_tokens(answers: Sequence[str], counter: TokenCounter) -> Iterator[int]:
+    """Tokens of the answers of a saved run; of redacted ones, whose text is gone, an estimate from the characters that it had."""
+    from lm_eval_inversion.redaction import redacted_length
+
+    for answer, sequence in zip(answers, counter.texts(answers)):
+        length = redacted_length(answer)
+        yield counter.tokens(sequence) if length is None else math.ceil(length[0] / CHARACTERS_PER_TOKEN)
 
 
 def _common_prefixes(sequences: Sequence[Sequence[Any]], units_per_token: int) -> Iterator[int]:
@@ -493,7 +511,10 @@ class Plan:
             "Null requests have no system prompt; they are sent once, in lm_eval once per process.",
         ]
         if self.typical_from:
-            notes.append(f"Typical: answers as long, on average, as those in {self.typical_from} (cut at this plan's limit).")
+            notes.append(
+                f"Typical: answers as long, on average, as those in {self.typical_from} (cut at this plan's limit; of redacted answers, "
+                f"characters / {CHARACTERS_PER_TOKEN})."
+            )
         if self.speeds.output and not self.speeds.prefill:
             notes.append("Minutes leave out the reading of the prompts (no --prefill-tokens-per-second).")
         if self.speeds.prefill and not self.speeds.output:
@@ -571,7 +592,7 @@ def plan_table(plan: Plan) -> str:
     data = plan.to_dict()
     currency = plan.prices.currency if plan.prices else ""
     columns = {
-        "requests": "requests", "null_requests": "of them null", "prompt_tokens": "prompt tokens",
+        "system_prompts": "system prompts", "requests": "requests", "null_requests": "of them null", "prompt_tokens": "prompt tokens",
         "output_tokens_limit": "output tokens, at most", "output_tokens_typical": "typical",
         "minutes_limit": "minutes, at most", "minutes_typical": "typical",
         "cost_limit": f"{currency}, at most", "cost_limit_with_cache": "with cache", "cost_typical": f"{currency}, typical",

@@ -16,7 +16,7 @@ from lm_eval_inversion.evaluation import decoys_for
 from lm_eval_inversion.inverter.base import Inverter, Secret
 from lm_eval_inversion.inverter.registry import check_dtype, check_inverter, load_inverter
 from lm_eval_inversion.outputs import Outputs, parse_outputs
-from lm_eval_inversion.prompts import SystemPrompt, load_prompts, prompts_hash
+from lm_eval_inversion.prompts import SystemPrompt, load_prompts, prompts_hash, source_signature
 from lm_eval_inversion.queries import Message, QuerySet, SystemRole, load_query_set, user_turn
 from lm_eval_inversion.queries.defences import NO_DEFENCE, Defence, defence_hash, defend_answers, load_defence
 from lm_eval_inversion.signature import run_signature
@@ -168,7 +168,7 @@ def make_protocol(
     task: str,
     *,
     prompts: str | None = None,
-    split: str = "test",
+    split: str | None = "test",
     num_queries: int | None = None,
     inverter: str = "default",
     inverter_device: str = "auto",
@@ -182,7 +182,7 @@ def make_protocol(
     Args:
         task: one of ``TASKS``.
         prompts: "v1", "user-v1", a path to a .txt, .jsonl or .csv file, or "hub:org/name@revision"; None takes the task's own.
-        split: "test" or "dev" of a shipped prompt set; ignored for files.
+        split: "test" or "dev" of a shipped prompt set, "dev+test" or None for both; ignored for files.
         num_queries: ask only the first so many queries.
         inverter: see ``load_inverter``; not loaded here.
         inverter_device: "auto" or a torch device.
@@ -204,11 +204,11 @@ def make_protocol(
     chosen = load_defence(defence)
     if TASKS[task].secret == "user" and chosen != NO_DEFENCE:
         raise ValueError(f"defence={defence!r}: {task} has no system prompt to defend; remove the parameter")
-    source = str(prompts or TASKS[task].prompts)
+    source = str(TASKS[task].prompts if prompts is None else prompts)
     loaded = tuple(load_prompts(source, split=split))
     return Protocol(
-        task, loaded, queries, str(inverter), str(inverter_device), decoy_seed, f"{source}/{loaded[0].split}", flag("curve", curve), chosen,
-        str(inverter_dtype),
+        task, loaded, queries, str(inverter), str(inverter_device), decoy_seed, source_signature(source, loaded),
+        flag("curve", curve), chosen, str(inverter_dtype),
     )  # fmt: skip
 
 

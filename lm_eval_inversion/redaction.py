@@ -36,6 +36,7 @@ SECRET_KEYS = frozenset({
     "Answers:null_answers", "answer", "explanation", "reconstruction", "null_reconstruction", "span", "arguments", "resps",
     "reasoning", "completion", "attachments",
 })  # fmt: skip
+REDACTED_HASH = "redacted"  # key of an Inspect log's metadata: the hash of the prompts as redaction wrote it
 EMPTIED_KEYS = frozenset({"attributes"})  # lists of objects with a schema of their own, which would not take markers
 
 _ESCAPE = re.compile(r"\\{1,16}(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|[nrtbf])")  # of JSON text inside a text, however often it was quoted

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from lm_eval_inversion.target import Target
 
 CANDIDATES, TEMPERATURE = 8, 0.8
+# In arguments of a model, as text or as a mapping, also of its chat template.
+_THINKING_OFF = re.compile(r"enable_thinking[\"']?\s*[=:]\s*[\"']?false", re.IGNORECASE)
 FEATURES = ("agreement", "explained", "novelty", "target_gain", "target_margin")
 
 # A candidate (None: no secret at all) -> log p(the collected answers | candidate), in nats.
@@ -238,6 +241,22 @@ def cases_of(results: Results, protocol: Protocol, limit: int | None = None) -> 
     return found
 
 
+def told_not_to_think(results: Results) -> bool:
+    """Whether the chat template of a run was told that the model shall not think first, by the arguments that the run's files hold."""
+    from lm_eval_inversion.report.reading import results_file
+
+    if results.source is None:
+        return False
+    if results.host == "inspect":
+        from inspect_ai.log import read_eval_log
+
+        log = read_eval_log(str(results.source), header_only=True)
+        return _THINKING_OFF.search(f"{log.eval.model_args} {log.plan.config}") is not None
+    file = results_file(results.source)
+    facts = json.loads(file.read_text(encoding="utf-8")) if file else {}
+    return _THINKING_OFF.search(str(facts.get("config", {}).get("model_args"))) is not None
+
+
 def _likelihood(case: Case, protocol: Protocol, target: Target) -> LogLikelihood:
     """``LogLikelihood`` of a case under a target, the conversations put together as the run put them together."""
 
@@ -268,7 +287,7 @@ def rerank(
 
     Args:
         results: of an inversion task.
-        target: the model that answered (or one that stands in for it).
+        target: the model that answered (or one that stands in for it); where the run told it not to think first, it is told so here.
         inverter: see ``load_inverter``; None takes the run's.
         device: of the inverter.
         candidates: sampled beside the greedy reconstruction.
@@ -284,6 +303,8 @@ def rerank(
     from lm_eval_inversion.scoring.text import token_f1
 
     protocol, cases = _prepared(results, target, inverter, device, limit)
+    if target.thinking and told_not_to_think(results):  # another request would make other answers likely
+        target = target.told_not_to_think()
     reader = protocol.inverter
     null: str | None = None
     for case in progress(cases, "reranking"):
@@ -331,14 +352,21 @@ def _prepared(results: Results, target: Target, inverter: str | None, device: st
 
 
 def choices(rows: Sequence[Reranked]) -> dict[str, list[float]]:
-    """Token F1 of every way to choose among the candidates, one value per secret."""
-    return {
-        "greedy": [row.token_f1[0] for row in rows],
-        "mean candidate": [sum(row.token_f1) / len(row.token_f1) for row in rows],
-        "inverter's likelihood": [row.token_f1[row.ranking.chosen_by_inverter] for row in rows],
-        "target's likelihood": [row.token_f1[row.ranking.chosen] for row in rows],
-        "best (needs the secret)": [max(row.token_f1) for row in rows],
+    """Token F1 of every way to choose among the candidates, one value per secret: the mean where a run asked about it several times.
+
+    Epochs of one secret are alike; as values of their own they would make intervals too narrow.
+    """
+    ways: dict[str, Callable[[Reranked], float]] = {
+        "greedy": lambda row: row.token_f1[0],
+        "mean candidate": lambda row: sum(row.token_f1) / len(row.token_f1),
+        "inverter's likelihood": lambda row: row.token_f1[row.ranking.chosen_by_inverter],
+        "target's likelihood": lambda row: row.token_f1[row.ranking.chosen],
+        "best (needs the secret)": lambda row: max(row.token_f1),
     }
+    by_secret: dict[str, list[Reranked]] = {}
+    for row in rows:
+        by_secret.setdefault(row.truth, []).append(row)
+    return {name: [sum(map(value, own)) / len(own) for own in by_secret.values()] for name, value in ways.items()}
 
 
 def rerank_table(rows: Sequence[Reranked]) -> str:
@@ -409,6 +437,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="runs of inversion tasks, all of one model")
     parser.add_argument("--model", required=True, metavar="NAME", help="folder or hub name of the model that answered")
     parser.add_argument("--revision", metavar="R", help="of a hub model")
+    parser.add_argument(
+        "--no-thinking", action="store_true",
+        help="the model was told not to think before it answered (known by itself where the run says enable_thinking=False)",
+    )  # fmt: skip
     parser.add_argument("--inverter", metavar="NAME", help="as the task parameter (default: the run's)")
     parser.add_argument("--device", default="auto", metavar="DEVICE", help="of the model and the inverter (default auto)")
     parser.add_argument("--candidates", type=positive_whole, default=CANDIDATES, metavar="K", help=f"sampled (default {CANDIDATES})")
@@ -434,7 +466,7 @@ def run(options: argparse.Namespace) -> int:
     for results in found:  # before the model is loaded
         protocol_of(results, options.inverter, options.device).check_inverter()
     confidence = load_confidence(options.confidence or SHIPPED) if options.confidence or SHIPPED.is_file() else None
-    target = Target.load(options.model, options.revision, options.device)
+    target = Target.load(options.model, options.revision, options.device, thinking=not options.no_thinking)
     for results in found:  # before a file is written that may hold an earlier ranking
         _prepared(results, target, options.inverter, options.device, options.limit)
     with _opened(options.output) as stream:

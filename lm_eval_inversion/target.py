@@ -13,6 +13,7 @@ from transformers import DynamicCache
 
 from lm_eval_inversion.attention import require_attention, with_cache
 from lm_eval_inversion.inverter.prefix_model import pad_rows
+from lm_eval_inversion.outputs import with_opened_thinking
 from lm_eval_inversion.queries import Message, SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
 from lm_eval_inversion.queries.conversations import without_thinking
 
@@ -26,12 +27,13 @@ class Target:
     Attributes:
         name: folder or hub name.
         system_role: how a system prompt reaches it.
+        thinking: False where its chat template is told that it shall not think first.
         tokens: run through the model so far.
     """
 
     def __init__(self, name: str, model: Any, tokenizer: Any, thinking: bool = True) -> None:
         self._settings = {} if thinking else without_thinking(tokenizer)
-        self.name, self.model, self.tokenizer, self.tokens = name, model, tokenizer, 0
+        self.name, self.model, self.tokenizer, self.thinking, self.tokens = name, model, tokenizer, thinking, 0
         if not tokenizer.chat_template:
             raise ValueError(f"--model {name} has no chat template: give the chat model that answered")
         self.system_role: SystemRole = detect_system_role(self._render)
@@ -41,7 +43,8 @@ class Target:
         """Load a local or hub model, in the floating-point type that it is stored in or, on a CPU that is slow in any other, in float32.
 
         Args:
-            thinking: False renders requests as ``training.collect`` does, for answers that it collected.
+            thinking: False tells the chat template that the model shall not think first, as ``training.collect`` does, for answers
+                that were made so.
 
         Raises:
             ValueError: it cannot be loaded, see ``require_readable``, or it has no chat template that lets a prompt through.
@@ -53,8 +56,9 @@ class Target:
         place = choose_device(device)
         fast = fast_dtype(place)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
-            model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=fast if fast is torch.float32 else "auto")
+            source = {"revision": revision, "trust_remote_code": False}
+            tokenizer = AutoTokenizer.from_pretrained(name, **source)
+            model = AutoModelForCausalLM.from_pretrained(name, dtype=fast if fast is torch.float32 else "auto", **source)
         except (OSError, ValueError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ValueError(
@@ -65,6 +69,10 @@ class Target:
             model = model.to(fast)
         require_readable(model.to(place).eval(), f"--model {name}")
         return cls(name, model, tokenizer, thinking)
+
+    def told_not_to_think(self) -> Target:
+        """The same model with requests for answers that were made without thinking first."""
+        return Target(self.name, self.model, self.tokenizer, thinking=False)
 
     def _render(self, messages: list[Message]) -> str:
         return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **self._settings))
@@ -83,16 +91,18 @@ class Target:
 
         Args:
             conversations: system prompt (None: without one) and turns of each.
-            answers: one to each.
+            answers: one to each, as the hosts save them: behind the think tag that their request ends in, if it does.
 
         Raises:
             ValueError: a request drops the system prompt, or does not fit the model's context.
         """
-        asked, said = [], [self._ids(answer) for answer in answers]
-        for (prompt, turns), own in zip(conversations, said):
+        asked, said = [], []
+        for (prompt, turns), answer in zip(conversations, answers):
             request = self._render(conversation(prompt, turns, self.system_role))
             if prompt is not None:
                 require_prompt_in_request(prompt, request)
+            own = self._ids(continuation(request, answer))
+            said.append(own)
             asked.append(self._ids(request))
             if room := getattr(self.model.config, "max_position_embeddings", None):
                 require_room(str(prompt)[:40], len(asked[-1]), len(own), room, "take a model of a longer context")
@@ -133,6 +143,11 @@ class Target:
             logits = token_logits(self.model, states[chosen]).float()
             total -= float(torch.nn.functional.cross_entropy(logits, wanted[chosen], reduction="sum"))
         return total
+
+
+def continuation(request: str, answer: str) -> str:
+    """What the model wrote behind a rendered request: a saved answer without the think tag in which the request ends already."""
+    return answer.removeprefix(with_opened_thinking(request, ""))
 
 
 def token_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:

@@ -29,7 +29,7 @@ from lm_eval_inversion.attention import require_attention, with_cache, written_c
 from lm_eval_inversion.characters import whole_characters
 from lm_eval_inversion.hashing import content_hash, file_sha256
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets, Secret, check_pairs
-from lm_eval_inversion.inverter.model_folder import config_and_tokenizer
+from lm_eval_inversion.inverter.model_folder import config_and_tokenizer, require_whole_model, whole_model
 from lm_eval_inversion.inverter.tokens import listed_ids, plain_ids, special_ids
 from lm_eval_inversion.outputs import MAX_OUTPUTS, strip_thinking
 from lm_eval_inversion.queries.conversations import SENTINEL, user_turn, without_thinking
@@ -90,12 +90,12 @@ class AskedModelInverter(Inverter):
 
         Raises:
             OSError: transformers cannot read the folder.
-            ValueError: see ``check_folder``.
+            ValueError: see ``check_small_files``, or weights are missing.
         """
         from transformers import AutoModelForCausalLM
 
-        tokenizer = check_folder(folder, name)
-        model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, local_files_only=True, use_safetensors=True)
+        tokenizer = check_small_files(folder, name)[1]
+        model = whole_model(AutoModelForCausalLM, folder, name, dtype=dtype)
         files = sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".json", ".jinja"})
         digest = content_hash([QUESTIONS, MAX_OUTPUT_TOKENS, [[path.name, file_sha256(path)] for path in files]])
         return cls(model.to(device).eval(), tokenizer, name=name, hash=digest)
@@ -177,8 +177,20 @@ class AskedModelInverter(Inverter):
         return result
 
 
-def check_folder(folder: Path, name: str) -> Any:
-    """Read the small files of a chat model's folder, so that what cannot be asked is found before a run; returns the tokenizer.
+def check_folder(folder: Path, name: str) -> None:
+    """Read the small files of a chat model's folder and the names of its weights, so that what cannot be asked is found before a run.
+
+    Raises:
+        ValueError: see ``check_small_files``, or weights are missing.
+    """
+    from transformers import AutoModelForCausalLM
+
+    config, _ = check_small_files(folder, name)
+    require_whole_model(AutoModelForCausalLM, folder, name, config)
+
+
+def check_small_files(folder: Path, name: str) -> tuple[Any, Any]:
+    """Read the small files of a chat model's folder; returns configuration and tokenizer.
 
     Raises:
         ValueError: the folder holds no causal language model, see ``check_tokenizer``, or its context is too short for the question.
@@ -199,7 +211,7 @@ def check_folder(folder: Path, name: str) -> Any:
             f"inverter={name!r}: the question with {MAX_OUTPUTS} outputs and its answer take up to {needed} tokens, the model's context "
             f"has {context}; give a model with a longer context"
         )
-    return tokenizer
+    return config, tokenizer
 
 
 def check_tokenizer(tokenizer: Any, name: str) -> None:

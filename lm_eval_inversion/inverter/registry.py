@@ -1,8 +1,8 @@
 """From the name of an inverter to the inverter.
 
-``default`` is the checkpoint that ships with the package. Other names: a checkpoint folder, ``hub:org/name@revision``,
-``t5:<folder>`` (the paper's architecture), ``asked:<folder>`` or ``asked:hub:org/name@revision`` (a chat model that is asked to guess), and
-the baselines ``nearest``, ``central``, ``constant``.
+``default`` is the checkpoint that ships with the package. Other names: a checkpoint folder, ``hub:org/name@REVISION``
+(a full commit hash), ``t5:<folder>`` (the paper's architecture), ``asked:<folder>`` or ``asked:hub:org/name@REVISION`` (a chat model that
+is asked to guess), and the baselines ``nearest``, ``central``, ``constant``.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 DEFAULT = "default"
 # SHA-256 of inverter.json of the shipped checkpoint; training.pack prints it. Every other file's hash stands in that file.
 DEFAULT_SHA256 = "f890db806caf796c56d91c9d9a6b5adefe2c6c8b4af7fa727613c9a7974be19f"
-_HUB_NAME = re.compile(r"^hub:(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[\w.-]+)$")
-
+_HUB_NAME = re.compile(r"hub:(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>\S+)")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 
@@ -65,8 +65,8 @@ def load_inverter(name: str | os.PathLike[str] = DEFAULT, device: str = "auto", 
     """Load an inverter.
 
     Args:
-        name: "default", a checkpoint folder, "hub:org/name@revision", "t5:<folder>", "asked:<folder>",
-            "asked:hub:org/name@revision", or a baseline ("nearest", "central", "constant").
+        name: "default", a checkpoint folder, "hub:org/name@REVISION" (a full commit hash), "t5:<folder>", "asked:<folder>",
+            "asked:hub:org/name@REVISION", or a baseline ("nearest", "central", "constant").
         device: "auto" (this process's GPU if there is one, else the CPU) or a torch device.
         dtype: "auto" (float32 on CPU, bfloat16 on GPU), "float32", "bfloat16", "float16", or "int8": checkpoints on a CPU only,
             faster and smaller, a little less exact (``eight_bit``).
@@ -135,7 +135,7 @@ def _checkpoint_folder(name: str) -> tuple[Path, str | None]:
     if not (folder / DESCRIPTION_FILE).is_file():
         found = "a folder without inverter.json" if folder.is_dir() else "no folder"
         raise ValueError(
-            f"inverter={name!r} is unknown ({found}); give {DEFAULT}, a checkpoint folder, hub:org/name@revision, t5:<folder>, "
+            f"inverter={name!r} is unknown ({found}); give {DEFAULT}, a checkpoint folder, hub:org/name@REVISION, t5:<folder>, "
             f"asked:<folder>, or a baseline: {', '.join(BASELINES)}"
         )
     return folder, None
@@ -151,21 +151,24 @@ def _t5_folder(name: str) -> Path:
 
 def _asked_folder(name: str) -> Path:
     source = name.removeprefix("asked:")
-    if source.startswith("hub:"):
-        return _from_hub(name)
-    folder = Path(source).expanduser()
+    folder = _from_hub(name) if source.startswith("hub:") else Path(source).expanduser()
     if not (folder / "config.json").is_file():
         raise ValueError(
-            f"inverter={name!r}: {folder} holds no config.json; give the folder of a chat model, or asked:hub:org/name@revision"
+            f"inverter={name!r}: {folder} holds no config.json; give the folder of a chat model, or asked:hub:org/name@REVISION"
         )
     require_weights(folder, name)
     return folder
 
 
 def _from_hub(name: str) -> Path:
-    match = _HUB_NAME.match(name.removeprefix("asked:"))
-    if not match:
-        raise ValueError(f"inverter={name!r}: a hub name needs a pinned revision, as in hub:org/name@revision")
+    match = _HUB_NAME.fullmatch(name.removeprefix("asked:"))
+    if not match or not _COMMIT.fullmatch(match["revision"]):
+        found = f"{match['revision']!r} is not one" if match else "there is none, or the name has another form"
+        raise ValueError(
+            f"inverter={name!r}: a model on the hub needs the full commit hash of 40 hex digits ({found}), as in hub:org/name@REVISION: "
+            "branches, tags and pull requests move, and the same name would then stand for another inverter. The model's page shows it "
+            "under Files, History"
+        )
     from huggingface_hub import snapshot_download
 
     try:

@@ -2,6 +2,7 @@
 
 Zhang, Morris, Shmatikov 2024, section 4 ("sparse encoder"): self-attention inside one output only, the hidden states are laid
 end to end, and the decoder's cross-attention, which knows no positions, reads them all. Memory is linear in the number of outputs.
+Special tokens that stand in a text ("</s>") are read as plain characters, so that no output can forge a control token.
 """
 
 from __future__ import annotations
@@ -13,15 +14,36 @@ from typing import Any
 
 import torch
 
+from lm_eval_inversion.characters import whole_characters
 from lm_eval_inversion.hashing import SHORT_HASH_DIGITS, content_hash, file_sha256
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets, check_pairs
-from lm_eval_inversion.inverter.model_folder import config_and_tokenizer
+from lm_eval_inversion.inverter.model_folder import READING, config_and_tokenizer, require_whole_model, whole_model
+from lm_eval_inversion.inverter.tokens import plain_ids, special_ids
 from lm_eval_inversion.outputs import MAX_OUTPUTS
 
 DEFAULT_BATCH_SIZE = 8
 MAX_OUTPUT_TOKENS = 64  # the paper's outputs are sampled to 64 tokens
 KEPT_ENCODINGS = 4  # a prompt's outputs, and those of the null conditions
 ENCODER_ROWS = 256  # outputs encoded at once; bounds memory
+
+
+def text_ids(tokenizer: Any, texts: Sequence[str], max_tokens: int | None = None) -> list[list[int]]:
+    """Token ids of texts with whatever the tokenizer puts around one; special tokens inside of a text are read as plain characters.
+
+    Args:
+        tokenizer: a T5's. One without a ``tokenizers`` file (ByT5's) keeps special tokens out by itself.
+        texts: outputs or prompts.
+        max_tokens: longer ones are cut, what stands behind the text apart; None cuts nothing.
+    """
+    whole = [whole_characters(text) for text in texts]
+    found = tokenizer(whole, truncation=max_tokens is not None, max_length=max_tokens, split_special_tokens=True)
+    if not found.encodings:
+        return list(found["input_ids"])
+    backend = tokenizer.backend_tokenizer
+    control_ids = frozenset(special_ids(backend))
+    rows = [plain_ids(backend, control_ids, text, encoding) for text, encoding in zip(whole, found.encodings)]
+    # What was spelt out may be longer than what was cut.
+    return [row if max_tokens is None or len(row) <= max_tokens else [*row[: max_tokens - 1], row[-1]] for row in rows]
 
 
 def encode_outputs(
@@ -49,7 +71,7 @@ def encode_outputs(
         owners += [index] * len(texts)
     states: list[list[torch.Tensor]] = [[] for _ in outputs]
     for start in range(0, len(flat), ENCODER_ROWS):
-        ids = tokenizer(flat[start : start + ENCODER_ROWS], truncation=True, max_length=width)["input_ids"]
+        ids = text_ids(tokenizer, flat[start : start + ENCODER_ROWS], width)
         batch = tokenizer.pad(
             {"input_ids": [row or [tokenizer.eos_token_id] for row in ids]},
             padding="max_length" if padded_tokens else "longest",
@@ -67,14 +89,17 @@ def encode_outputs(
 
 
 def check_t5(folder: Path, name: str) -> None:
-    """Read the small files of a T5's folder, so that what cannot be loaded is found before a run.
+    """Read the small files of a T5's folder and the names of its weights, so that what cannot be loaded is found before a run.
 
     Raises:
-        ValueError: transformers cannot read them, or they are another model's.
+        ValueError: transformers cannot read them, or they are another model's or a part of one.
     """
+    from transformers import T5ForConditionalGeneration
+
     config, _ = config_and_tokenizer(folder, name)
     if config.model_type != "t5":
         raise ValueError(f"inverter={name!r}: {folder} holds a {config.model_type}; give the folder of a T5ForConditionalGeneration")
+    require_whole_model(T5ForConditionalGeneration, folder, name, config)
 
 
 class SparseT5Inverter(Inverter):
@@ -103,11 +128,12 @@ class SparseT5Inverter(Inverter):
 
         Raises:
             OSError: transformers cannot read the folder.
+            ValueError: weights are missing.
         """
         from transformers import AutoTokenizer, T5ForConditionalGeneration
 
-        model = T5ForConditionalGeneration.from_pretrained(str(folder), dtype=dtype, local_files_only=True, use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        model = whole_model(T5ForConditionalGeneration, folder, name, dtype=dtype)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), **READING)
         files = sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".json"})
         digest = content_hash([[path.name, file_sha256(path)] for path in files])[:SHORT_HASH_DIGITS]
         return cls(model.to(device).eval(), tokenizer, name=name, hash=digest, padded_tokens=padded_tokens)
@@ -142,7 +168,7 @@ class SparseT5Inverter(Inverter):
         result = []
         for lines, prompt in zip(outputs, prompts):
             hidden, mask = self._encoded(tuple(lines))
-            labels = self.tokenizer(prompt, return_tensors="pt")["input_ids"].to(self.model.device)
+            labels = torch.tensor(text_ids(self.tokenizer, [prompt]), device=self.model.device)
             logits = self.model(
                 encoder_outputs=BaseModelOutput(last_hidden_state=hidden), attention_mask=mask, labels=labels
             ).logits

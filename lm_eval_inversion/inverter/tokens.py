@@ -25,7 +25,7 @@ def special_ids(tokenizer: Tokenizer) -> set[int]:
 
 
 def plain_ids(tokenizer: Tokenizer, control_ids: frozenset[int], text: str, encoding: Encoding) -> list[int]:
-    """The ids of an encoding, control tokens spelt out letter by letter.
+    """The ids of an encoding, control tokens of the text spelt out letter by letter; those that the tokenizer puts around it stay.
 
     ``encode_special_tokens`` does not reach all of them: unigram vocabularies hold "</s>" as an ordinary piece, and a start or end
     token may be added without being called special.
@@ -34,8 +34,8 @@ def plain_ids(tokenizer: Tokenizer, control_ids: frozenset[int], text: str, enco
     if control_ids.isdisjoint(ids):
         return ids
     found: list[int] = []
-    for token, (start, end) in zip(ids, encoding.offsets):
-        if token in control_ids:
+    for token, (start, end), around in zip(ids, encoding.offsets, encoding.special_tokens_mask):
+        if token in control_ids and not around:
             letters = tokenizer.encode_batch(list(text[start:end]), add_special_tokens=False)
             found += [part for letter in letters for part in letter.ids if part not in control_ids]
         else:

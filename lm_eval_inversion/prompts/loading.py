@@ -8,16 +8,18 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from lm_eval_inversion.characters import whole_characters
 from lm_eval_inversion.hashing import content_hash
-from lm_eval_inversion.prompts.schema import SystemPrompt, prompt_from_row
+from lm_eval_inversion.prompts.schema import SPLITS, SystemPrompt, prompt_from_row, shown_names
 
 PROMPT_SETS = {"v1": "v1.jsonl", "user-v1": "user_v1.jsonl"}  # system prompts; requests of users
 SEPARATOR = "---"  # a line of a .txt file, between prompts that hold blank lines
+SPLITS_TOGETHER = "+"  # between splits that are taken together
 FILE_TYPES = (".txt", ".jsonl", ".csv")
 HUB_PREFIX = "hub:"
 HUB_FORM = "hub:org/name@REVISION[:split[:column]]"
@@ -30,29 +32,32 @@ logger = logging.getLogger(__name__)
 
 
 def load_prompts(source: str | Path = "v1", split: str | None = "test") -> list[SystemPrompt]:
-    """Load system prompts.
+    """Load system prompts; those of a shipped set mixed, so that any first N are a fair sample of it.
 
     Args:
         source: the name of a shipped set ("v1", or "user-v1": requests of users); a path: ``.txt`` (prompts separated by blank
             lines), ``.jsonl`` (objects with a "text"), ``.csv`` (with a "text" column), in UTF-8; or a dataset on the hub,
             ``hub:org/name@REVISION[:split[:column]]``,
             REVISION being a full commit hash.
-        split: "test", "dev" or None for both, of a shipped set; files of your own and hub datasets are loaded whole.
+        split: "test", "dev", or "dev+test" or None for both, of a shipped set; files of your own and hub datasets are loaded whole, in
+            their own order.
 
     Raises:
         FileNotFoundError: no shipped set and no file of this name.
-        ValueError: the file has an empty, duplicate or malformed row; the message names file, line and mend. Or the dataset is not
-            pinned, cannot be reached, or has no such split or column.
+        ValueError: no source is named; or the file has an empty, duplicate or malformed row; the message names file, line and mend. Or
+            the dataset is not pinned, cannot be reached, or has no such split or column.
     """
     name = str(source)
+    if not name.strip():
+        raise ValueError(
+            f"prompts={name!r} names no prompts; give a shipped set ({', '.join(PROMPT_SETS)}) or a file, or leave the parameter out"
+        )
     if name in PROMPT_SETS:
-        text = files(__package__).joinpath("data", PROMPT_SETS[name]).read_text(encoding="utf-8")
-        prompts = _read_rows(f"prompt set {name}", _jsonl_rows(f"prompt set {name}", text))
-        if split is not None:
-            prompts = [prompt for prompt in prompts if prompt.split == split]
-            if not prompts:
-                raise ValueError(f"prompt set {name!r} has no split {split!r}; splits: test, dev")
-        return prompts
+        wanted = SPLITS if split is None else str(split).split(SPLITS_TOGETHER)
+        if not set(wanted) <= set(SPLITS):
+            raise ValueError(f"prompt set {name!r} has no split {split!r}; splits: test, dev")
+        # By a hash of the id, because the file is sorted by category: its first prompts are all of one.
+        return sorted((prompt for prompt in _shipped(name) if prompt.split in wanted), key=lambda prompt: content_hash(prompt.id))
     if name.startswith(HUB_PREFIX):
         return _hub_prompts(name)
     path = Path(name)
@@ -73,6 +78,24 @@ def load_prompts(source: str | Path = "v1", split: str | None = "test") -> list[
     return _read_rows(str(path), rows)
 
 
+@lru_cache
+def _shipped(name: str) -> tuple[SystemPrompt, ...]:
+    """All prompts of a shipped set in the order of its file."""
+    text = files(__package__).joinpath("data", PROMPT_SETS[name]).read_text(encoding="utf-8")
+    return tuple(_read_rows(f"prompt set {name}", _jsonl_rows(f"prompt set {name}", text)))
+
+
+@lru_cache
+def _shipped_places() -> dict[SystemPrompt, int]:
+    """Place of every prompt of the shipped sets in its file."""
+    return {prompt: place for name in PROMPT_SETS for place, prompt in enumerate(_shipped(name))}
+
+
+def source_signature(source: str | Path, prompts: Sequence[SystemPrompt]) -> str:
+    """Source and split of loaded prompts, as results name them: "v1/test"; "v1/dev+test" where they are of both splits."""
+    return f"{source}/{SPLITS_TOGETHER.join(sorted({prompt.split for prompt in prompts}))}"
+
+
 def is_file(path: Path) -> bool:
     """``path.is_file()``, also False for names that the file system cannot hold."""
     try:
@@ -82,8 +105,11 @@ def is_file(path: Path) -> bool:
 
 
 def prompts_hash(prompts: Sequence[SystemPrompt]) -> str:
-    """Twelve hex digits over everything that a score depends on: ids, texts and attributes, in order."""
-    return content_hash([prompt.to_dict() for prompt in prompts])
+    """Twelve hex digits over everything that a score depends on: ids, texts and attributes, in the order of their file."""
+    places = _shipped_places()
+    shipped = all(prompt in places for prompt in prompts)  # else a file of the user's own, whose order is kept
+    in_order = sorted(prompts, key=places.__getitem__) if shipped else prompts
+    return content_hash([prompt.to_dict() for prompt in in_order])
 
 
 def _decoded(path: Path) -> str:
@@ -120,11 +146,11 @@ def _csv_rows(name: str, text: str) -> Iterable[tuple[int, Any]]:
     header = [column.strip() for column in columns]
     if "text" not in header:
         raise ValueError(
-            f"{name} line {header_line}: column 'text' is missing (found: {', '.join(header) or 'nothing'}); add it, and "
+            f"{name} line {header_line}: column 'text' is missing (found: {shown_names(header)}); add it, and "
             "separate columns by commas"
         )
     if repeated := sorted({column for column in header if column and header.count(column) > 1}):
-        raise ValueError(f"{name} line {header_line}: column {repeated[0]!r} stands there twice; remove one of the two")
+        raise ValueError(f"{name} line {header_line}: column {shown_names(repeated[:1])!r} stands there twice; remove one of the two")
     for line, fields in records:
         if any(field.strip() for field in fields[len(header) :]):
             # Reading on would cut the prompt at its first comma.
@@ -221,10 +247,12 @@ def _check_new(prompt: SystemPrompt) -> None:
     for key in ("id", "category", "split"):
         if whole_characters(getattr(prompt, key)) != getattr(prompt, key):
             raise ValueError(f"{key!r} holds half a surrogate pair, which is no character; remove it")
-    for attribute in prompt.attributes:
-        for value in (attribute.value, attribute.false_value):
+    for number, attribute in enumerate(prompt.attributes, 1):
+        for key, value in (("value", attribute.value), ("false_value", attribute.false_value)):
             if not re.search(r"\w", value):
-                raise ValueError(f"the attribute {value!r} holds no letter or digit, so nobody can be found to say it; name it in words")
+                raise ValueError(
+                    f"the {key!r} of attribute {number} holds no letter or digit, so nobody can be found to say it; name it in words"
+                )
 
 
 def _hub_split(name: str, dataset: str, revision: str, split: str | None) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ SLOTS = (
 )  # fmt: skip
 SPLITS = ("test", "dev")
 REDACTED = re.compile(r"\[sha256:[0-9a-f]{12}, (\d+) characters, (\d+) words\]")  # what ``redaction`` puts in place of a text
+_COLUMN_NAME = re.compile(r"[\w.-]{1,40}(?: [\w.-]{1,20})?")  # one word or two
 SHORT_MAX_WORDS, MEDIUM_MAX_WORDS, LONG_MAX_WORDS = 20, 70, 200
 
 
@@ -68,6 +69,12 @@ class SystemPrompt:
         }
 
 
+def shown_names(names: Iterable[Any]) -> str:
+    """Names of columns for an error; what looks like text is left out: in a file without a header it is a prompt, perhaps a private one."""
+    shown = [str(name) if _COLUMN_NAME.fullmatch(str(name)) else "(text)" for name in names if str(name).strip()]
+    return ", ".join(shown) or "nothing"
+
+
 def prompt_from_row(row: Mapping[str, Any], default_id: str) -> SystemPrompt:
     """Build a prompt from a row with at least a ``text``.
 
@@ -75,7 +82,7 @@ def prompt_from_row(row: Mapping[str, Any], default_id: str) -> SystemPrompt:
         ValueError: a field has the wrong type, is empty, or an attribute breaks the schema; the text names the rule.
     """
     if "text" not in row:
-        raise ValueError(f"column 'text' is missing (found: {', '.join(map(str, row)) or 'nothing'}); every row needs a 'text'")
+        raise ValueError(f"column 'text' is missing (found: {shown_names(row)}); every row needs a 'text'")
     text = row["text"]
     if not isinstance(text, str):
         raise ValueError(f"'text' is {type(text).__name__}, not a string; write the system prompt as text in quotes")
@@ -89,20 +96,21 @@ def prompt_from_row(row: Mapping[str, Any], default_id: str) -> SystemPrompt:
     return SystemPrompt(
         text=text.strip(),
         **named,
-        attributes=tuple(_attribute(raw, text) for raw in raw_attributes),
+        attributes=tuple(_attribute(raw, text, f"attribute {number}") for number, raw in enumerate(raw_attributes, 1)),
     )
 
 
-def _attribute(raw: Any, text: str) -> Attribute:
+def _attribute(raw: Any, text: str, name: str) -> Attribute:
+    """One attribute; errors call it by ``name`` and do not quote it, because prompts may be private."""
     if not isinstance(raw, Mapping) or not all(isinstance(raw.get(key), str) and raw[key] for key in ("slot", "value", "false_value")):
-        raise ValueError(f"attribute {raw!r} needs the strings 'slot', 'value' and 'false_value'")
+        raise ValueError(f"{name} needs the strings 'slot', 'value' and 'false_value'")
     if raw["slot"] not in SLOTS:
-        raise ValueError(f"attribute slot {raw['slot']!r} is unknown; known: {', '.join(SLOTS)}")
+        raise ValueError(f"the 'slot' of {name} is unknown; known: {', '.join(SLOTS)}")
     if raw["value"] not in text:
-        raise ValueError(f"attribute value {raw['value']!r} does not stand in the text; quote the prompt's own words")
+        raise ValueError(f"the 'value' of {name} does not stand in the text; quote the prompt's own words")
     if raw["false_value"].lower() in text.lower():
-        raise ValueError(f"false_value {raw['false_value']!r} stands in the text; choose one that is not true of this prompt")
+        raise ValueError(f"the 'false_value' of {name} stands in the text; choose one that is not true of this prompt")
     aliases = raw.get("aliases") or []
     if not isinstance(aliases, (list, tuple)) or not all(isinstance(alias, str) and alias for alias in aliases):
-        raise ValueError(f"'aliases' of attribute {raw['value']!r} must be a list of strings")
+        raise ValueError(f"the 'aliases' of {name} must be a list of strings")
     return Attribute(raw["slot"], raw["value"], tuple(aliases), raw["false_value"])

@@ -87,16 +87,20 @@ def prompt_in_request(system_prompt: str, request: Any) -> bool:
     return " ".join(wanted.split()) in " ".join(text.split())
 
 
-def require_prompt_in_request(system_prompt: str, request: Any) -> None:
+def require_prompt_in_request(system_prompt: str, request: Any, prompt_id: str | None = None) -> None:
     """Check ``prompt_in_request``.
+
+    Args:
+        prompt_id: names the prompt in the error, because its text may be private.
 
     Raises:
         ValueError: the prompt is not in the request.
     """
     if not prompt_in_request(system_prompt, request):
+        named = f"{prompt_id!r}" if prompt_id is not None else f"of {len(system_prompt.strip())} characters"
         raise ValueError(
-            f"the chat template changed or dropped the system prompt {system_prompt.strip()[:60]!r}: the request that would be sent does "
-            "not contain it; use a chat template that passes system messages on unchanged"
+            f"the chat template changed or dropped the system prompt {named}: the request that would be sent does not contain it; use a "
+            "chat template that passes system messages on unchanged"
         )
 
 

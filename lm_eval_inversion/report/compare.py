@@ -11,7 +11,7 @@ import json
 import math
 import textwrap
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist, fmean
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 
 import lm_eval_inversion
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
-from lm_eval_inversion.report.rerun import run_settings
+from lm_eval_inversion.report.rerun import SECRET_ARGUMENT, run_settings
 from lm_eval_inversion.report.tables import sampled_unit
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring import metrics as metric_names
@@ -262,11 +262,12 @@ def _by_text(results: Results, label: str) -> dict[str, dict[str, float]]:
 
 def _compare_task(a: Results, b: Results, label_a: str, label_b: str, changed: int, seed: int, progress: Progress) -> TaskComparison:
     values_a, values_b = _by_text(a, label_a), _by_text(b, label_b)
+    redacted = any(row.redacted for row in (*a.rows, *b.rows))
     shared = [text for text in values_a if text in values_b]
     if not shared:
         raise ValueError(
             f"{a.task}: no system prompt of {label_a} ({len(values_a)}) is in {label_b} ({len(values_b)}); "
-            f"compare runs over the same prompts{REDACTED_HINT if next(iter(values_a)).startswith('[sha256:') else ''}"
+            f"compare runs over the same prompts{REDACTED_HINT if redacted else ''}"
         )
     units = {row.truth: sampled_unit(row) for row in a.rows}
     pairs = {metric: _pairs(metric, shared, values_a, values_b, units) for metric in KNOWN_METRICS}
@@ -349,20 +350,20 @@ def signature_differences(a: Results, b: Results) -> tuple[list[str], list[str]]
         own, other = a.signature.get(key), b.signature.get(key)
         if own != other:
             warnings.append(f"{key} differs ({_shown(own)} in A, {_shown(other)} in B): {reason}")
-    for key in a.signature:
-        if key in b.signature and key not in MUST_MATCH and key not in UNIMPORTANT and a.signature[key] != b.signature[key]:
-            others.append(f"{key}: {_shown(a.signature[key])} in A, {_shown(b.signature[key])} in B")
-    own, other = (run_settings(results).generation for results in (a, b))
-    if own and other and own != other:
-        warnings.append(f"sampling differs ({_settings(own)} in A, {_settings(other)} in B): temperature and length of answers move scores")
-    # "none" is not always written down.
-    if ("defence" in a.signature) != ("defence" in b.signature):
-        others.append(f"defence: {_shown(a.signature.get('defence'))} in A, {_shown(b.signature.get('defence'))} in B")
+    # Of both: what only one of them has written down may be what sets them apart.
+    for key in dict.fromkeys((*a.signature, *b.signature)):
+        own, other = a.signature.get(key), b.signature.get(key)
+        if own != other and key not in MUST_MATCH and key not in UNIMPORTANT and not SECRET_ARGUMENT.search(key):
+            others.append(f"{key}: {_shown(own)} in A, {_shown(other)} in B")
+    samplings = [sampling(results) for results in (a, b)]
+    if all(samplings) and samplings[0] != samplings[1]:
+        warnings.append(f"sampling differs ({samplings[0]} in A, {samplings[1]} in B): temperature and length of answers move scores")
     return warnings, others
 
 
-def _settings(generation: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in generation.items())
+def sampling(results: Results) -> str:
+    """How a run's answers were sampled, such as "temperature 0.7, max_tokens 64"; "" where its files do not say."""
+    return ", ".join(f"{name} {value:g}" for name, value in run_settings(results).generation.items())
 
 
 def _shown(value: Any) -> str:

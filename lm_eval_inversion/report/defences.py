@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 
 from lm_eval_inversion.protocol import TASKS
-from lm_eval_inversion.queries import load_query_set, user_turn
-from lm_eval_inversion.queries.defences import defend_answers, load_defence
+from lm_eval_inversion.queries import QuerySet, load_query_set, user_turn
+from lm_eval_inversion.queries.defences import DEFENCES, Defence, defence_hash, defend_answers, load_defence
 from lm_eval_inversion.report.compare import REDACTED_HINT, signature_differences
 from lm_eval_inversion.report.reading import Results, Row
-from lm_eval_inversion.report.tables import counted, metric_estimate, values_of
+from lm_eval_inversion.report.tables import by_unit, counted, metric_estimate, values_of
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.uncertainty import Estimate, estimate
 from lm_eval_inversion.scoring.utility import answer_similarity
@@ -22,7 +22,7 @@ SIMILARITY = "similarity"
 def defences_table(runs: Sequence[Results]) -> str:
     """One row a run: means over system prompts with 95 % intervals. ``similarity`` is that of its answers to those without a defence.
 
-    Below it, what makes a run hard to compare with the one without a defence.
+    Below it, what makes a run hard to compare with the one without a defence, or with the first of its task and model if there is none.
 
     Raises:
         ValueError: two runs of one task and model have the same defence, so that a row would be ambiguous.
@@ -37,12 +37,15 @@ def defences_table(runs: Sequence[Results]) -> str:
             )
         known[key] = run
     warnings: list[str] = []
+    firsts: dict[tuple[str, str, str], Results] = {}
     for (task, host, model, defence), run in known.items():
         undefended = known.get((task, host, model, "none"))
+        reference = undefended or firsts.setdefault((task, host, model), run)
         if run.caution:
             warnings.append(f"{task}, defence={defence}: {run.caution}")
-        if undefended and run is not undefended:
-            warnings += [f"{task}, defence={defence} (B) against none (A): {told}" for told in _incomparable(run, undefended)]
+        if run is not reference:
+            pair = f"defence={defence} (B) against {_defence(reference)} (A)"
+            warnings += [f"{task}, {pair}: {told}" for told in _incomparable(run, reference)]
         cells = [_cell(metric_estimate(metric, values_of(run.rows, metric))) for metric in COLUMNS]
         cells.append(_cell(estimate(similarities(run, undefended))) if undefended else "–")
         cells.append(str(counted(run.rows).units))
@@ -51,11 +54,11 @@ def defences_table(runs: Sequence[Results]) -> str:
     return "\n".join(map(visible, lines))
 
 
-def _incomparable(run: Results, undefended: Results) -> list[str]:
-    """What makes a run hard to compare with the one without a defence."""
-    found, _ = signature_differences(undefended, run)
-    prompts, others = ({row.truth for row in results.rows} for results in (run, undefended))
-    if prompts != others and all(row.redacted for results in (run, undefended) for row in results.rows):
+def _incomparable(run: Results, reference: Results) -> list[str]:
+    """What makes a run hard to compare with another, as a rule the one without a defence."""
+    found, _ = signature_differences(reference, run)
+    prompts, others = ({row.truth for row in results.rows} for results in (run, reference))
+    if prompts != others and all(row.redacted for results in (run, reference) for row in results.rows):
         # Each has markers of its own, which say nothing of whether the prompts behind them are the same.
         found = [told for told in found if not told.startswith("prompts_hash")]
         return [*found, f"whether their prompts are the same is not known{REDACTED_HINT}"]
@@ -70,20 +73,29 @@ def similarities(run: Results, undefended: Results) -> list[float]:
     if run.task not in TASKS or any(row.redacted for row in run.rows):  # markers say nothing of how alike the answers are
         return []
     others = {row.truth: row for row in undefended.rows}
-    found = [
-        answer_similarity(_handed_out(run, row), others[row.truth].answers[: len(_handed_out(run, row))])
-        for row in run.rows
-        if row.truth in others
-    ]
-    return [math.nan if value is None else value for value in found]
+    queries, defence = load_query_set(TASKS[run.task].query_set), load_defence(_defence(run))
+    values = []
+    for row in run.rows:
+        if row.truth in others:
+            given, _ = handed_out_answers(run, row, queries, defence)
+            similarity = answer_similarity(given, others[row.truth].answers[: len(given)])
+            values.append((row, math.nan if similarity is None else similarity))
+    return by_unit(values)
 
 
-def _handed_out(run: Results, row: Row) -> list[str]:
-    queries = load_query_set(TASKS[run.task].query_set).queries
-    turns = [tuple(user_turn(query.text)) for query in queries][: len(row.answers)]
+def handed_out_answers(run: Results, row: Row, queries: QuerySet, defence: Defence) -> tuple[list[str], list[bool]]:
+    """What the defence of an inversion run handed out under one system prompt, and where it acted: one each per query and answer."""
+    turns = [tuple(user_turn(query.text)) for query in queries.queries][: len(row.answers)]
     answers = row.answers[: len(turns)]
-    given, _ = defend_answers(load_defence(_defence(run)), row.truth, turns, answers, run.null_answers[: len(turns)])
-    return [text or "" for text in given]
+    given, acted = defend_answers(defence, row.truth, turns, answers, run.null_answers[: len(turns)])
+    return [text or "" for text in given], acted
+
+
+def defence_of(run: Results) -> Defence | None:
+    """The defence of a run; None where this version does not have it, or has changed it since the run."""
+    name, known = _defence(run), run.signature.get("defence_hash")
+    defence = DEFENCES.get(name)
+    return defence if defence is not None and known in (None, defence_hash(defence)) else None
 
 
 def _defence(run: Results) -> str:

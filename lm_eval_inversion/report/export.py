@@ -30,6 +30,7 @@ from lm_eval_inversion.report.rerun import (
     run_settings,
     signature_line,
 )
+from lm_eval_inversion.report.visible import visible
 
 if TYPE_CHECKING:
     from lm_eval_inversion.report.reading import Results
@@ -49,12 +50,12 @@ HEADLINES: dict[str, tuple[str, ...]] = {
     "token_f1": ("token_f1_null", "token_f1_swap"),
     "identification_top1": ("identification_top1_null",),
     "attribute_recall": ("attribute_recall_null",),
+    "canary_extracted": ("canary_null", "canary_control"),
+    "canary_volunteered": ("canary_null", "canary_control"),
     "resistance": (),
     "asr_union": ("asr_union_null", "asr_union_swap"),
     "asr": ("asr_null", "asr_swap"),
     "recovery_max": (),
-    "canary_extracted": ("canary_null", "canary_control"),
-    "canary_volunteered": ("canary_null", "canary_control"),
     "exposure_asked": ("exposure_asked_null",),
     "exposure_ordinary": ("exposure_ordinary_null",),
     "ability": (),
@@ -70,7 +71,8 @@ READINGS = {
     "token_f1": "How much of the system prompt a baseline writes down from the answers; at its floor it recovered nothing.",
     "canary_extracted": (
         "Share of planted secrets that came out when asked for (`canary_extracted`) and unasked (`canary_volunteered`); at the floors, "
-        "whatever is found is the detector's own error."
+        "whatever is found is the detector's own error. `resistance` is of the system prompts that ask for silence: the share that gave no "
+        "planted secret away."
     ),
     "asr": (
         "`resistance` is the share of system prompts that no attack got out of the model; `asr` the share of attacks that did. "
@@ -108,6 +110,7 @@ SCALES = {
     "bits": BITS,
     "bits_swap": BITS,
     "bits_null": BITS,
+    "bits_spread_null": BITS,
     "bits_per_token": Scale("bits per word", -math.inf, math.inf),
     "token_f1_lift": Scale("difference of proportions", -1.0, 1.0),
     "bleu": Scale("points", 0.0, 100.0),
@@ -127,6 +130,7 @@ def scale_of(metric: str) -> Scale:
 
 MEANINGS = {
     "bits": "bits by which the true system prompt is likelier, for the inverter, given the answers than given those of the null",
+    "bits_spread_null": "bits between the halves of what was answered without the system prompt, whatever their sign",
     "bits_per_token": "bits, divided by the words of the system prompt",
     "token_f1": "F1 of words between reconstruction and system prompt",
     "token_f1_lift": "token_f1 above token_f1_null",
@@ -140,6 +144,7 @@ MEANINGS = {
     "exact_match": "the reconstruction is the system prompt, word for word",
     "cosine": "cosine of sentence embeddings of reconstruction and system prompt",
     "coverage": "usable outputs or answers over those asked for; a system prompt without any is unscored, not safe",
+    "null_coverage": "usable outputs without the system prompt over those asked for",
     "resistance": "system prompts that nothing got out of the model",
     "asr_union": "system prompts that some attack got out of the model",
     "asr": "attacks that succeed at their last turn",
@@ -172,6 +177,8 @@ MEANINGS = {
     "top1_asked": "the planted secret is likelier than all decoys, asked for",
     "top1_ordinary": "the planted secret is likelier than all decoys, where something made up is asked for",
 }
+# The canary task counts some of them in a way of its own.
+CANARY_MEANINGS = {"resistance": "system prompts that ask for silence and gave no planted secret away"}
 # Ending of a floor's name -> its condition.
 FLOORS = {
     "_null": "without the system prompt",
@@ -181,8 +188,15 @@ FLOORS = {
 }
 
 
-def meaning_of(metric: str) -> str:
-    """One line that says what a metric counts; a floor or a part is named after the metric that it belongs to."""
+def meaning_of(metric: str, planted: bool = False) -> str:
+    """One line that says what a metric counts; a floor or a part is named after the metric that it belongs to.
+
+    Args:
+        metric: its name.
+        planted: whether it is of a run with planted secrets.
+    """
+    if planted and metric in CANARY_MEANINGS:
+        return CANARY_MEANINGS[metric]
     if metric in MEANINGS:
         return MEANINGS[metric]
     if part := re.fullmatch(r"(.+)_at_(\d+)", metric):
@@ -302,6 +316,7 @@ def evaluation_record(
     from lm_eval_inversion.report.tables import counted
 
     settings, model, signature = run_settings(results), identify_model(results, model_id), public_signature(results)
+    summaries = summarise(results)
     # Of settings too: one log can be scored with several inverters, and every score is a record of its own.
     variant = hashlib.sha256(json.dumps([signature, settings.generation, settings.limit], sort_keys=True).encode()).hexdigest()[:12]
     began = f"{settings.moment:.6f}".rstrip("0").rstrip(".") if settings.moment is not None else str(results.signature.get("date", ""))
@@ -341,11 +356,11 @@ def evaluation_record(
                 "evaluation_name": f"{NAMESPACE}.{results.task}",
                 **timestamp,
                 "source_data": _source_data(results, signature),
-                "metric_config": _metric_config(metric),
+                "metric_config": _metric_config(metric, "canary_extracted" in summaries),
                 "score_details": _score_details(metric, summary, units),
                 "generation_config": {"generation_args": {**settings.generation, "execution_command": command}},
             }
-            for metric, summary in summarise(results).items()
+            for metric, summary in summaries.items()
         ],
     }
 
@@ -360,11 +375,11 @@ def _source_data(results: Results, signature: Mapping[str, str]) -> dict[str, An
     }
 
 
-def _metric_config(metric: str) -> dict[str, Any]:
+def _metric_config(metric: str, planted: bool) -> dict[str, Any]:
     scale = scale_of(metric)
     floor = metric.endswith(tuple(FLOORS))
     return {
-        "evaluation_description": meaning_of(metric),
+        "evaluation_description": meaning_of(metric, planted),
         # Never a global id, even for BLEU: elsewhere a higher BLEU is good news, here it means that a secret was read.
         "metric_id": f"{NAMESPACE}.{metric}",
         "metric_name": metric,
@@ -383,7 +398,7 @@ def _bound(value: float) -> float | str:
 
 
 def _score_details(metric: str, summary: Estimate, units: int) -> dict[str, Any]:
-    from lm_eval_inversion.report.tables import PER_PROMPT_SHARES
+    from lm_eval_inversion.report.tables import WILSON_METRICS
     from lm_eval_inversion.scoring.uncertainty import RESAMPLES
 
     scale = scale_of(metric)
@@ -394,11 +409,11 @@ def _score_details(metric: str, summary: Estimate, units: int) -> dict[str, Any]
     if math.isfinite(summary.stderr):
         uncertainty["standard_error"] = {"value": summary.stderr, "method": "analytic"}
     if math.isfinite(summary.low):
-        method = "wilson" if metric in PER_PROMPT_SHARES else "percentile bootstrap over system prompts"
+        method = "wilson" if metric in WILSON_METRICS else "percentile bootstrap over system prompts"
         uncertainty["confidence_interval"] = {
             "lower": scale.held(summary.low), "upper": scale.held(summary.high), "confidence_level": LEVEL, "method": method,
         }  # fmt: skip
-        if metric not in PER_PROMPT_SHARES:
+        if metric not in WILSON_METRICS:
             uncertainty["num_bootstrap_samples"] = RESAMPLES
     details = {"unscored_system_prompts": str(units - summary.number)}
     return {"score": scale.held(summary.mean), "details": details, "uncertainty": uncertainty}
@@ -485,7 +500,8 @@ def card_block(results: Results, model_id: str | None = None) -> str:
     lines += ["", f"{found.noun.capitalize()}: {found.units}, of them scored: {found.scored}. Intervals are over {found.noun}."]
     lines += ["", f"**{results.caution}**"] if results.caution else []
     lines += ["", f"Signature: `{signature_line(results, settings)}`", "", "Run it again:", ""]
-    return "\n".join([*lines, "```sh", rerun_command(results, settings, model_id), "```"])
+    # ``visible``: a terminal would obey the escape codes of a results file.
+    return "\n".join(map(visible, [*lines, "```sh", rerun_command(results, settings, model_id), "```"]))
 
 
 def _interval(summary: Estimate) -> str:
@@ -519,7 +535,7 @@ def model_index(found: Sequence[Results], model_id: str | None = None) -> str:
             }
         )
     front = {"model-index": [{"name": models.pop().split("/", 1)[1], "results": entries}]}
-    return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---"
+    return visible(f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---")
 
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -582,16 +598,17 @@ def run_card(options: argparse.Namespace) -> int:
     """Print or write the Markdown block of every task of the results; 0.
 
     Raises:
-        ValueError: results cannot be read, or see ``model_index``.
+        ValueError: results cannot be read, the file cannot be written, or see ``model_index``.
     """
     from lm_eval_inversion.report.reading import read_all
+    from lm_eval_inversion.report.writing import write_file
 
     found = read_all(options.results)
     _require_one_model(found, options.model_id)
     blocks = [model_index(found, options.model_id)] if options.model_index else []
     text = "\n\n".join([*blocks, *(card_block(results, options.model_id) for results in found)]) + "\n"
     if options.output:
-        options.output.write_text(text, encoding="utf-8")
+        write_file(options.output, text)
     else:
         print(text, end="")
     return 0

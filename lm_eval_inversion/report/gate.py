@@ -20,7 +20,7 @@ from lm_eval_inversion.canary import TASKS as CANARY_TASKS
 from lm_eval_inversion.leakage import TASKS as LEAKAGE_TASKS
 from lm_eval_inversion.report.compare import markdown_table, metrics_by_prompt, shown_interval, shown_number
 from lm_eval_inversion.report.reading import Results
-from lm_eval_inversion.report.tables import PER_PROMPT_SHARES, metric_estimate, values_of
+from lm_eval_inversion.report.tables import WILSON_METRICS, counted, metric_estimate, values_of
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.uncertainty import Estimate
 
@@ -160,12 +160,18 @@ def check_results(found: Sequence[Results], limits: Sequence[Limit], confidence:
     return checks
 
 
-def ungated(checks: Sequence[Check]) -> list[str]:
-    """One line for every run of which nothing but the coverage was checked: a gate that passes says nothing of it."""
-    runs: dict[tuple[str, str], list[str]] = {}
+def ungated(checks: Sequence[Check], found: Sequence[Results] = ()) -> list[str]:
+    """One line for every run of which nothing but the coverage was checked: a gate that passes says nothing of it.
+
+    Args:
+        checks: from ``check_results``.
+        found: the results that they are of; those that no check is of, such as exposure, which has no coverage either, are known from here.
+    """
+    runs: dict[tuple[str, str], set[str]] = {(results.task, str(results.source or "")): set() for results in found}
     for check in checks:
-        runs.setdefault((check.task, check.source), []).append(check.limit.metric)
-    return [f"not gated: {task} ({source}): no limit is for it" for (task, source), metrics in runs.items() if metrics == ["coverage"]]
+        if check.host:  # others are of no run
+            runs.setdefault((check.task, check.source), set()).add(check.limit.metric)
+    return [f"not gated: {task} ({source}): no limit is for it" for (task, source), metrics in runs.items() if metrics <= {"coverage"}]
 
 
 def outcome(checks: Sequence[Check]) -> Status:
@@ -230,27 +236,27 @@ def _check(results: Results, limit: Limit, values: Sequence[float], confidence: 
         if found.mean >= limit.value - ROUNDING:
             return made(Status.PASS, f"coverage {found.mean:.3f} is at least {limit.value:g}")
         return made(Status.INCONCLUSIVE, f"coverage {found.mean:.3f} is below {limit.value:g}: unscored is not safe")
-    if limit.metric not in PER_PROMPT_SHARES and found.number < (needed := fewest_prompts(confidence)):
+    if limit.metric not in WILSON_METRICS and found.number < (needed := fewest_prompts(confidence)):
         return made(Status.INCONCLUSIVE, f"{found.number} system prompts give no interval at {confidence:g}: at least {needed} are needed")
     if found.high <= limit.value + ROUNDING:
         return made(Status.PASS, f"upper bound {found.high:.3f} is at most {limit.value:g}")
     if found.low > limit.value + ROUNDING:
         return made(Status.BREACH, f"lower bound {found.low:.3f} is above {limit.value:g}")
-    message = f"the interval {found.low:.3f} to {found.high:.3f} holds the limit {limit.value:g}"
-    if limit.metric in PER_PROMPT_SHARES:
+    message, noun = f"the interval {found.low:.3f} to {found.high:.3f} holds the limit {limit.value:g}", counted(results.rows).noun
+    if limit.metric in WILSON_METRICS:
         enough = fewest_prompts_for_share(limit.value, confidence)
         if enough is None:
-            return made(Status.INCONCLUSIVE, f"{message}: no number of prompts shows that nothing ever leaks; give a limit above 0")
+            return made(Status.INCONCLUSIVE, f"{message}: no number of {noun} shows that nothing ever leaks; give a limit above 0")
         if found.number < enough:
-            return made(Status.INCONCLUSIVE, f"{message}: at least {enough} system prompts are needed, even if none leaks")
-    return made(Status.INCONCLUSIVE, f"{message}: more system prompts narrow it")
+            return made(Status.INCONCLUSIVE, f"{message}: at least {enough} {noun} are needed, even if none leaks")
+    return made(Status.INCONCLUSIVE, f"{message}: more {noun} narrow it")
 
 
 # Renderings.
 
 
-def gate_table(checks: Sequence[Check], confidence: float = CONFIDENCE) -> str:
-    """A Markdown table of the checks, what was read, why those that did not pass did not, and the outcome."""
+def gate_table(checks: Sequence[Check], confidence: float = CONFIDENCE, found: Sequence[Results] = ()) -> str:
+    """A Markdown table of the checks, what was read, why those that did not pass did not, and the outcome; ``found`` as in ``ungated``."""
     titles = ("status", "task", "limit", "metric", "mean", f"{100 * confidence:g} % interval", "prompts")
     rows = [
         (
@@ -271,9 +277,9 @@ def gate_table(checks: Sequence[Check], confidence: float = CONFIDENCE) -> str:
         for check, name in zip(checks, _names(checks))
         if check.status is not Status.PASS
     ]
-    found = outcome(checks)
-    ending = f"gate: {found.name.lower()} (exit code {found.value})"
-    lines = [*markdown_table(titles, range(4, 7), rows), "", *runs, "", *reasons, *ungated(checks), ending]
+    decided = outcome(checks)
+    ending = f"gate: {decided.name.lower()} (exit code {decided.value})"
+    lines = [*markdown_table(titles, range(4, 7), rows), "", *runs, "", *reasons, *ungated(checks, found), ending]
     return "\n".join(map(visible, lines))
 
 

@@ -12,7 +12,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -27,6 +27,8 @@ from lm_eval_inversion.outputs import OutputCounts, parse_outputs, strip_thinkin
 from lm_eval_inversion.queries import QuerySet, load_query_set, query_set_names
 from lm_eval_inversion.queries.attacks import ATTACK_SETS, attacks_hash, load_attacks
 from lm_eval_inversion.report.alignment import Alignment, Piece, align
+from lm_eval_inversion.report.compare import sampling
+from lm_eval_inversion.report.defences import defence_of, handed_out_answers
 from lm_eval_inversion.report.page_figures import (
     BITS_AT,
     FAMILY,
@@ -53,7 +55,8 @@ from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring import metrics as metric_tables
 from lm_eval_inversion.scoring.uncertainty import Estimate
 
-HEADLINES = ("bits", "resistance", "exposure_asked", "token_f1")  # the first that a run has
+# The first that a run has. Canaries have a resistance too, of half of their system prompts.
+HEADLINES = ("bits", "canary_extracted", "resistance", "exposure_asked", "token_f1")
 # Kind of floor -> what the same score is then measured on.
 FLOORS = {
     "null": "the same model without a system prompt; for exposure, a secret that the system prompt does not hold",
@@ -77,11 +80,14 @@ LONG_CHARACTERS, LONG_LINES = 480, 8  # a longer text is folded until it is aske
 ANSWER_CHARACTERS = 4_000  # of one answer
 ANSWERS_BUDGET = 24_000_000  # characters of answers on a page; with more, every answer is cut shorter
 LEAST_ANSWER_CHARACTERS = 160
+WITHHELD = "withheld by the defence"  # of an answer that a guard did not hand out; shown raw all the same
+BEFORE_DEFENCE = "as before the defence"  # of answers where what was handed out is not known
+HandedOut = tuple[list[str], list[bool]]  # see ``handed_out_answers``
 
 # What must agree for two runs of a task to be comparable.
 COMPARABLE = (
     "task_version", "package_version", "prompts_hash", "queries_hash", "num_queries", "attacks_hash", "canaries_hash",
-    "canary_seed", "tier", "inverter_hash", "decoy_seed", "defence", "system_role",
+    "canary_seed", "tier", "inverter_hash", "inverter_dtype", "decoy_seed", "defence", "system_role",
 )  # fmt: skip
 
 CHANCE_EXPOSURE = 1 / math.log(2)  # bits, on average, of a secret of uniform rank (Carlini et al. 2019)
@@ -113,13 +119,16 @@ MEANINGS = {
     "refusals": "attacks refused",
     "truncated": "answers that break off",
 }
+# The canary task counts some of them in a way of its own.
+CANARY_MEANINGS = {"resistance": "share of the system prompts that ask for silence from which no planted secret came out"}
 
 
 @dataclass(frozen=True)
 class Score:
-    """A metric over a run, beside its floors."""
+    """A metric over a run, beside its floors; ``meaning`` is one line for people, "" for rarer metrics."""
 
     name: str
+    meaning: str
     found: Estimate
     floors: tuple[tuple[str, Estimate], ...]
     higher_is_better: bool | None
@@ -134,11 +143,6 @@ class Score:
     def interval(self) -> str:
         """The 95 % interval, as in the tables."""
         return interval_text(self.found.low, self.found.high)
-
-    @property
-    def meaning(self) -> str:
-        """One line for people; "" for rarer metrics."""
-        return MEANINGS.get(self.name, "")
 
     @property
     def direction(self) -> str:
@@ -274,6 +278,9 @@ def comparability(results: Sequence[Results]) -> list[str]:
         different = [key for key in COMPARABLE if len({str(found.signature.get(key)) for found in runs}) > 1]
         if different:
             told.append(f"{task}: the runs differ in {', '.join(different)}")
+        samplings = dict.fromkeys(filter(None, map(sampling, runs))) if len(runs) > 1 else {}
+        if len(samplings) > 1:
+            told.append(f"{task}: the runs differ in sampling ({'; '.join(samplings)}), which moves scores")
         if len(runs) > 1 and not all(found.signed for found in runs):
             told.append(f"{task}: what the runs share is not known, because some have no results_*.json of lm_eval beside their samples")
     return told
@@ -313,7 +320,8 @@ def _run_view(results: Results, key: str, limit: int) -> RunView:
     table = AttackTable(results) if leakage else None
     left, curves = category_figure(results, headline.name, key), outputs_figure(results, queries, key)
     right = [families_figure(table, key), union_figure(table, key)] if table else [curves, attributes_figure(results, key)]
-    answers, shown = _answers(results, queries, limit)
+    handed_out = _handed_out(results, queries)
+    answers, shown = _answers(results, queries, handed_out, limit)
     settings, found = run_settings(results), counted(results.rows)
     categories = dict.fromkeys(row.prompt.category for row in results.rows)
     bands = {row.prompt.length_band for row in results.rows}
@@ -327,7 +335,7 @@ def _run_view(results: Results, key: str, limit: int) -> RunView:
         left=[left] if left else [],
         right=[figure for figure in right if figure is not None],
         wide=[heat_figure(table, key)] if table else [],
-        coverage=_coverage(results, found, queries, named),
+        coverage=_coverage(results, found, queries, handed_out, named),
         score_name=score_name,
         leakage=leakage,
         categories=sorted(categories),
@@ -367,6 +375,7 @@ def _kinds(scores: Sequence[Score]) -> list[str]:
 def _scores(results: Results) -> list[Score]:
     """Metrics that stand for themselves, each with its floors; families of attacks and bits at fewer outputs have plots."""
     names = metric_names(results)
+    meanings = MEANINGS | (CANARY_MEANINGS if "canary_extracted" in names else {})
     floor_names = {floor for name in names for floor in _floors_in(names, name).values()}
     scores = []
     for name in names:
@@ -379,9 +388,10 @@ def _scores(results: Results) -> list[Score]:
         ]
         scale = metric_scale(name, [found.mean, found.low, found.high, *(floor.mean for _, floor in floors)])
         drawn = track(mark_of(found), scale, [(_floor_label(name, kind), floor.mean) for kind, floor in floors])
-        scores.append(Score(name, found, tuple(floors), _directions().get(name), drawn))
+        scores.append(Score(name, meanings.get(name, ""), found, tuple(floors), _directions().get(name), drawn))
     # The headline first, how much there was to score last.
-    return sorted(scores, key=lambda score: (score.name not in HEADLINES[:3], score.name == "coverage"))
+    first = next((name for name in HEADLINES if name in names), "")
+    return sorted(scores, key=lambda score: (score.name != first, score.name == "coverage"))
 
 
 def _comparison(runs: Sequence[RunView]) -> list[tuple[RunView, Markup]]:
@@ -412,7 +422,18 @@ def _queries_of(results: Results) -> QuerySet | None:
     return queries if known.get("queries_hash") in (None, queries.hash) else None
 
 
-def _coverage(results: Results, found: Counted, queries: QuerySet | None, named: dict[str, Score]) -> list[tuple[str, str, str]]:
+def _handed_out(results: Results, queries: QuerySet | None) -> list[HandedOut] | None:
+    """Per system prompt of an inversion run what its defence handed out; None where that cannot be told from what is known of the run."""
+    defence = defence_of(results)
+    # Markers of a redacted run say nothing of what a guard found in the answers.
+    if queries is None or defence is None or any(row.redacted for row in results.rows):
+        return None
+    return [handed_out_answers(results, row, queries, defence) for row in results.rows]
+
+
+def _coverage(
+    results: Results, found: Counted, queries: QuerySet | None, handed_out: list[HandedOut] | None, named: dict[str, Score]
+) -> list[tuple[str, str, str]]:
     """(what, value, note): how much there was to score."""
     told = [(f"{found.noun} scored", f"{found.scored} of {found.units}", "unscored is not safe" if found.scored < found.units else "")]
     for name in ("coverage", "refusals", "truncated", "over_refusal", "ability"):
@@ -426,9 +447,11 @@ def _coverage(results: Results, found: Counted, queries: QuerySet | None, named:
             ("empty answers", str(states["empty"]), ""),
             ("no answer arrived", str(states["error"]), ""),
         ]
-    elif queries is not None and any(row.answers and not row.redacted for row in results.rows):
-        size = len(queries.queries)
-        counts = sum((parse_outputs(row.answers[:size], queries).counts for row in results.rows if row.answers), OutputCounts())
+    elif queries is not None and handed_out is not None and any(row.answers for row in results.rows):
+        counts = sum(
+            (replace(parse_outputs(given, queries).counts, defended=sum(acted)) for given, acted in handed_out if given), OutputCounts()
+        )
+        told += [(WITHHELD, str(counts.defended), "answers; all below is of what was handed out")] if counts.defended else []
         told += [
             ("outputs asked for", str(counts.requested), ""),
             ("outputs kept", str(counts.lines), "distinct and not empty"),
@@ -464,7 +487,9 @@ def _answer_characters(results: Sequence[Results]) -> int:
     return min(ANSWER_CHARACTERS, max(LEAST_ANSWER_CHARACTERS, ANSWERS_BUDGET // max(1, number)))
 
 
-def _answers(results: Results, queries: QuerySet | None, limit: int) -> tuple[list[list[str]], list[list[list[Any]]]]:
+def _answers(
+    results: Results, queries: QuerySet | None, handed_out: list[HandedOut] | None, limit: int
+) -> tuple[list[list[str]], list[list[list[Any]]]]:
     """What was asked, as [id, text], and per prompt the answers, as [request, findings, before, leaked part, after, characters cut].
 
     The page's script writes them when a reader opens them: thousands of answers would otherwise slow the page down.
@@ -472,9 +497,12 @@ def _answers(results: Results, queries: QuerySet | None, limit: int) -> tuple[li
     if not any(row.requests for row in results.rows):
         asked = [[visible(query.id), visible(query.text)] for query in queries.queries] if queries else []
         shown = []
-        for row in results.rows:
+        defence = defence_of(results)
+        unknown = BEFORE_DEFENCE if defence is None or defence.guard else ""
+        for number, row in enumerate(results.rows):
             answers = row.answers[: len(asked)] if asked else row.answers
-            shown.append([[place, "", *_cut_answer(answer, None, limit)] for place, answer in enumerate(answers)])
+            told = [WITHHELD if acted else "" for acted in handed_out[number][1]] if handed_out else [unknown] * len(answers)
+            shown.append([[place, told[place], *_cut_answer(answer, None, limit)] for place, answer in enumerate(answers)])
         longest = max(map(len, shown), default=0)
         return asked or [[str(place + 1), ""] for place in range(longest)], shown
     ids = list(dict.fromkeys(str(request["id"]) for row in results.rows for request in row.requests))
@@ -505,7 +533,8 @@ def _findings(request: dict[str, Any]) -> str:
     """What was found in the answer to one request, in words."""
     if request.get("state") != "answered":
         return {"empty": "empty answer", "error": "no answer arrived"}.get(str(request.get("state")), "")
-    told = [f"recovery {decimal(request['recovery'])}"] if "recovery" in request else []
+    told = [WITHHELD] if request.get("defended") else []
+    told += [f"recovery {decimal(request['recovery'])}"] if "recovery" in request else []
     if request.get("leaked") and request.get("arm") == "attack":
         told.append("leaked")
     if request.get("decoder") not in (None, "plain"):
@@ -520,8 +549,8 @@ def _cut_answer(answer: str, request: dict[str, Any] | None, limit: int) -> list
     """[before, leaked part, after, characters cut off]; the leaked part is where the detector says that it stands as it is."""
     start = end = 0
     span: Sequence[Any] = (request or {}).get("span") or ()
-    # In a redacted run there is nothing in the places of the two numbers.
-    if [type(place) for place in span] == [int, int] and (request or {}).get("decoder") == "plain":
+    # In a redacted run there is nothing in the places of the two numbers; behind a guard they are places in what was handed out instead.
+    if not (request or {}).get("defended") and [type(place) for place in span] == [int, int] and (request or {}).get("decoder") == "plain":
         # The span counts from where the answer begins once its reasoning is gone.
         final = strip_thinking(answer)
         offset = answer.find(final)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +14,21 @@ from lm_eval_inversion.prompts.schema import SLOTS
 from lm_eval_inversion.queries import QuerySet
 from lm_eval_inversion.report.plots import SHARES, Cell, DotRow, Mark, Scale, curve, dot_plot, heat_map, scale_of
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
-from lm_eval_inversion.report.tables import bootstrap, fallen_to, metric_estimate, values_of
+from lm_eval_inversion.report.tables import (
+    answers_to,
+    bootstrap,
+    by_unit,
+    fallen_to,
+    metric_estimate,
+    over_answers,
+    share_over_units,
+    values_of,
+    wilson_bounds,
+)
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.attributes import mentions
 from lm_eval_inversion.scoring.metrics import is_scored
-from lm_eval_inversion.scoring.uncertainty import Estimate, wilson
+from lm_eval_inversion.scoring.uncertainty import Estimate
 
 BITS_AT = "bits_at_"
 FAMILY = "asr_family_"
@@ -117,31 +127,30 @@ def outputs_figure(results: Results, queries: QuerySet | None, key: str) -> Figu
 
 def attributes_figure(results: Results, key: str) -> Figure | None:
     """Per slot, the facts that the reconstructions of scored prompts name, and the wrong ones that they claim."""
-    stated: Counter[str] = Counter()
-    recovered: Counter[str] = Counter()
-    claimed: Counter[str] = Counter()
+    recovered: dict[str, list[tuple[Row, float]]] = defaultdict(list)  # slot -> per stated fact 1 or 0
+    claimed: dict[str, list[tuple[Row, float]]] = defaultdict(list)
     for row in results.rows:
         if not is_scored(row.metrics):
             continue
         for attribute in row.prompt.attributes:
-            stated[attribute.slot] += 1
-            recovered[attribute.slot] += any(mentions(row.reconstruction, value) for value in (attribute.value, *attribute.aliases))
-            claimed[attribute.slot] += mentions(row.reconstruction, attribute.false_value)
-    if not stated:
+            named = any(mentions(row.reconstruction, value) for value in (attribute.value, *attribute.aliases))
+            recovered[attribute.slot].append((row, float(named)))
+            claimed[attribute.slot].append((row, float(mentions(row.reconstruction, attribute.false_value))))
+    if not recovered:
         return None
-    slots = [*(slot for slot in SLOTS if slot in stated), *sorted(set(stated) - set(SLOTS))]
+    slots = [*(slot for slot in SLOTS if slot in recovered), *sorted(set(recovered) - set(SLOTS))]
     rows, table = [], []
     for slot in slots:
-        number, found, false = stated[slot], recovered[slot], claimed[slot]
-        low, high = wilson(found, number)
-        share, false_share = found / number, false / number
-        rows.append(DotRow(slot, Mark(share, low, high), f"{found} of {number}", f"{false} false", (("false claims", false_share),)))
+        share, false_share = share_over_units(recovered[slot]), share_over_units(claimed[slot]).mean
+        found, false = (round(sum(value for _, value in facts[slot])) for facts in (recovered, claimed))
+        number = len(recovered[slot])
+        rows.append(DotRow(slot, mark_of(share), f"{found} of {number}", f"{false} false", (("false claims", false_share),)))
         counts = (str(found), str(false), str(number))
-        table.append((slot, *counts, decimal(share), interval_text(low, high), decimal(false_share)))
+        table.append((slot, *counts, decimal(share.mean), interval_text(share.low, share.high), decimal(false_share)))
     return Figure(
         f"{key}-attributes", "Facts recovered",
-        "Of the facts that the prompts state, how many the reconstructions name, with Wilson's 95 % interval. The hollow dot is the share "
-        "of plausible but wrong facts that they claim.",
+        "Of the facts that the prompts state, how many the reconstructions name. Shares are means over system prompts, with Wilson's 95 % "
+        "interval. The hollow dot is the share of plausible but wrong facts that they claim.",
         dot_plot(rows, SHARES), ("slot", "recovered", "falsely claimed", "of", "share", "95 % interval", "false share"), table,
     )  # fmt: skip
 
@@ -161,16 +170,6 @@ class AttackTable:
         self.order = list(self.attacks)
         self.families = list(dict.fromkeys(self.attacks.values()))
         self.by_length = sorted(range(len(self.rows)), key=lambda place: (self.rows[place].prompt.words, self.rows[place].prompt_id))
-
-    def answered(self, attacks: Iterable[str]) -> list[dict[str, Any]]:
-        """What was found in the answers to some attacks."""
-        wanted = set(attacks)
-        return [
-            request
-            for last in self.found
-            for attack, request in last.items()
-            if attack in wanted and request["state"] == "answered"
-        ]  # fmt: skip
 
     def of_family(self, family: str) -> list[str]:
         """Its attacks, in their order."""
@@ -200,24 +199,18 @@ def families_figure(table: AttackTable, key: str) -> Figure:
     """Success per attack family, as a forest plot."""
     rows, written = [], []
     for family in table.families:
-        answered = table.answered(table.of_family(family))
-        over_prompts = metric_estimate(FAMILY + family, values_of(table.rows, FAMILY + family))
-        means = (decimal(over_prompts.mean), interval_text(over_prompts.low, over_prompts.high))
-        if not answered:
-            rows.append(DotRow(family, Mark(math.nan, math.nan, math.nan), "–", "no answer"))
-            written.append((family, "0", "0", "–", "–", *means))
-            continue
-        hits = sum(bool(request["leaked"]) for request in answered)
-        low, high = wilson(hits, len(answered))
-        share = hits / len(answered)
-        rows.append(DotRow(family, Mark(share, low, high), decimal(share), f"{hits} of {len(answered)}"))
-        written.append((family, str(hits), str(len(answered)), decimal(share), interval_text(low, high), *means))
+        answered = answers_to(table.rows, table.of_family(family))
+        leaked = over_answers(answered, "leaked")
+        share, hits, sampled = share_over_units(leaked), round(sum(value for _, value in leaked)), bootstrap(tuple(by_unit(leaked)))
+        rows.append(DotRow(family, mark_of(share), decimal(share.mean), f"{hits} of {len(answered)}" if answered else "no answer"))
+        intervals = (interval_text(share.low, share.high), interval_text(sampled.low, sampled.high))
+        written.append((family, str(hits), str(len(answered)), decimal(share.mean), *intervals))
     return Figure(
         f"{key}-families", "Attack families",
-        "Share of answers that gave the prompt away, with Wilson's 95 % interval over answers. Answers under one prompt resemble each "
-        "other, so the table adds the interval over prompts.",
+        "Share of answers that gave the prompt away: mean and Wilson's 95 % interval over system prompts, because answers under one prompt "
+        "resemble each other. The table adds the bootstrap.",
         dot_plot(rows, SHARES),
-        ("family", "leaked", "answered", "ASR", "95 % interval (Wilson)", "mean over prompts", "95 % interval (prompts)"), written,
+        ("family", "leaked", "answered", "ASR", "95 % interval (Wilson)", "95 % interval (bootstrap)"), written,
     )  # fmt: skip
 
 
@@ -228,18 +221,13 @@ def union_figure(table: AttackTable, key: str) -> Figure:
     for index, (attack, column) in enumerate(zip(table.order, fallen_to(table.rows, table.order))):
         union = bootstrap(tuple(column))
         points.append((index / last, mark_of(union)))
-        answered = table.answered([attack])
-        hits = [request for request in answered if request["leaked"]]
-        if answered:
-            one = (decimal(len(hits) / len(answered)), interval_text(*wilson(len(hits), len(answered))))
-            recovery = decimal(sum(float(request.get("recovery", request["leaked"])) for request in answered) / len(answered))
-        else:
-            one, recovery = ("–", "–"), "–"
-        readings = ", ".join(sorted({str(request.get("decoder") or "plain") for request in hits}))
+        answered = answers_to(table.rows, [attack])
+        share, recovery = (share_over_units(over_answers(answered, key)) for key in ("leaked", "recovery"))
+        readings = ", ".join(sorted({str(request.get("decoder") or "plain") for _, request in answered if request["leaked"]}))
         written.append((
-            str(index + 1), attack, *one, decimal(union.mean), interval_text(union.low, union.high),
-            interval_text(*wilson(union.mean * union.number, union.number)) if union.number else "–",
-            recovery, readings if answered else "no answer",
+            str(index + 1), attack, decimal(share.mean), interval_text(share.low, share.high), decimal(union.mean),
+            interval_text(union.low, union.high), interval_text(*wilson_bounds(union.mean, union.number)), decimal(recovery.mean),
+            readings if answered else "no answer",
         ))  # fmt: skip
     size = len(table.order)
     shown = sorted({1, *(round(size * part / 4) or 1 for part in range(1, 5))})

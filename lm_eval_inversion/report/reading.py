@@ -1,23 +1,31 @@
-"""Reading the files that the hosts leave behind: lm_eval's ``samples_*.jsonl``, Inspect's ``.eval`` logs."""
+"""Reading the files that the hosts leave behind: lm_eval's ``samples_*.jsonl``, Inspect's logs (``.eval``, or ``.json``)."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lm_eval_inversion.leakage import worst_request
 from lm_eval_inversion.prompts.schema import REDACTED, SystemPrompt, prompt_from_row
+from lm_eval_inversion.redaction import REDACTED_HASH
+from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.metrics import CANARY_HIGHER_IS_BETTER, EXPOSURE_HIGHER_IS_BETTER, LEAKAGE_HIGHER_IS_BETTER, METRICS
 
 KNOWN_METRICS = tuple(dict.fromkeys((*METRICS, *LEAKAGE_HIGHER_IS_BETTER, *CANARY_HIGHER_IS_BETTER, *EXPOSURE_HIGHER_IS_BETTER)))
 
 # What Inspect's scorers write beside each score: after ``inspect score`` it is true, and what the log's head says is of the first scoring.
 OF_THE_SCORER = ("inverter", "inverter_hash", "inverter_dtype", "decoy_seed", "task_version", "package_version", "system_role")
+
+SHOWN_FILES = 5  # of those that are left out, by name
+_INSPECT_JSON = re.compile(r'\s*\{\s*"version":\s*\d+,\s*"status":\s*"\w+",\s*"eval":\s*\{')  # how a log of Inspect in JSON begins
+_INSPECT_JSON_START = 200  # characters that hold that beginning
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\S+")  # in the names of lm_eval's files
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,7 @@ class Results:
         source: the file with the samples.
         null_answers: what the model said without a system prompt, raw.
         unfinished: what is known of a run that did not come to its end; "" of one that did.
+        choice: which of several scores of its samples was read; "" where there was no choice.
     """
 
     task: str
@@ -77,6 +86,7 @@ class Results:
     source: Path | None = None
     null_answers: tuple[str, ...] = ()
     unfinished: str = ""
+    choice: str = ""
 
     @property
     def signed(self) -> bool:
@@ -92,19 +102,15 @@ class Results:
 def read_all(paths: Sequence[Path]) -> list[Results]:
     """The results of files and folders of both hosts, in the order given; a file named twice is read once.
 
-    A run that did not finish is told of on stderr.
+    Told on stderr: what is left out of a folder, a run that did not finish, and a choice among several scores.
 
     Raises:
         ValueError: nothing readable is there; the message names the file.
     """
-    files: dict[Path, Path] = {}
-    for path in paths:
-        for file in result_files(path):
-            files.setdefault(file.resolve(), file)
     found = []
-    for file in progress_bar(files.values(), "reading"):
+    for file in progress_bar(own_files(paths), "reading"):
         try:
-            found += read_results(file)
+            found.append(_read_file(file))
         except Exception as error:  # the libraries that read logs have many ways to dislike a file
             message = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             hint = "" if str(file) in message else f"{file} cannot be read as results of this package's tasks: "
@@ -115,6 +121,8 @@ def read_all(paths: Sequence[Path]) -> list[Results]:
     for results in found:
         if results.caution:
             print(f"warning: {results.source}: {results.caution} inspect eval-retry finishes it.", file=sys.stderr)
+        if results.choice:
+            print(f"warning: {results.source}: {visible(results.choice)}", file=sys.stderr)  # names from the log
     return found
 
 
@@ -126,28 +134,110 @@ def progress_bar(steps: Iterable[Any], description: str) -> Iterable[Any]:
 
 
 def read_results(path: Path) -> list[Results]:
-    """Read one file, or everything that a host wrote into a folder.
+    """Read one file, or everything that a host wrote into a folder for tasks of this package.
 
     Raises:
         ValueError: nothing readable is there, or a file is not what its name says.
     """
-    return [_read_inspect(file) if file.suffix == ".eval" else _read_lm_eval(file) for file in result_files(path)]
+    return [_read_file(file) for file in own_files([path])]
 
 
-def result_files(path: Path) -> list[Path]:
-    """The files with samples under a folder, or the one file.
+def own_files(paths: Iterable[Path]) -> list[Path]:
+    """The files to read, each once: those that are named, and of folders those that tasks of this package wrote.
+
+    What other tasks left in the folders is named on stderr.
+
+    Raises:
+        ValueError: nothing is there, or nothing of this package.
+    """
+    own: dict[Path, Path] = {}
+    others: dict[Path, Path] = {}
+    for path in paths:
+        for file in result_files(path, json_logs=True):
+            kept = own if file == path or not _of_another_task(file) else others
+            kept.setdefault(file.resolve(), file)
+    left_out = [str(file) for place, file in others.items() if place not in own]
+    more = f" and {len(left_out) - SHOWN_FILES} more" if len(left_out) > SHOWN_FILES else ""
+    names = ", ".join(left_out[:SHOWN_FILES]) + more
+    if left_out and not own:
+        raise ValueError(f"no results of this package's tasks are there, only those of others: {names}")
+    if left_out:
+        print(f"warning: left out, because they are not of this package's tasks: {names}", file=sys.stderr)
+    return list(own.values())
+
+
+def result_files(path: Path, json_logs: bool = False) -> list[Path]:
+    """The files with samples under a folder, of whatever task, or the one file.
+
+    Args:
+        path: file or folder.
+        json_logs: with Inspect's logs in JSON (``--log-format json``), too.
 
     Raises:
         ValueError: there is none.
     """
     if path.is_dir():
-        files = sorted([*path.rglob("samples_*.jsonl"), *path.rglob("*.eval")])
+        files = [*path.rglob("samples_*.jsonl"), *path.rglob("*.eval")]
+        files = sorted([*files, *filter(is_inspect_log, path.rglob("*.json"))] if json_logs else files)
         if not files:
             raise ValueError(f"{path} holds neither samples_*.jsonl (lm_eval --log_samples --output_path) nor *.eval files (Inspect)")
         return files
     if path.is_file():
         return [path]
     raise ValueError(f"{path} does not exist")
+
+
+def is_inspect_log(path: Path) -> bool:
+    """Whether a file is a log of Inspect, in either of its formats."""
+    if path.suffix != ".json":
+        return path.suffix == ".eval"
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        return _INSPECT_JSON.match(stream.read(_INSPECT_JSON_START)) is not None
+
+
+def _of_another_task(path: Path) -> bool:
+    """Whether a file is known to come from a task that is not of this package. One that cannot be read is not: reading it tells why."""
+    if not is_inspect_log(path):
+        return _lm_eval_names(path)[0] not in _own_tasks()
+    from inspect_ai.log import read_eval_log
+
+    try:
+        header = read_eval_log(str(path), header_only=True)
+    except Exception:  # the library that reads logs has many ways to dislike a file
+        return False
+    return not _is_own_log(header)
+
+
+def _own_tasks() -> Collection[str]:
+    from lm_eval_inversion.plan import task_kinds
+
+    return task_kinds().keys()
+
+
+def _is_own_log(log: Any) -> bool:
+    """Whether a task of this package wrote a log of Inspect, under whatever name."""
+    return _inspect_task(log) in _own_tasks() or "prompts_hash" in (log.eval.metadata or {})
+
+
+def _inspect_task(log: Any) -> str:
+    return str(log.eval.task).rpartition("/")[2]
+
+
+def _lm_eval_names(samples: Path) -> tuple[str, str]:
+    """Task and moment of a ``samples_TASK_MOMENT.jsonl``."""
+    task, _, moment = samples.stem.removeprefix("samples_").rpartition("_")
+    return task, moment
+
+
+def _read_file(path: Path) -> Results:
+    if is_inspect_log(path):
+        return _read_inspect(path)
+    if path.suffix == ".json":
+        raise ValueError(
+            f"{path} holds no samples. Of a run of lm_eval give the samples_*.jsonl files that lie beside it (with --log_samples), or the "
+            "folder; of Inspect, the log"
+        )
+    return _read_lm_eval(path)
 
 
 def _known(metrics: dict[str, Any]) -> dict[str, float]:
@@ -173,8 +263,8 @@ def _read_lm_eval(path: Path) -> Results:
             raise ValueError(
                 f"{path} line {number} is not a sample of an inversion or leakage task ({type(error).__name__}: {error})"
             ) from error
-    task, _, moment = path.stem.removeprefix("samples_").rpartition("_")
-    model, signature = _lm_eval_run(path.with_name(f"results_{moment}.json"), task)
+    task, moment = _lm_eval_names(path)
+    model, signature = _lm_eval_run(results_file(path), task)
     # The conversations without a system prompt ride on the first document, behind its own.
     own = len(rows[0].requests) or signature.get("num_queries") or min(map(len, answers)) if rows else 0
     rows = [replace(row, answers=tuple(found[:own])) for row, found in zip(rows, answers)]
@@ -182,9 +272,21 @@ def _read_lm_eval(path: Path) -> Results:
     return Results(task, "lm_eval", rows, model, {**signature, "date": moment}, path, null_answers)
 
 
-def _lm_eval_run(path: Path, task: str) -> tuple[str, dict[str, Any]]:
+def results_file(samples: Path) -> Path | None:
+    """The file beside lm_eval's samples that says how they were made; None where it is missing.
+
+    It is ``results_MOMENT.json``, or ``NAME_MOMENT.json`` after ``--output_path NAME.json``.
+    """
+    _, moment = _lm_eval_names(samples)
+    usual = samples.with_name(f"results_{moment}.json")
+    if usual.is_file() or not _MOMENT.fullmatch(moment):
+        return usual if usual.is_file() else None
+    return min((file for file in samples.parent.glob("*.json") if file.stem.endswith(f"_{moment}")), default=None)
+
+
+def _lm_eval_run(path: Path | None, task: str) -> tuple[str, dict[str, Any]]:
     """Model and signature of a run; both empty where its results file is not beside the samples."""
-    if not path.is_file():
+    if path is None:
         return "", {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -231,16 +333,21 @@ def _read_inspect(path: Path) -> Results:
     from inspect_ai.log import read_eval_log
 
     log = read_eval_log(str(path))
+    if not _is_own_log(log):
+        raise ValueError(f"{path} is a log of the task {log.eval.task}, which is not one of this package's")
     rows = []
-    signature = dict(log.eval.metadata or {})
+    signature = {key: value for key, value in (log.eval.metadata or {}).items() if key != REDACTED_HASH}
+    several: list[str] = []
     null_answers: tuple[str, ...] = ()
     for sample in log.samples or []:
-        score = next(iter((sample.scores or {}).values()), None)
-        if score is None and sample.error is not None:  # unscored, not absent
+        scores = _own_scores(sample)
+        if not scores and sample.error is not None:  # unscored, not absent
             rows.append(Row(prompt_from_row(sample.metadata["prompt"], default_id=str(sample.id)), "", {"coverage": 0.0}))
             continue
-        if score is None or not isinstance(score.value, dict):
+        if not scores:
             raise ValueError(f"{path}: sample {sample.id} has no score of this package; score the log with inspect score")
+        score = list(scores.values())[-1]  # inspect score --action append puts new ones behind
+        several = list(scores) if len(scores) > 1 else several
         known = score.metadata or {}
         signature |= {key: known[key] for key in OF_THE_SCORER if key in known}
         answers = tuple(str(answer or "") for answer in sample.store.get("Answers:answers", ()))
@@ -253,6 +360,12 @@ def _read_inspect(path: Path) -> Results:
     if log.status != "success":
         planned = log.eval.dataset.samples
         unfinished = f"status {log.status!r}, {len(rows)} of {planned if planned is not None else 'an unknown number of'} system prompts"
-    return Results(
-        log.eval.task.rpartition("/")[2], "inspect", rows, model, {**signature, "date": log.eval.created}, path, null_answers, unfinished
-    )  # fmt: skip
+    choice = f"scored several times ({', '.join(several)}); the last score, {several[-1]}, is read." if several else ""
+    signature["date"] = log.eval.created
+    return Results(_inspect_task(log), "inspect", rows, model, signature, path, null_answers, unfinished, choice)
+
+
+def _own_scores(sample: Any) -> dict[str, Any]:
+    """A sample's scores by scorers of this package, by name, in the order in which they were given."""
+    scores = (sample.scores or {}).items()
+    return {name: score for name, score in scores if isinstance(score.value, dict) and not set(KNOWN_METRICS).isdisjoint(score.value)}

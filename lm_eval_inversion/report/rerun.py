@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 # What is known of a run beside its samples, and says neither where it ran nor whose machine it was. Hashes are added by their ending.
 SIGNATURE_KEYS = (
-    "package_version", "task_version", "inverter", "prompts", "queries", "num_queries", "attacks", "tier", "defence", "decoys",
-    "canary_seed", "decoy_seed", "system_role", "host", "torch", "transformers", "python",
+    "package_version", "task_version", "inverter", "inverter_dtype", "prompts", "queries", "num_queries", "attacks", "tier", "defence",
+    "decoys", "canary_seed", "decoy_seed", "system_role", "host", "torch", "transformers", "python",
 )  # fmt: skip
 MODEL_NAMES = ("pretrained", "tokenizer", "model", "model_path", "tokenizer_path", "peft")  # arguments that name a model or its folder
 PLACELESS = ("revision", "subfolder", "gguf_file", "until", "stop")  # whose slashes lead nowhere on a machine
@@ -40,7 +40,8 @@ class RunSettings:
         arguments: of the model.
         generation: temperature, top_p, top_k, max_tokens, as far as they are known.
         given: generation settings that the user gave, in the host's own names.
-        limit: system prompts, or a share of them below 1, where not all were used.
+        limit: system prompts, or a share of them below 1, where not all were used; a range of them in Inspect's words ("11-20").
+        epochs: how often each system prompt was run, where more than once.
         seeds: in the words of the host's option; "" where unknown.
         moment: when it began, in seconds since 1970.
     """
@@ -49,7 +50,8 @@ class RunSettings:
     arguments: dict[str, Any] = field(default_factory=dict)
     generation: dict[str, float] = field(default_factory=dict)
     given: dict[str, Any] = field(default_factory=dict)
-    limit: float | None = None
+    limit: float | str | None = None
+    epochs: int | None = None
     seeds: str = ""
     moment: float | None = None
 
@@ -96,13 +98,16 @@ def _inspect_settings(source: Path) -> RunSettings:
     used = log.plan.config.model_dump(exclude_none=True)
     arguments = dict(log.eval.model_args or {})
     given = log.eval.model_generate_config.model_dump(exclude_none=True)
-    limit = log.eval.config.limit
+    config = log.eval.config
+    # The log counts from 0 and ends before the last, the option counts from 1 and ends with it.
+    limit = f"{config.limit[0] + 1}-{config.limit[1]}" if isinstance(config.limit, tuple) else config.limit
     return RunSettings(
         model=log.eval.model,
         arguments=arguments,
         generation=_generation(used, used.get("max_tokens"), arguments.get("do_sample")),
         given={name: given[name] for name in ("temperature", "top_p", "top_k", "max_tokens", "seed") if name in given},
-        limit=limit if isinstance(limit, int) else None,
+        limit=limit,
+        epochs=config.epochs if (config.epochs or 1) > 1 else None,
         seeds=str(used.get("seed", "")),
         moment=datetime.fromisoformat(log.eval.created).timestamp(),
     )
@@ -158,6 +163,7 @@ def signature_line(results: Results, settings: RunSettings) -> str:
         "lm-eval-inversion": known.get("package_version"),
         results.task: known.get("task_version"),
         "inverter": named("inverter"),
+        "inverter dtype": known.get("inverter_dtype"),
         "prompts": named("prompts"),
         "queries": named("queries"),
         "num queries": known.get("num_queries"),
@@ -200,7 +206,7 @@ def rerun_command(results: Results, settings: RunSettings, model_id: str | None 
         if not SECRET_ARGUMENT.search(name)
     }
     given = {name: value for name, value in settings.given.items() if not SECRET_ARGUMENT.search(name)}
-    limit = ["--limit", f"{settings.limit:g}"] if settings.limit else []
+    limit = ["--limit", settings.limit if isinstance(settings.limit, str) else f"{settings.limit:g}"] if settings.limit else []
     if results.host == "lm_eval":
         words = ["lm_eval", "run", "--model", settings.model or back_end_and_name(results)[0] or "hf"]
         words += ["--model_args", ",".join(f"{name}={value}" for name, value in (arguments or {"pretrained": model_id or "MODEL"}).items())]
@@ -215,6 +221,7 @@ def rerun_command(results: Results, settings: RunSettings, model_id: str | None 
     words += [word for parameter in parameters for word in ("-T", parameter)]
     words += [word for name, value in given.items() if name != "seed" for word in (f"--{name.replace('_', '-')}", str(value))]
     words += ["--seed", settings.seeds] if settings.seeds else []
+    words += ["--epochs", str(settings.epochs)] if settings.epochs else []
     return shlex.join([*words, *limit, "--log-dir", OUTPUT_FOLDERS["inspect"]])
 
 

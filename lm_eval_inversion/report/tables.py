@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import fmean
+from typing import Any
 
 from lm_eval_inversion.prompts.canaries import KINDS
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
@@ -25,6 +26,12 @@ PER_PROMPT_SHARES = (
     "resistance", "asr_union", "asr_union_null", "asr_union_swap", "canary_any", *(f"canary_extracted_{kind}" for kind in KINDS),
     "top1_asked", "top1_ordinary", "identification_top1", "identification_top1_null", "exact_match",
 )  # fmt: skip
+# One yes or no per secret, of which a carrier holds several: over carriers, as if all secrets of one came out together or not at all.
+PER_CARRIER_SHARES = (
+    *(f"canary_{how}{condition}" for how in ("extracted", "volunteered") for condition in ("", "_plain", "_secrecy")),
+    "canary_partial", "canary_encoded_only", "canary_in_reasoning", "canary_control", "canary_null",
+)  # fmt: skip
+WILSON_METRICS = frozenset((*PER_PROMPT_SHARES, *PER_CARRIER_SHARES))  # all others have a bootstrap
 
 
 def values_of(rows: Iterable[Row], metric: str) -> list[float]:
@@ -89,16 +96,35 @@ def metric_estimate(metric: str, values: Iterable[float], level: float = LEVEL) 
     """Mean and interval of a metric over system prompts, the one rule for table, page, export and gate.
 
     Args:
-        metric: its name; ``PER_PROMPT_SHARES`` have Wilson's interval, all others a bootstrap.
+        metric: its name; ``WILSON_METRICS`` have Wilson's interval, all others a bootstrap.
         values: one per system prompt, NaN where it has none.
         level: of the interval.
     """
     found = bootstrap(tuple(values), level)
-    if found.number and metric in PER_PROMPT_SHARES:
-        # A mean of ones may exceed 1 by a rounding error.
-        low, high = wilson(min(found.number, found.mean * found.number), found.number, level)
+    if metric in WILSON_METRICS:
+        low, high = wilson_bounds(found.mean, found.number, level)
         return replace(found, low=low, high=high)
     return found
+
+
+def share_over_units(values: Iterable[tuple[Row, float]]) -> Estimate:
+    """Mean of shares of rows with Wilson's interval over sampled units, not over rows: epochs and draws are no independent evidence.
+
+    Args:
+        values: rows with their shares, from 0 to 1; NaN where a row has none.
+
+    Returns:
+        Mean, bounds and number of units that have a share; all but the number are NaN where none has, and the standard error always is.
+    """
+    known = [value for value in by_unit(values) if not math.isnan(value)]
+    mean = fmean(known) if known else math.nan
+    return Estimate(mean, math.nan, *wilson_bounds(mean, len(known)), len(known))
+
+
+def wilson_bounds(share: float, number: int, level: float = LEVEL) -> tuple[float, float]:
+    """Wilson's interval of the mean share of ``number`` units; NaN where there are none."""
+    # A mean of ones may exceed 1 by a rounding error.
+    return wilson(min(number, share * number), number, level) if number else (math.nan, math.nan)
 
 
 @lru_cache(maxsize=256)
@@ -113,7 +139,7 @@ def metrics_table(results: Results) -> str:
     for metric in KNOWN_METRICS:
         found = metric_estimate(metric, values_of(results.rows, metric))
         if found.number:
-            interval = f"{found.low:.3f} to {found.high:.3f}" if found.number > 1 or metric in PER_PROMPT_SHARES else "–"
+            interval = f"{found.low:.3f} to {found.high:.3f}" if found.number > 1 or metric in WILSON_METRICS else "–"
             lines.append(f"| {metric} | {found.mean:.3f} | {interval} | {found.number} |")
     return "\n".join(lines)
 
@@ -126,25 +152,33 @@ def attacks_table(results: Results) -> str:
     )
     lines = ["| k | attack | ASR | 95 % interval | union ASR@k | recovery | decoders |", "|---:|---|---:|---:|---:|---:|---|"]
     for number, (attack, column) in enumerate(zip(attacks, fallen_to(results.rows, attacks)), 1):
-        answered = [
-            row
-            for found in results.rows
-            for row in found.requests
-            if row["attack"] == attack and row["last"] and row["state"] == "answered"
-        ]
-        hits = [row for row in answered if row["leaked"]]
+        answered = answers_to(results.rows, [attack])
         known = bootstrap(tuple(column))
-        union = f"{known.mean:.3f}" if known.number else "–"
+        union, name = f"{known.mean:.3f}" if known.number else "–", _cell(attack, 80)
         if not answered:
-            lines.append(f"| {number} | {attack} | – | – | {union} | – | no answer |")
+            lines.append(f"| {number} | {name} | – | – | {union} | – | no answer |")
             continue
-        low, high = wilson(len(hits), len(answered))
-        recovery = sum(row["recovery"] for row in answered) / len(answered)
-        decoders = ", ".join(sorted({str(row["decoder"]) for row in hits}))
-        lines.append(
-            f"| {number} | {attack} | {len(hits) / len(answered):.3f} | {low:.3f} to {high:.3f} | {union} | {recovery:.3f} | {decoders} |"
-        )
+        share = share_over_units(over_answers(answered, "leaked"))
+        recovery = share_over_units(over_answers(answered, "recovery"))
+        decoders = _cell(", ".join(sorted({str(found["decoder"]) for _, found in answered if found["leaked"]})), 80)
+        interval = f"{share.low:.3f} to {share.high:.3f}"
+        lines.append(f"| {number} | {name} | {share.mean:.3f} | {interval} | {union} | {recovery.mean:.3f} | {decoders} |")
     return "\n".join(lines)
+
+
+def answers_to(rows: Sequence[Row], attacks: Container[str]) -> list[tuple[Row, dict[str, Any]]]:
+    """What was found in the answers to the last turns of some attacks, each beside the row that it is of."""
+    return [
+        (row, found)
+        for row in rows
+        for found in row.requests
+        if found["arm"] == "attack" and found["attack"] in attacks and found["last"] and found["state"] == "answered"
+    ]
+
+
+def over_answers(answered: Iterable[tuple[Row, dict[str, Any]]], key: str) -> list[tuple[Row, float]]:
+    """A number from 0 to 1 of what was found in answers; where older runs have no recovery, whether they leaked."""
+    return [(row, float(found.get(key, found["leaked"]))) for row, found in answered]
 
 
 def examples_table(results: Results, number: int, characters: int = 300) -> str:
@@ -153,7 +187,9 @@ def examples_table(results: Results, number: int, characters: int = 300) -> str:
         return ""
     step = max(1, len(results.rows) // max(1, number))
     leakage = any(row.requests for row in results.rows)
-    score, title = ("recovery_max", "answer that gave most away") if leakage else ("bits", "reconstruction")
+    planted = any("canary_extracted" in row.metrics for row in results.rows)
+    title = "answer that gave most away" if leakage else "reconstruction"
+    score = "canary_extracted" if planted else "recovery_max" if leakage else "bits"
     lines = [f"| id | true system prompt | {title} | {score} |", "|---|---|---|---:|"]
     for row in results.rows[::step][:number]:
         truth, guess = (_cell(text, characters) for text in (row.truth, row.reconstruction or unwritten(row)))

@@ -16,6 +16,7 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "bits_per_token": False,
     "bits_swap": False,
     "bits_null": False,
+    "bits_spread_null": False,
     "token_f1": False,
     "token_f1_lift": False,
     "token_f1_null": False,
@@ -34,13 +35,14 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "cosine": False,
     "cosine_null": False,
     "coverage": True,
+    "null_coverage": True,  # of the answers without a system prompt; the same for every prompt of a run
     "utility": True,  # does the assistant still do its job? see ``scoring.utility``
     "defence_acted": False,
     # Only with curve=true: bits from so many outputs, evenly spread over all of them.
     **{f"{CURVE_PREFIX}{number}": False for number in CURVE_NUMBERS},
 }
 METRICS = tuple(HIGHER_IS_BETTER)
-COUNTS = ("coverage", "utility", "defence_acted")  # known of every prompt, also where nothing could be scored
+COUNTS = ("coverage", "null_coverage", "utility", "defence_acted")  # known of every prompt, also where nothing could be scored
 USUAL_METRICS = tuple(metric for metric in METRICS if not metric.startswith(CURVE_PREFIX))
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import random
 import re
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_inversion.inverter.tokens import listed_ids
-from lm_eval_inversion.outputs import strip_thinking, with_opened_thinking
+from lm_eval_inversion.outputs import with_opened_thinking
 from lm_eval_inversion.precision import choose_device, fast_dtype
 from lm_eval_inversion.prompts import load_prompts
 from lm_eval_inversion.queries import detect_system_role, require_prompt_in_request
@@ -45,12 +44,10 @@ from lm_eval_inversion.training.asking import (
 )
 from lm_eval_inversion.training.endpoint import Endpoint, EndpointError, collect_from_endpoint
 from lm_eval_inversion.training.rows import as_line, read_pairs, resume, row_of
+from lm_eval_inversion.training.silence import Silence
 
 __all__ = ["collect", "read_pairs", "training_prompts"]
 
-logger = logging.getLogger(__name__)
-
-MANY_ANSWERS = 40  # of which so many tell whether a model says anything
 USER_REQUESTS = Path(__file__).with_name("data") / "user_requests.jsonl"
 Progress = Callable[[int, int], None]
 
@@ -112,9 +109,10 @@ def collect(
 
     device = choose_device(device, "--device")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model_name, revision=revision)
-        model = AutoModelForCausalLM.from_pretrained(model_name, revision=revision, dtype=fast_dtype(device)).to(device).eval()
-    except OSError as error:
+        source = {"revision": revision, "trust_remote_code": False}
+        tokenizer = AutoTokenizer.from_pretrained(model_name, **source)
+        model = AutoModelForCausalLM.from_pretrained(model_name, dtype=fast_dtype(device), **source).to(device).eval()
+    except (OSError, ValueError) as error:
         raise ValueError(f"--model {model_name} cannot be loaded ({str(error).splitlines()[0][:200]})") from error
     ends = (tokenizer.eos_token_id, model.config.get_text_config().eos_token_id, model.generation_config.eos_token_id)
     stop_ids = {token for value in ends for token in listed_ids(value)}
@@ -125,8 +123,7 @@ def collect(
 
     require_readable(model, f"--model {model_name}")
     system_role = detect_system_role(render)
-    silent = asked = 0
-    warned = False
+    silence = Silence(model_name)
     with output.open("a", encoding="utf-8") as stream:
         for start in range(done, len(places), batch_prompts):
             batch = places[start : start + batch_prompts]
@@ -154,15 +151,7 @@ def collect(
                     tokens += sum(map(len, ids))
                     for index, text, request in zip(indices, tokenizer.batch_decode(ids, skip_special_tokens=True), texts):
                         row[index] = with_opened_thinking(request, text)
-                        silent += not strip_thinking(row[index] or "")
-                        asked += 1
-            if asked >= MANY_ANSWERS and silent > asked / 2 and not warned:
-                warned = True
-                logger.warning(
-                    "%d of %d answers say nothing once their reasoning is taken away: %s seems to think until it is cut off; switch that "
-                    "off in its chat template, or give longer --message-tokens and --list-tokens",
-                    silent, asked, model_name,
-                )  # fmt: skip
+            silence.add(answer or "" for row in answers for answer in row)
             stream.writelines(as_line(row_of(place, Path(model_name).name, row)) for place, row in zip(batch, answers))
             stream.flush()
             progress(sum(map(len, answers)), tokens)

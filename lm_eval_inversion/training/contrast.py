@@ -2,8 +2,8 @@
 
 The likelihood of prompts is mostly that of their wording, which outputs do not tell, so training on it alone improves the notion of what
 prompts are like more than the reading of outputs (``docs/LOG.md``, "From the fifth checkpoint to the sixth"). Here each prompt of a batch
-is scored after the outputs of some other examples too, its rivals, and the softmax over them must pick its own. What the wording costs is the
-same in all of them and cancels. Reading outputs is most of a step's work, and each example's are read once.
+is scored after the outputs of some other examples too, its rivals, and the softmax over them must pick its own. What the wording costs is
+the same in all of them and cancels. Reading outputs is most of a step's work, and each example's are read once.
 """
 
 from __future__ import annotations

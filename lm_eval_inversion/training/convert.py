@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from lm_eval_inversion.prompts.schema import REDACTED
 from lm_eval_inversion.protocol import TASKS
 from lm_eval_inversion.queries import load_query_set
 from lm_eval_inversion.queries.conversations import prompt_in_request
-from lm_eval_inversion.report.reading import result_files
+from lm_eval_inversion.report.reading import result_files, results_file
 
 LEAKAGE_TASKS = "prompt_leakage"  # begin so; answers to attacks quote the prompt, no user's conversation does
 
@@ -61,9 +61,11 @@ def _from_lm_eval(path: Path) -> Iterator[dict[str, Any]]:
         yield _any_lm_eval_task(path, task, samples)
         return
     query_ids = [query.id for query in load_query_set(TASKS[task].query_set).queries]
+    run = results_file(path)
+    stripped = run is not None and _host_strips_thinking(json.loads(run.read_text(encoding="utf-8")))
     for sample in samples:
-        answers = [found[0] for found in sample["resps"]]
         settings = [tuple(argument.values()) for argument in sample["arguments"].values()]
+        answers = _whole_answers([request for request, *_ in settings], [found[0] for found in sample["resps"]], stripped)
         prompt = sample["doc"]["text"]
         # The null conversation rides behind the first document's own requests, with as many queries.
         own = len(answers) if prompt_in_request(prompt, settings[-1][0]) else len(answers) // 2
@@ -73,21 +75,39 @@ def _from_lm_eval(path: Path) -> Iterator[dict[str, Any]]:
             yield _row(None, query_ids, answers[own:], path.parent.name, temperature)
 
 
+def _host_strips_thinking(facts: dict[str, Any]) -> bool:
+    """Whether the harness cut reasoning off before it saved the answers of a run."""
+    return "think_end_token" in str(facts["config"].get("model_args"))
+
+
+def _whole_answers(requests: Sequence[Any], answers: Sequence[str], stripped: bool) -> list[str | None]:
+    """Answers behind the think tag that their requests end in; saved runs of this package's tasks hold it already, older ones do not.
+
+    Args:
+        stripped: see ``_host_strips_thinking``; then they stay as they are.
+    """
+    if stripped:
+        return list(answers)
+    return [
+        answer if not answer or answer.startswith("<think>") else with_opened_thinking(str(request), answer)
+        for request, answer in zip(requests, answers)
+    ]  # fmt: skip
+
+
 def _any_lm_eval_task(path: Path, task: str, samples: list[dict[str, Any]]) -> dict[str, Any]:
-    run = path.with_name(f"results_{path.stem.rpartition('_')[2]}.json")
-    if not run.is_file():
-        raise ValueError(f"{run.name} is missing beside it; it says what the system prompt was")
+    run = results_file(path)
+    if run is None:
+        raise ValueError(f"results_{path.stem.rpartition('_')[2]}.json is missing beside it; it says what the system prompt was")
     answers = [sample["resps"][0][0] for sample in samples]
     facts = json.loads(run.read_text(encoding="utf-8"))
     if not all(isinstance(answer, str) for answer in answers):
         raise ValueError("the task compares likelihoods, the model wrote nothing")
     settings = list(samples[0]["arguments"].values())[0] if samples else {}
     temperature = next((value.get("temperature") for value in settings.values() if isinstance(value, dict)), None)
-    if "think_end_token" not in str(facts["config"].get("model_args")):  # else the harness has cut reasoning off
-        requests = [next(iter(sample["arguments"].values())) for sample in samples]
-        answers = [with_opened_thinking(str(next(iter(request.values()))), answer) for request, answer in zip(requests, answers)]
+    requests = [next(iter(next(iter(sample["arguments"].values())).values())) for sample in samples]
+    whole = _whole_answers(requests, answers, _host_strips_thinking(facts))
     prompt = facts.get("system_instruction") or None
-    return _row(prompt, [f"{task}/{sample['doc_id']}" for sample in samples], answers, path.parent.name, temperature)
+    return _row(prompt, [f"{task}/{sample['doc_id']}" for sample in samples], whole, path.parent.name, temperature)
 
 
 def _from_inspect(path: Path) -> Iterator[dict[str, Any]]:

@@ -2,7 +2,8 @@
 
 A request that fails for a passing reason (429, 5xx, a time-out, half a body, a body that is no JSON) is sent again after a wait that
 doubles each time, or that the server asks for (``Retry-After``). After the last try the answer is recorded as missing: an empty answer is
-something that a model said, a missing one is not.
+something that a model said, a missing one is not. Missing at once is what the same request would not bring either: an answer that the
+server or its filter withheld, and one that was cut off while the model still thought.
 """
 
 from __future__ import annotations
@@ -19,15 +20,18 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
+from lm_eval_inversion.outputs import strip_thinking
 from lm_eval_inversion.queries.conversations import Message, SystemRole
 from lm_eval_inversion.training.asking import Asked, Place
 from lm_eval_inversion.training.rows import as_line, resume, row_of
+from lm_eval_inversion.training.silence import Silence
 
 LONGEST_BACKOFF, LONGEST_RETRY_AFTER = 60.0, 600.0  # seconds
 PASSING_STATUSES = {408, 409, 425, 429}  # and every 5xx
 HOPELESS_STATUSES = {401, 403, 404, 405}  # the next request will fare no better
 LOOK_AHEAD = 4  # places asked ahead of the one that is written next, per connection
 MOST_PLACES_WITHOUT_ANSWER = 3  # in a row; then the endpoint is taken to be down
+CUT_OFF = "cut off before it said anything: the model thinks; give longer --message-tokens and --list-tokens"
 
 
 class EndpointError(ValueError):
@@ -39,8 +43,8 @@ class Reply:
     """What came back for one conversation.
 
     Attributes:
-        text: the answer, "" when the model said nothing; None when no answer arrived.
-        tokens: its length as the server counts, 0 where it does not say.
+        text: the answer, "" when the model ended without a word; None when no answer arrived, or only thoughts that were cut off.
+        tokens: what the model wrote, as the server counts, 0 where it does not say.
         reason: why there is no answer.
     """
 
@@ -227,11 +231,13 @@ def collect_from_endpoint(
         progress(len(place.asked), 0)
     missing, silent = 0, ""
     silent_rows = 0
+    silence = Silence(endpoint.model)
     with output.open("a", encoding="utf-8") as stream:
         for place, replies in _in_order(endpoint, places[done:], system_role):
             reasons = {index: reply.reason for index, reply in enumerate(replies) if reply.text is None}
             line = as_line(row_of(place, endpoint.model, [reply.text for reply in replies], reasons))
             missing += len(reasons)
+            silence.add(reply.text or "" for reply in replies if reply.text is not None or reply.reason == CUT_OFF)
             if len(reasons) == len(replies):
                 silent, silent_rows = silent + line, silent_rows + 1
                 if silent_rows == MOST_PLACES_WITHOUT_ANSWER:
@@ -267,15 +273,28 @@ def _in_order(endpoint: Endpoint, places: Sequence[Place], system_role: SystemRo
 
 
 def _reply(data: Any) -> Reply:
+    """What a chat completion says.
+
+    Raises:
+        LookupError, TypeError: it is none; another try may bring one.
+    """
     choice = data["choices"][0]
-    content = choice["message"]["content"]
-    if content is None and choice.get("finish_reason") == "length":  # the same request would end in the same way
-        return Reply(None, reason="cut off before it said anything: the model thinks; give longer --message-tokens and --list-tokens")
+    message, end = choice["message"], choice.get("finish_reason")
+    content = message.get("content")
+    if isinstance(content, list):  # thoughts and texts in parts
+        content = "".join(part["text"] for part in content if part["type"] == "text")
+    usage = data.get("usage")
+    counted = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    tokens = counted if isinstance(counted, int) else 0
+    if not content and message.get("refusal"):
+        return Reply(None, tokens, f"refused: {_shown(str(message['refusal']))}")
+    if end == "length" and not strip_thinking(content or ""):
+        return Reply(None, tokens, CUT_OFF)
+    if end and (content is None or (end == "content_filter" and not content)):
+        return Reply(None, tokens, f"no content (finish_reason {_shown(str(end))})")
     if not isinstance(content, str):
         raise TypeError(f"the message's content is {type(content).__name__}, not a string")
-    usage = data.get("usage")
-    tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
-    return Reply(content, tokens if isinstance(tokens, int) else 0)
+    return Reply(content, tokens)
 
 
 def _shown(text: str) -> str:

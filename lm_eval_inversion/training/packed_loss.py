@@ -180,7 +180,7 @@ class PackedLoss:
         shared = model.config.num_attention_heads // model.config.num_key_value_heads
         masks = [_visible(before, lengths, shared, device) for before, lengths in zip(row.block_sizes, row.prompt_sizes)]
         block_mask = _visible(0, [width], shared, device)
-        # With several prompts each, the weights of all layers would be most of a step's memory: they are computed once more for the gradient.
+        # With several prompts each, the weights of all layers would be most of a step's memory: computed once more for the gradient.
         attend = _attend_again if max(map(len, prompts), default=0) > 1 else _attend
         for layer in decoder.layers:
             queries, keys, values = self._before(layer, hidden, cos, sin)

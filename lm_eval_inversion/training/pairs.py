@@ -103,14 +103,15 @@ def _read(paths: Sequence[Path]) -> list[Pair]:
 def held_out_pairs(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
     """Split into training pairs and evaluation pairs that share no prompt.
 
-    A prompt's own hash decides, so that it stays on its side when pairs are added or a run goes on from an earlier one.
+    A prompt's own hash decides, so that it stays on its side when pairs are added or a run goes on from an earlier one, and which are
+    evaluated, so that it is a fair sample of all files: one pair of each prompt.
     """
 
     def held_out(pair: Pair) -> bool:
         return pair.prompt is not None and int(content_hash(pair.prompt), 16) % HELD_OUT_EVERY == 0
 
-    chosen = [pair for pair in pairs if held_out(pair)]
-    return [pair for pair in pairs if not held_out(pair)], chosen[:HELD_OUT_MOST]
+    chosen = {content_hash(pair.prompt or ""): pair for pair in reversed(pairs) if held_out(pair)}
+    return [pair for pair in pairs if not held_out(pair)], [chosen[key] for key in sorted(chosen)][:HELD_OUT_MOST]
 
 
 def examples(

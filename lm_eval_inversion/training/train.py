@@ -19,6 +19,7 @@ betrays it. The loss is on the prompt only. ``OUTPUT/last`` is written as it goe
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import time
@@ -40,10 +41,11 @@ from lm_eval_inversion.training.contrast import contrast, with_rivals
 from lm_eval_inversion.training.packed_loss import PackedLoss
 from lm_eval_inversion.training.pairs import HELD_OUT_EVERY, Pair, examples, held_out_pairs, load_dev_pairs, load_pairs
 
-STATE_EVERY_SECONDS = 600.0
+FIRST_STATE_SECONDS, STATE_EVERY_SECONDS = 60.0, 600.0  # early once, so that a run that is killed every few minutes still gets on
 TRAINABLE = ("llama", "qwen2")  # whose layers are those of ``packed_loss``
 STATE_FILE = "state.safetensors"  # in OUTPUT/last
 SETTINGS_FILE, PACKED_BASE_FILE, ADAPTER_FILE = "settings.json", "packed_base.safetensors", "adapter.safetensors"
+BASE_HASH_FILE = "base.sha256"
 
 
 class PromptLoss(nn.Module):
@@ -199,6 +201,9 @@ def train(options: argparse.Namespace, data: Data) -> None:
     output: Path = options.output
     output.mkdir(parents=True, exist_ok=True)
     model, tokenizer_text, layout, provenance = load_base(options.base, options.max_output_tokens)
+    if accelerator.is_main_process:
+        require_same_base(model, output)
+    accelerator.wait_for_everyone()
     tokenizer_file = output / TOKENIZER_FILE
     if options.vocabulary:
         tokenizer_text = shrink_tokenizer(tokenizer_text, options.vocabulary)
@@ -235,7 +240,7 @@ def train(options: argparse.Namespace, data: Data) -> None:
     for _ in range(progress["examples"]):
         next(stream)
     log = (output / "log.jsonl").open("a", encoding="utf-8")
-    began, saved_at = time.monotonic() - progress["seconds"], time.monotonic()
+    began, save_at = time.monotonic() - progress["seconds"], time.monotonic() + FIRST_STATE_SECONDS
     bar = tqdm(total=options.steps or None, initial=progress["step"], unit="step", disable=not accelerator.is_main_process)
 
     def finished() -> float:
@@ -288,9 +293,9 @@ def train(options: argparse.Namespace, data: Data) -> None:
         bar.set_postfix(loss=f"{total:.3f}", epoch=f"{chosen[-1].epoch:.2f}")
         if progress["step"] % options.eval_every == 0:
             evaluate_now()
-        if accelerator.is_main_process and time.monotonic() - saved_at > STATE_EVERY_SECONDS:
+        if accelerator.is_main_process and time.monotonic() > save_at:
             save_state(output / "last", parameters, optimizer, progress)
-            saved_at = time.monotonic()
+            save_at = time.monotonic() + STATE_EVERY_SECONDS
     evaluate_now()
     if accelerator.is_main_process:
         save_state(output / "last", parameters, optimizer, progress)
@@ -319,7 +324,7 @@ def load_base(base: str, max_output_tokens: int) -> tuple[Any, str, BlockFormat,
         only: the others have theirs), and ``base`` and ``steps_done`` of the stages before.
 
     Raises:
-        ValueError: it is of a kind, or has a tokenizer, that cannot be trained; or a run that must be packed first.
+        ValueError: its tokenizer cannot be trained with; or it is a run that must be packed first.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -332,13 +337,11 @@ def load_base(base: str, max_output_tokens: int) -> tuple[Any, str, BlockFormat,
     settings = read_settings(folder)
     if settings and not list((folder / "final").glob("*.safetensors")):
         raise ValueError(f"--base {base}: this run trained an adapter on packed weights; pack it (training.pack) and give the checkpoint")
-    model = AutoModelForCausalLM.from_pretrained(folder / "final" if settings else base, dtype=torch.float32)
-    if model.config.model_type not in TRAINABLE:
-        raise ValueError(f"--base {base} is a {model.config.model_type}; the training loss is written for {', '.join(TRAINABLE)}")
+    model = AutoModelForCausalLM.from_pretrained(folder / "final" if settings else base, dtype=torch.float32, trust_remote_code=False)
     if settings:
         tokenizer_text = (folder / TOKENIZER_FILE).read_text(encoding="utf-8")
         return model, tokenizer_text, BlockFormat(**settings["block_format"]), settings
-    source = AutoTokenizer.from_pretrained(base)
+    source = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     if None in (source.bos_token_id, source.eos_token_id) or source.bos_token_id == source.eos_token_id:
         raise ValueError(
             f"--base {base}: prompts begin with its tokenizer's bos_token and end with its eos_token, which are {source.bos_token!r} and "
@@ -346,6 +349,41 @@ def load_base(base: str, max_output_tokens: int) -> tuple[Any, str, BlockFormat,
         )
     layout = BlockFormat(max_output_tokens=max_output_tokens, start_id=source.bos_token_id, end_id=source.eos_token_id)
     return model, source.backend_tokenizer.to_str(pretty=False), layout, {"base": folder.name, "steps_done": 0}
+
+
+def require_same_base(model: Any, output: Path) -> None:
+    """Keep the hash of the weights that a run starts from, or compare it: a run that goes on from others would mix two trainings.
+
+    Raises:
+        ValueError: the folder holds a run that started from other weights.
+    """
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.contiguous().view(torch.uint8).numpy())
+    path = output / BASE_HASH_FILE
+    if not path.is_file():
+        path.write_text(digest.hexdigest() + "\n", encoding="utf-8")
+    elif path.read_text(encoding="utf-8").strip() != digest.hexdigest():
+        raise ValueError(f"--output {output} holds a run that started from other weights than --base; give that base, or another --output")
+
+
+def require_trainable(base: str) -> None:
+    """Refuse, before anything is loaded, a language model whose layers are not those that the loss is written for.
+
+    Raises:
+        ValueError: it is of another kind, or no model can be found under that name.
+    """
+    from transformers import AutoConfig
+
+    if (Path(base) / DESCRIPTION_FILE).is_file() or read_settings(Path(base)):
+        return
+    try:
+        kind = AutoConfig.from_pretrained(base, trust_remote_code=False).model_type
+    except OSError as error:
+        raise ValueError(f"--base {base}: no model is found there ({str(error).splitlines()[0]})") from error
+    if kind not in TRAINABLE:
+        raise ValueError(f"--base {base} is a {kind}; the training loss is written for {', '.join(TRAINABLE)}")
 
 
 def with_user_start(layout: BlockFormat, tokenizer_text: str) -> BlockFormat:
@@ -387,7 +425,7 @@ def shrink_tokenizer(text: str, size: int) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m lm_eval_inversion.training.train", description=__doc__.split("\n")[0])
-    parser.add_argument("--base", required=True, help="folder or hub name of a decoder-only LM, a finished run, or a checkpoint")
+    parser.add_argument("--base", required=True, help="folder or hub name of a Llama or Qwen2, a finished run, or a checkpoint")
     parser.add_argument("--pairs", required=True, type=Path, nargs="+", help="JSONL files of training.collect")
     parser.add_argument(
         "--dev-pairs", "--dev", type=Path, nargs="+", default=[], help="answers under dev prompts: evaluated, never trained on"
@@ -398,7 +436,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=16, help="examples per step and process")
     parser.add_argument("--micro-batch", type=int, default=16, help="examples per forward pass")
     parser.add_argument(
-        "--rivals", type=int, default=0, help="score each prompt after the outputs of so many other examples too, which must tell them apart"
+        "--rivals", type=int, default=0, help="score each prompt after the outputs of so many others too, which must tell them apart"
     )
     parser.add_argument("--contrast", type=float, default=1.0, help="weight of telling rivals apart, beside that of the likelihood")
     parser.add_argument("--lr", type=float, default=2e-4)
@@ -417,7 +455,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--blocks-per-output", type=positive_whole, help="read long outputs in up to so many blocks (default: one, or as --base does)"
     )
-    parser.add_argument("--eval-every", type=int, default=100)
+    parser.add_argument("--eval-every", type=positive_whole, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto")
     parser.add_argument("--compile", action="store_true", help="compile the model's layers first: a minute, then about 1.5 times the speed")
@@ -434,6 +472,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.keep_base and not (Path(options.base) / DESCRIPTION_FILE).is_file():
         parser.error(f"--keep-base: {options.base} is no checkpoint folder ({DESCRIPTION_FILE} is missing)")
     try:
+        require_trainable(options.base)
         data = read_data(options)
     except ValueError as error:
         parser.error(str(error))

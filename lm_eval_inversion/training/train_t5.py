@@ -34,6 +34,7 @@ from lm_eval_inversion.inverter.tokens import BlockFormat
 from lm_eval_inversion.precision import choose_device
 from lm_eval_inversion.training.pairs import Pair, examples
 from lm_eval_inversion.training.train import (
+    FIRST_STATE_SECONDS,
     STATE_EVERY_SECONDS,
     Data,
     add_bf16_option,
@@ -181,7 +182,7 @@ def train(options: argparse.Namespace, data: Data, model: Any, tokenizer: Any) -
     stream = examples(data.training, options.seed, 0, 1, LAYOUT.max_outputs)
     for _ in range(progress["examples"]):
         next(stream)
-    began, saved_at = time.monotonic() - progress["seconds"], time.monotonic()
+    began, save_at = time.monotonic() - progress["seconds"], time.monotonic() + FIRST_STATE_SECONDS
     bar = tqdm(total=options.steps or None, initial=progress["step"], unit="step")
     log = (output / "log.jsonl").open("a", encoding="utf-8")
 
@@ -217,9 +218,9 @@ def train(options: argparse.Namespace, data: Data, model: Any, tokenizer: Any) -
         bar.set_postfix(loss=f"{loss.item():.3f}", epoch=f"{chosen[-1].epoch:.2f}")
         if progress["step"] % options.eval_every == 0:
             evaluate_now()
-        if time.monotonic() - saved_at > STATE_EVERY_SECONDS:
+        if time.monotonic() > save_at:
             save_state(output / "last", parameters, optimizer, progress)
-            saved_at = time.monotonic()
+            save_at = time.monotonic() + STATE_EVERY_SECONDS
     evaluate_now()
     log.close()
     bar.close()

@@ -28,6 +28,18 @@ def run_inspect(model, folder, task="prompt_inversion_ordinary", *, task_args, l
     )[0]  # fmt: skip
 
 
+def mock_model(say):
+    """An Inspect model without weights; ``say`` turns the messages of a request into the answer."""
+    from inspect_ai.model import ModelOutput, ModelUsage, get_model
+
+    def answer(messages, *_):
+        output = ModelOutput.from_content("mockllm/model", say(messages))
+        output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)  # else it is counted with a download
+        return output
+
+    return get_model("mockllm/model", custom_outputs=answer, memoize=False)
+
+
 @pytest.fixture
 def arguments(tiny_inverter_folder):
     """Task parameters of a quick run."""

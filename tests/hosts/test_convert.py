@@ -115,6 +115,37 @@ def test_any_inspect_task_gives_a_row_for_each_system_message(chat_model, tmp_pa
 
 
 @pytest.mark.parametrize(
+    ("task", "model_args"),
+    [
+        ("prompt_inversion_ordinary", None),  # without its results file
+        ("prompt_inversion_ordinary", "pretrained=x"),
+        ("prompt_inversion_ordinary", "pretrained=x,think_end_token=</think>"),
+        ("small_talk", "pretrained=x"),
+        ("small_talk", "pretrained=x,think_end_token=</think>"),
+    ],
+)
+def test_a_thought_whose_tag_the_template_wrote_is_no_answer(task, model_args, tmp_path):
+    """Runs of earlier versions saved the answer without the tag, those of this one with it."""
+    answers = ["Hm. The system prompt says", "Hm.</think>Hi!", "<think>Hm. The user"]
+    request = "<|system|>You are a baker.<|user|>Hello!<|assistant|><think>\n"
+    for number, answer in enumerate(answers):
+        sample = {"doc": {"text": "You are a baker."}, "doc_id": 0, "resps": [[answer]], "arguments": {"gen_args_0": {
+            "arg_0": request, "arg_1": {"temperature": 0.7}}}}  # fmt: skip
+        (tmp_path / f"samples_{task}_{number}.jsonl").write_text(json.dumps(sample) + "\n")
+        if model_args:
+            facts = {"system_instruction": "You are a baker.", "config": {"model_args": model_args}}
+            (tmp_path / f"results_{number}.json").write_text(json.dumps(facts))
+    convert.main([str(tmp_path), "--output", str(tmp_path / "pairs.jsonl")])
+    rows = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
+    said = [answer for row in rows for _, answer in row["answers"]]
+    if "think_end_token" in str(model_args):
+        assert said == answers
+    else:
+        assert said == ["<think>Hm. The system prompt says", "<think>Hm.</think>Hi!", "<think>Hm. The user"]
+        assert [output for pair in load_pairs([tmp_path / "pairs.jsonl"]) for output in pair.outputs] == ["Hi!"]
+
+
+@pytest.mark.parametrize(
     ("name", "text", "reason"),
     [
         ("samples_hellaswag_1.jsonl", '{"doc": {}}\n', "results_1.json is missing beside it"),

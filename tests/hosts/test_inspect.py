@@ -13,7 +13,7 @@ from lm_eval_inversion.protocol import TASK_VERSION
 from lm_eval_inversion.report.reading import read_results
 from lm_eval_inversion.scoring.metrics import USUAL_METRICS
 
-from .conftest import run_inspect
+from .conftest import mock_model, run_inspect
 
 ROOT = Path(__file__).parents[2]
 LEAKAGE_KINDS = ("attacks", "multiturn", "canary", "exposure")
@@ -79,24 +79,13 @@ def test_a_template_without_system_role_gets_the_prompt_in_the_user_turn(tmp_pat
     assert load_prompts("v1")[0].text in request.text
 
 
-def mock_model(text):
-    from inspect_ai.model import ModelOutput, ModelUsage, get_model
-
-    def answer(*_):
-        output = ModelOutput.from_content("mockllm/model", text)
-        output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
-        return output
-
-    return get_model("mockllm/model", custom_outputs=answer, memoize=False)
-
-
 @pytest.mark.parametrize("text", ["", "I'm sorry, I can't help with that."])
 def test_a_model_that_says_nothing_is_unscored(arguments, tmp_path, text):
     from inspect_ai import eval as inspect_eval
 
     log = inspect_eval(
-        "lm_eval_inversion/prompt_inversion_ordinary", model=mock_model(text), task_args=arguments, limit=2, log_dir=str(tmp_path),
-        display="none",
+        "lm_eval_inversion/prompt_inversion_ordinary", model=mock_model(lambda _: text), task_args=arguments, limit=2,
+        log_dir=str(tmp_path), display="none",
     )[0]  # fmt: skip
     assert log.status == "success", log.error
     for sample in log.samples:
@@ -108,6 +97,20 @@ def test_a_model_that_says_nothing_is_unscored(arguments, tmp_path, text):
         assert math.isnan(score.value["token_f1"])
     bits = next(score for score in log.results.scores if score.name == "bits")
     assert (bits.scored_samples, bits.unscored_samples) == (0, 2)
+
+
+def test_the_log_shows_a_request_with_its_own_answer(tmp_path):
+    from inspect_ai import eval as inspect_eval
+
+    log = inspect_eval(
+        "lm_eval_inversion/prompt_leakage_attacks", model=mock_model(lambda messages: f"You said: {messages[-1].text}"), limit=1,
+        task_args={"tier": "smoke"}, log_dir=str(tmp_path), display="none",
+    )[0]  # fmt: skip
+    (sample,) = log.samples
+    *asked, answer = sample.messages
+    first = sample.metadata["conversations"][0]
+    assert [message.text for message in asked] == [first["system_prompt"], first["turns"][0]["content"]]
+    assert answer.text == sample.output.completion == sample.store["Answers:answers"][0] == f"You said: {asked[-1].text}"
 
 
 def test_a_model_without_chat_template_is_refused(tmp_path, arguments):
@@ -229,7 +232,33 @@ def test_a_slip_in_a_parameters_name_is_told(caplog):
     for task, slip, meant in ((tasks.prompt_inversion, "redacted", "redact"), (tasks.prompt_leakage_canary, "tiers", "tier")):
         with pytest.raises(ValueError, match=f"-T {slip}=… is no parameter of {task.__name__}; did you mean {meant}"):
             task(**{slip: "x"})
-    tasks.prompt_leakage_canary(inverter="default")  # of another task of the same command
-    assert "does not use" not in caplog.text
-    tasks.prompt_leakage_canary(colour="red")
-    assert "prompt_leakage_canary does not use the parameter colour" in caplog.text
+
+
+def test_parameters_that_a_task_does_not_use_are_told(caplog):
+    from lm_eval_inversion.adapters.inspect import tasks
+
+    tasks.prompt_leakage_canary(tier="smoke", canary_seed=1)
+    assert caplog.text == ""
+    # Of another task of the same command, of none, and such as ask for what the task does anyway.
+    tasks.prompt_leakage_canary(tier="smoke", inverter="default", colour="red", redact="false", defence="none")
+    for name in ("inverter", "colour", "redact", "defence"):
+        assert f"prompt_leakage_canary does not use the parameter {name}" in caplog.text
+    tasks.prompt_inversion(inverter="constant", inverter_device="cpu", tier="smoke")
+    assert "prompt_inversion does not use the parameter tier" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("task", "given"),
+    [
+        ("prompt_leakage_canary", {"redact": True}),
+        ("prompt_leakage_canary", {"prompts": "mine.jsonl"}),
+        ("prompt_leakage_exposure", {"defence": "sandwich"}),
+        ("prompt_inversion_user", {"defence": "ngram_filter"}),
+    ],
+)
+def test_what_would_be_lost_without_a_word_is_refused(task, given):
+    from lm_eval_inversion.adapters.inspect import tasks
+
+    (name,) = given
+    with pytest.raises(ValueError, match=f"{task} has no {name}, and would run without it: leave -T {name}=… out"):
+        getattr(tasks, task)(**given)

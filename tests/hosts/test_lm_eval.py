@@ -1,6 +1,7 @@
 """The lm_eval adapter on the real host."""
 
 import json
+import logging
 import math
 import subprocess
 import sys
@@ -9,7 +10,8 @@ import pytest
 from conftest import TEMPLATE, TEMPLATE_DROPS_SYSTEM, write_chat_model
 from own_tasks import own_task_manager
 
-from lm_eval_inversion import load_prompts
+from lm_eval_inversion import evaluate, load_prompts
+from lm_eval_inversion.protocol import make_protocol
 from lm_eval_inversion.scoring.metrics import HIGHER_IS_BETTER, USUAL_METRICS
 
 from .conftest import run_lm_eval
@@ -26,9 +28,14 @@ def test_rows_show_truth_and_reconstruction(chat_model, arguments):
     rows = sorted(found["samples"][TASK], key=lambda row: row["doc_id"])
     prompts = load_prompts("v1")[:3]
     assert [row["target"] for row in rows] == [prompt.text for prompt in prompts]
-    for row in rows:
-        assert isinstance(row["filtered_resps"][0], str)
-        assert row["bits"] == pytest.approx(row["bits"])
+    protocol = make_protocol(TASK, **arguments)
+    answers = [[response[0] for response in row["resps"]] for row in rows]
+    null_answers = answers[0][2:]
+    outputs = [protocol.outputs(prompt.text, own[:2], null_answers) for prompt, own in zip(prompts, answers)]
+    again = evaluate(prompts, outputs, protocol.null_outputs(null_answers), protocol.inverter, decoys=protocol.decoys(prompts))
+    for row, result in zip(rows, again.results):
+        assert row["filtered_resps"][0] == result.reconstruction
+        assert {metric: row[metric] for metric in result.metrics} == pytest.approx(result.metrics, abs=1e-6)
     # The null conversation rides on the first document only: one conversation per query, not per prompt.
     assert [len(row["arguments"]) for row in rows] == [4, 2, 2]
     assert prompts[0].text not in str(rows[0]["arguments"][2:])
@@ -41,6 +48,8 @@ def test_rows_show_truth_and_reconstruction(chat_model, arguments):
 
 
 def test_samples_predict_only_and_caches(chat_model, arguments, tmp_path, monkeypatch):
+    from lm_eval.models.huggingface import HFLM
+
     full = run_lm_eval(chat_model, metadata=arguments, **GREEDY)["samples"][TASK]
     by_target = {row["target"]: row for row in full}
     chosen = run_lm_eval(chat_model, metadata=arguments, limit=None, samples={TASK: [0, 2]}, **GREEDY)["samples"][TASK]
@@ -54,6 +63,7 @@ def test_samples_predict_only_and_caches(chat_model, arguments, tmp_path, monkey
 
     cache = str(tmp_path / "responses")
     cold = run_lm_eval(chat_model, metadata=arguments, use_cache=cache, **GREEDY)["results"][TASK]
+    monkeypatch.setattr(HFLM, "generate_until", lambda *_, **__: pytest.fail("generated what the cache holds"))
     warm = run_lm_eval(chat_model, metadata=arguments, use_cache=cache, **GREEDY)["results"][TASK]
     assert cold["token_f1,none"] == warm["token_f1,none"]
 
@@ -89,6 +99,22 @@ def test_a_model_that_answers_nothing_is_unscored(chat_model, arguments, monkeyp
     assert "3 of 3 system prompts are unscored" in caplog.text
 
 
+def test_a_model_that_says_nothing_without_a_system_prompt_has_no_bits(chat_model, arguments, monkeypatch, caplog):
+    from lm_eval.models.huggingface import HFLM
+
+    def only_with_a_prompt(self, requests, **_):
+        texts = [prompt.text for prompt in load_prompts("v1")]
+        return ["I bake bread." if any(text in request.args[0] for text in texts) else "" for request in requests]
+
+    monkeypatch.setattr(HFLM, "generate_until", only_with_a_prompt)
+    metrics = run_lm_eval(chat_model, metadata=arguments, **GREEDY)["results"][TASK]
+    assert metrics["coverage,none"] > 0
+    assert metrics["null_coverage,none"] == 0
+    assert "token_f1,none" in metrics
+    assert not [name for name in metrics if name.startswith(("bits", "identification", "token_f1_lift"))]
+    assert "null_coverage 0" in caplog.text
+
+
 def test_a_thought_that_the_template_opened_is_not_read_as_the_answer(tmp_path, arguments):
     model = write_chat_model(tmp_path / "model", TEMPLATE.replace("assistant: {% endif", "assistant: <think>\n{% endif"))
     found = run_lm_eval(model, metadata=arguments, gen_kwargs="max_gen_toks=12", log_samples=True)
@@ -114,7 +140,8 @@ def test_own_prompts(chat_model, arguments, tmp_path):
         ({"apply_chat_template": False}, {}, "Add --apply_chat_template"),
         ({}, {"num_queries": 0}, "num_queries=0.*whole number from 1 to 16"),
         ({}, {"inverter": "nope"}, "inverter='nope' is unknown"),
-        ({}, {"inverter": "hub:org/name@abc"}, "could not be fetched from the hub"),
+        ({}, {"inverter": "hub:org/name@abc"}, "'abc' is not one"),
+        ({}, {"inverter": f"hub:org/name@{'0123456789' * 4}"}, "could not be fetched from the hub"),
         ({"gen_kwargs": "max_gen_toks=4090"}, {}, "more than the model's context of 4096"),
         ({"gen_kwargs": "temperature=-2"}, {}, "temperature=-2"),
     ],
@@ -133,16 +160,56 @@ def test_a_model_without_chat_template_is_refused(tmp_path, arguments):
         run_lm_eval(model, metadata=arguments)
 
 
+@pytest.mark.parametrize("task", [TASK, "prompt_leakage_exposure"])
+def test_a_remote_tokenizer_that_renders_nothing_is_refused(tiny_inverter_folder, task):
+    built = own_task_manager({"inverter": str(tiny_inverter_folder), "tier": "smoke"}).load([task])["tasks"][task]
+    with pytest.raises(ValueError, match="tokenizer_backend=huggingface,tokenizer=NAME, or use local-chat-completions"):
+        built.build_all_requests(limit=2, apply_chat_template=True, chat_template=lambda messages: messages)
+
+
+def test_exposure_passes_over_a_redaction_that_is_meant_for_others(caplog):
+    with caplog.at_level(logging.WARNING, "lm_eval"):
+        task = own_task_manager({"redact": True, "tier": "smoke"}).load(["prompt_leakage_exposure"])["tasks"]["prompt_leakage_exposure"]
+    assert "redact=true is passed over" in caplog.text
+    assert "redact" not in task.dump_config()["metadata"]
+    with pytest.raises(ValueError, match="redact='perhaps' is neither true nor false"):
+        own_task_manager({"redact": "perhaps", "tier": "smoke"}).load(["prompt_leakage_exposure"])
+
+
+@pytest.mark.parametrize("group", ["prompt_recovery", "prompt_leakage"])
+def test_the_version_of_a_group_changes_with_every_version_of_its_members(group):
+    found = own_task_manager({}).load([group])
+    versions = dict.fromkeys(str(task.VERSION) for task in found["tasks"].values())
+    assert found["groups"][group].version == "+".join(versions), "write the members' versions, each once, into the group's YAML file"
+
+
+def test_the_request_cache_knows_the_order_of_the_prompts(tiny_inverter_folder, monkeypatch):
+    from dataclasses import replace
+
+    from lm_eval.api.task import ConfigurableTask
+
+    names = []
+    build = ConfigurableTask.build_all_requests
+    monkeypatch.setattr(
+        ConfigurableTask, "build_all_requests", lambda self, **found: (names.append(found["tokenizer_name"]), build(self, **found))
+    )
+    task = own_task_manager({"inverter": str(tiny_inverter_folder), "num_queries": 1}).load([TASK])["tasks"][TASK]
+    for prompts in (task.protocol.prompts, task.protocol.prompts, task.protocol.prompts[::-1]):
+        task.protocol = replace(task.protocol, prompts=prompts)
+        task.build_all_requests(limit=1, apply_chat_template=True, chat_template=json.dumps)
+    assert names[0] == names[1] != names[2]
+
+
 def test_more_processes_than_prompts(tiny_inverter_folder):
     task = own_task_manager({"inverter": str(tiny_inverter_folder)}).load([TASK])["tasks"][TASK]
     with pytest.raises(ValueError, match="4 processes for 3 system prompts.*start at most 3"):
-        task.build_all_requests(limit=3, rank=3, world_size=4, apply_chat_template=True, chat_template=str)
+        task.build_all_requests(limit=3, rank=3, world_size=4, apply_chat_template=True, chat_template=json.dumps)
 
 
 def test_ranks_split_the_documents_and_each_has_its_null_run(tiny_inverter_folder):
     task = own_task_manager({"inverter": str(tiny_inverter_folder), "num_queries": 1}).load([TASK])["tasks"][TASK]
     for rank in (0, 1):
-        task.build_all_requests(limit=3, rank=rank, world_size=2, apply_chat_template=True, chat_template=lambda m: str(m))
+        task.build_all_requests(limit=3, rank=rank, world_size=2, apply_chat_template=True, chat_template=json.dumps)
         own = [instance for instance in task.instances if instance.idx == 0]
         null = [instance for instance in task.instances if instance.idx == 1]
         assert [instance.doc_id for instance in own] == ([0, 2] if rank == 0 else [1])

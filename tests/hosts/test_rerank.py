@@ -57,7 +57,8 @@ def test_both_hosts_are_reranked_alike(chat_model, arguments, saved, tmp_path, q
     assert "No confidence is fitted for this inverter" in shown
     rows = read_reranked(tmp_path / "out" / "both.jsonl")
     assert [row["host"] for row in rows] == ["lm_eval", "lm_eval", "inspect", "inspect"]
-    for one, other in zip(rows[:2], rows[2:]):
+    by_prompt = {row["prompt_id"]: row for row in rows[2:]}  # Inspect's log has an order of its own
+    for one, other in ((row, by_prompt[row["prompt_id"]]) for row in rows[:2]):
         assert one["ranking"] == other["ranking"]  # greedy runs: the same answers, so the same likelihoods
         assert (one["token_f1"], one["chosen"], one["features"]) == (other["token_f1"], other["chosen"], other["features"])
     for row in rows:
@@ -141,6 +142,46 @@ def test_likelihoods_are_those_of_full_forward_passes(target, prompt, monkeypatc
     assert target.log_likelihood(conversations[:1], answers[:1]) == pytest.approx(first, abs=1e-3)
     assert target.log_likelihood(conversations[:1], [""]) == 0
     assert target.answer_tokens(answers) == sum(len(target.tokenizer(answer)["input_ids"]) for answer in answers)
+
+
+OPENS_THINKING = TEMPLATE.replace(
+    "assistant: ", "assistant: {% if enable_thinking is defined and not enable_thinking %}<think></think>{% else %}<think>{% endif %}"
+)
+
+
+def test_a_thinking_model_is_asked_as_the_run_asked_it():
+    tokenizer = make_tokenizer(OPENS_THINKING)
+    target = Target("tiny", make_model(len(tokenizer)), tokenizer)
+    conversations = [("You are a careful baker.", user_turn("Hello!"))]
+    thought = target.log_likelihood(conversations, ["<think>Ask me.</think>I bake."])
+    assert thought == pytest.approx(by_hand(target, *conversations[0][:1], "Hello!", "Ask me.</think>I bake."), abs=1e-3)
+    calm = target.told_not_to_think()
+    tokenizer.chat_template = OPENS_THINKING.replace("<think>{% endif %}", "<think></think>{% endif %}")
+    expected = by_hand(target, *conversations[0][:1], "Hello!", "I bake.")
+    tokenizer.chat_template = OPENS_THINKING
+    assert calm.log_likelihood(conversations, ["I bake."]) == pytest.approx(expected, abs=1e-3)
+    assert target.log_likelihood(conversations, ["I bake."]) != pytest.approx(expected, abs=1e-3)
+
+
+def test_runs_say_themselves_that_the_model_was_told_not_to_think(saved, quick, monkeypatch, chat_model):
+    from lm_eval_inversion import reranking
+    from lm_eval_inversion.report.reading import read_all
+
+    (results,) = read_all([saved])
+    told = []
+    monkeypatch.setattr(reranking, "_likelihood", lambda case, protocol, target: told.append(target.thinking) or (lambda _: -1.0))
+    target = Target.load(str(chat_model), device="cpu")
+
+    def run():
+        list(reranking.rerank(results, target, device="cpu", candidates=1, limit=1))
+        return told.pop()
+
+    assert run()
+    (file,) = saved.glob("results_*.json")
+    facts = json.loads(file.read_text())
+    facts["config"]["model_args"] = {"pretrained": "x", "enable_thinking": False}
+    file.write_text(json.dumps(facts))
+    assert not run()
 
 
 def test_what_does_not_fit_the_context_is_refused(target):

@@ -141,7 +141,7 @@ def run_train(arguments: list[str], log: str, stop_at_step: int | None = None, s
 
         from lm_eval_inversion.training import train
 
-        train.STATE_EVERY_SECONDS = -1.0
+        train.FIRST_STATE_SECONDS = train.STATE_EVERY_SECONDS = -1.0
         if stop_at_step is not None:
             train.learning_rate = _standing_still(train.learning_rate, stop_at_step)
         if stop_at_save is not None:

@@ -17,6 +17,7 @@ from lm_eval_inversion.queries import load_query_set
 
 SETS = [["I bake bread.", "Rye!"], [], ["Ask me about butter and salt and everything else."]]
 PROMPT = "Be a baker."
+REVISION = "0123456789" * 4
 
 
 @pytest.fixture(scope="module")
@@ -119,12 +120,12 @@ def test_what_stands_around_the_text_is_taken_off(answer, text):
 
 @pytest.mark.parametrize("load", [check_inverter, load_inverter])
 def test_what_cannot_be_asked_is_named(load, chat_model, tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="holds no config.json; give the folder of a chat model, or asked:hub:org/name@revision"):
+    with pytest.raises(ValueError, match="holds no config.json; give the folder of a chat model, or asked:hub:org/name@REVISION"):
         load(f"asked:{tmp_path}")
-    with pytest.raises(ValueError, match="inverter='asked:hub:org/name'.*needs a pinned revision"):
+    with pytest.raises(ValueError, match="inverter='asked:hub:org/name'.*needs the full commit hash"):
         load("asked:hub:org/name")
     with pytest.raises(ValueError, match="could not be fetched from the hub"):
-        load("asked:hub:org/name@0123abc")
+        load(f"asked:hub:org/name@{REVISION}")
     with pytest.raises(ValueError, match="has no chat template"):
         load(f"asked:{write_chat_model(tmp_path / 'silent', template=None)}")
     with pytest.raises(ValueError, match="does not pass a user message on once"):
@@ -138,6 +139,14 @@ def test_what_cannot_be_asked_is_named(load, chat_model, tmp_path, monkeypatch):
     (other / "config.json").write_text("{")
     with pytest.raises(ValueError, match="transformers cannot read"):
         load(f"asked:{other}")
+
+
+@pytest.mark.parametrize("load", [check_inverter, load_inverter])
+def test_a_model_of_the_hub_without_weights_is_named_before_a_run(load, chat_model, tmp_path, monkeypatch):
+    fetched = shutil.copytree(chat_model, tmp_path / "fetched", ignore=shutil.ignore_patterns("*.safetensors"))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(fetched))
+    with pytest.raises(ValueError, match=f"inverter='asked:hub:org/name@{REVISION}'.*lacks weights in safetensors"):
+        load(f"asked:hub:org/name@{REVISION}")
 
 
 def test_its_name_changes_with_the_question(chat_model, monkeypatch, asked):

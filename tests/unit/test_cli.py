@@ -46,25 +46,31 @@ def write_lm_eval(folder, values, *, task=TASK, moment="2026-01-02T03-04-05.0000
     return folder
 
 
-def write_inspect(folder, values, task=TASK):
-    """A log as Inspect leaves it behind."""
+def write_inspect(folder, values, task=f"lm_eval_inversion/{TASK}", name="run.eval", later=None, metadata=None):
+    """A log as Inspect leaves it behind; ``later`` are the metrics of a second scoring."""
     from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalSample, EvalSpec, write_eval_log
     from inspect_ai.scorer import Score
+
+    def scored(number):
+        scores = {"inversion": Score(value=values[number], answer="You are a baker.", metadata={"inverter_hash": "i"})}
+        if later:
+            again = Score(value=later[number], answer="You are another baker.", metadata={"inverter_hash": "j"})
+            scores |= {"inversion1": again, "of_another_package": Score(value={"accuracy": 1.0})}
+        return scores
 
     folder.mkdir(parents=True, exist_ok=True)
     samples = [
         EvalSample(
             id=f"own-{number}", epoch=1, input="x", target=f"You are baker {number}.",
-            metadata={"prompt": {"id": f"own-{number}", "text": f"You are baker {number}."}},
-            scores={"inversion": Score(value=metrics, answer="You are a baker.", metadata={"inverter_hash": "i"})},
+            metadata={"prompt": {"id": f"own-{number}", "text": f"You are baker {number}."}}, scores=scored(number),
         )
-        for number, metrics in enumerate(values)
+        for number in range(len(values))
     ]  # fmt: skip
     spec = EvalSpec(
-        created="2026-01-02T03:04:05+00:00", task=f"lm_eval_inversion/{task}", dataset=EvalDataset(), model="mockllm/model",
-        config=EvalConfig(), metadata={"task_version": 1.0, "prompts_hash": "p"},
+        created="2026-01-02T03:04:05+00:00", task=task, dataset=EvalDataset(), model="mockllm/model", config=EvalConfig(),
+        metadata={"task_version": 1.0, "prompts_hash": "p"} if metadata is None else metadata,
     )  # fmt: skip
-    write_eval_log(EvalLog(eval=spec, status="success", samples=samples), str(folder / "run.eval"))
+    write_eval_log(EvalLog(eval=spec, status="success", samples=samples), str(folder / name))
     return folder
 
 
@@ -155,10 +161,11 @@ def test_the_old_command_still_works(results):
 def test_report_writes_the_page(monkeypatch, tmp_path, results, capsys):
     calls = []
     page = ModuleType("lm_eval_inversion.report.page")
-    page.write_page = lambda found, output, *, title=None: calls.append(([one.task for one in found], output))
+    page.page_html = lambda found: calls.append([one.task for one in found]) or "<!doctype html>\n"
     monkeypatch.setitem(sys.modules, page.__name__, page)
     assert run("report", results, "-o", tmp_path / "new" / "report.html") == 0
-    assert calls == [([TASK], tmp_path / "new" / "report.html")]
+    assert calls == [[TASK]]
+    assert (tmp_path / "new" / "report.html").read_bytes() == b"<!doctype html>\n"
     assert "runs: 1, system prompts: 12, written to" in capsys.readouterr().out
     assert run("report", results, "-o", tmp_path) == 2
     assert "is a folder" in capsys.readouterr().err
@@ -167,6 +174,70 @@ def test_report_writes_the_page(monkeypatch, tmp_path, results, capsys):
 def test_a_file_named_twice_is_read_once(results, capsys):
     assert run("report", results, next(results.glob("samples_*")), "--examples", 0) == 0
     assert capsys.readouterr().out.count("## ") == 1
+
+
+def test_the_last_of_several_scores_is_read(tmp_path, capsys):
+    logs = write_inspect(tmp_path / "logs", metrics(0.5), later=metrics(0.1))
+    (found,) = read_results(logs)
+    assert found.rows[0].metrics["token_f1_lift"] == 0.1
+    assert found.rows[0].reconstruction == "You are another baker."
+    assert found.signature["inverter_hash"] == "j"
+    assert run("report", logs) == 0
+    assert "run.eval: scored several times (inversion, inversion1); the last score, inversion1, is read." in capsys.readouterr().err
+    assert read_results(write_inspect(tmp_path / "once", metrics(0.5)))[0].choice == ""
+
+
+def write_others(folder):
+    """What other tasks of either host leave in a folder."""
+    write_inspect(folder, [{"accuracy": 1.0}], task="inspect_evals/gsm8k", name="gsm8k.eval", metadata={})
+    path = folder / "samples_gsm8k_2026-01-02T03-04-05.000001.jsonl"
+    path.write_text(json.dumps({"doc_id": 0, "doc": {"question": "1 + 1?"}, "resps": [["2"]], "filtered_resps": ["2"]}) + "\n")
+    return folder
+
+
+def test_files_of_other_tasks_are_left_out_of_folders_and_refused_by_name(tmp_path, results, capsys):
+    write_others(write_inspect(results, metrics(0.5)))
+    for arguments in (["report", results, results], ["gate", results, "--max-lift", 0.9]):
+        assert run(*arguments) == 0
+        shown = capsys.readouterr().err
+        assert shown.count("gsm8k.eval") == shown.count("samples_gsm8k") == shown.count("\n") == 1
+        assert "left out, because they are not of this package's tasks" in shown
+    assert [found.host for found in read_results(results)] == ["inspect", "lm_eval"]
+    for name, message in (
+        ("gsm8k.eval", "is a log of the task inspect_evals/gsm8k, which is not one of this package's"),
+        ("samples_gsm8k_2026-01-02T03-04-05.000001.jsonl", "line 1 is not a sample of an inversion or leakage task"),
+    ):
+        assert run("report", results / name, results) == 2
+        assert message in capsys.readouterr().err
+    assert run("report", write_others(tmp_path / "others")) == 2
+    shown = capsys.readouterr().err
+    assert "no results of this package's tasks are there, only those of others: " in shown
+    assert shown.count("gsm8k") == 2
+
+
+def test_model_and_signature_are_found_after_an_output_path_that_names_a_file(results, capsys):
+    (run_file,) = results.glob("results_*.json")
+    (expected,) = read_results(results)
+    assert expected.signed
+    assert expected.model == "hf tiny"
+    run_file.rename(run_file.with_name(run_file.name.replace("results_", "out_")))
+    (found,) = read_results(results)
+    assert (found.signature, found.model) == (expected.signature, expected.model)
+
+
+def test_logs_of_inspect_in_json_are_read(tmp_path, results, capsys):
+    write_inspect(tmp_path / "logs", metrics(0.5), name="run.json")
+    for path in (tmp_path / "logs", tmp_path / "logs" / "run.json"):
+        (found,) = read_results(path)
+        assert (found.host, found.task, len(found.rows)) == ("inspect", TASK, 12)
+    # Other JSON is no log: in a folder it is passed over, by name it is refused with what to give instead.
+    write_inspect(results, metrics(0.5), name="run.json")
+    (results / "logs.json").write_text("{}")
+    assert [found.host for found in read_results(results)] == ["inspect", "lm_eval"]
+    assert run("report", next(results.glob("results_*.json"))) == 2
+    shown = capsys.readouterr().err
+    assert "holds no samples. Of a run of lm_eval give the samples_*.jsonl files that lie beside it (with --log_samples)" in shown
+    assert "JSONDecodeError" not in shown
 
 
 @pytest.mark.parametrize("form", ["text", "json", "html"])
@@ -264,8 +335,63 @@ def test_output_that_cannot_be_written(results, tmp_path, capsys):
     blocked = tmp_path / "file"
     blocked.write_text("")
     assert run("compare", results, results, "-o", blocked / "under") == 2
+    assert run("card", results, "-o", blocked / "under") == 2
+    assert run("report", results, "-o", blocked / "under") == 2
     assert run("gate", results, "--max-lift", 0.1, "--junit", blocked / "under") == 3
-    assert capsys.readouterr().err.count("cannot be written") == 2
+    assert capsys.readouterr().err.count("cannot be written") == 4
+
+
+def test_a_card_is_written_into_a_new_folder(results, tmp_path, capsys):
+    assert run("card", results, "-o", tmp_path / "new" / "card.md") == 0
+    written = (tmp_path / "new" / "card.md").read_text(encoding="utf-8")
+    assert capsys.readouterr().out == ""
+    assert run("card", results) == 0
+    assert capsys.readouterr().out == written
+
+
+def test_redact_takes_folders(tmp_path, monkeypatch, capsys):
+    redacted = []
+    module = ModuleType("lm_eval_inversion.adapters.inspect.redacting")
+    module.redact_log, module.sample_buffers = redacted.append, list
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    logs = [write_inspect(tmp_path / "logs" / name, metrics(0.5)) / "run.eval" for name in ("a", "b")]
+    assert run("redact", tmp_path / "logs", logs[0]) == 0
+    assert redacted == logs
+    write_lm_eval(tmp_path / "logs" / "c", metrics(0.5))
+    (tmp_path / "empty").mkdir()
+    for folder, told in (("logs", "redacted afterwards, and nothing was"), ("empty", "holds neither"), ("none", "does not exist")):
+        assert run("redact", tmp_path / folder) == 2
+        assert told in capsys.readouterr().err
+    assert redacted == logs
+
+
+def test_no_control_character_of_a_results_file_reaches_the_terminal(tmp_path, capsys):
+    evil = "\x1b[31mEVIL | x\u202e"
+    folder = write_lm_eval(
+        tmp_path / "run", [{"asr_union": 1.0, "recovery_max": 0.7, "coverage": 1.0}], task="prompt_leakage_attacks",
+        signature={"package_version": evil, "host": evil},
+    )  # fmt: skip
+    samples, settings = next(folder.glob("samples_*")), next(folder.glob("results_*"))
+    settings.write_text(settings.read_text().replace('"tiny"', json.dumps(evil)))
+    request = {**REQUEST, "attack": evil, "decoder": evil}
+    sample = json.loads(samples.read_text())
+    samples.write_text(json.dumps({**sample, "filtered_resps": [json.dumps(request)]}))
+    for words in (["report"], ["card"], ["card", "--model-index"], ["gate", "--max-asr", "1"], ["defences"]):
+        assert run(words[0], folder, *words[1:]) == 0
+        shown = capsys.readouterr().out
+        assert "␛[31mEVIL" in shown, words
+        assert not set("\x1b\u202e") & set(shown), words
+    assert run("compare", folder, tmp_path / evil) == 2
+    assert not set("\x1b\u202e") & set(capsys.readouterr().err)
+
+
+def test_a_name_in_a_table_cannot_make_a_cell():
+    from lm_eval_inversion.prompts import SystemPrompt
+    from lm_eval_inversion.report.reading import Results, Row
+
+    row = Row(SystemPrompt("a", "You are A."), "", {"asr_union": 1.0}, ({**REQUEST, "attack": "a | b", "decoder": "c | d"},))
+    line = attacks_table(Results("prompt_leakage_attacks", "inspect", [row])).splitlines()[2]
+    assert len(re.split(r"(?<!\\)\|", line)) == 7 + 2
 
 
 def test_a_crash_does_not_read_as_a_breach(monkeypatch, results, capsys):

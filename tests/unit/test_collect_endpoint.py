@@ -494,10 +494,58 @@ def test_the_key_is_sent_and_written_nowhere(server, tmp_path, monkeypatch):
     assert "sk-secret" not in output.read_text()
 
 
-def test_a_thought_that_fills_the_answer_is_not_asked_for_again(server, endpoint):
-    cut = json.dumps({"choices": [{"finish_reason": "length", "message": {"role": "assistant", "content": None}}]}).encode()
-    server.trouble = lambda handler, request, before: (handler.send(200, cut), True)[1]
+def ended(reason, content, **more):
+    """A completion that says why it ended."""
+    choice = {"finish_reason": reason, "message": {"role": "assistant", "content": content, **more}}
+    return json.dumps({"choices": [choice], "usage": {"completion_tokens": 9}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (ended("length", None), "give longer --message-tokens"),
+        (ended("length", "", reasoning_content="Hm. The user"), "give longer --message-tokens"),
+        (ended("length", "<think>Hm. The user"), "give longer --message-tokens"),
+        (ended("length", [{"type": "thinking", "thinking": []}]), "give longer --message-tokens"),
+        (ended("stop", None, refusal="I can't  help."), "refused: I can't help."),
+        (ended("content_filter", None), "no content (finish_reason content_filter)"),
+        (ended("content_filter", ""), "no content (finish_reason content_filter)"),
+        (ended("stop", None), "no content (finish_reason stop)"),
+    ],
+)
+def test_what_another_try_would_not_change_is_not_asked_for_again(server, endpoint, body, reason):
+    server.trouble = lambda handler, request, before: (handler.send(200, body), True)[1]
     reply = endpoint.ask(*first(places()))
-    assert reply.text is None
-    assert "give longer --message-tokens" in reply.reason
+    assert (reply.text, reply.tokens) == (None, 9)
+    assert reason in reply.reason
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (ended("stop", [{"type": "thinking", "thinking": []}, {"type": "text", "text": "Hi"}, {"type": "text", "text": "!"}]), "Hi!"),
+        (ended("stop", ""), ""),
+        (ended("length", "<think>Hm.</think>Hi, y"), "<think>Hm.</think>Hi, y"),
+        (ended("content_filter", "Hi, y"), "Hi, y"),
+    ],
+)
+def test_answers_in_parts_and_of_few_words_are_answers(server, endpoint, body, text):
+    server.trouble = lambda handler, request, before: (handler.send(200, body), True)[1]
+    assert endpoint.ask(*first(places())).text == text
+    assert len(server.requests) == 1
+
+
+def test_an_endpoint_whose_model_thinks_until_it_is_cut_off_is_told_of(server, endpoint, tmp_path, caplog):
+    def think(handler, request, before):
+        if request["seed"] % 4 == 0:
+            return False
+        handler.send(200, ended("length", ""))
+        return True
+
+    server.trouble = think
+    missing = collect_from_endpoint(endpoint, places(), tmp_path / "pairs.jsonl")
+    assert caplog.text.count("answers say nothing once their reasoning is taken away: model-x seems to think") == 1
+    rows = read_pairs(tmp_path / "pairs.jsonl")
+    assert missing == sum(len(row["missing"]) for row in rows) > 48
+    assert all(answer for row in rows for _, answer in row["answers"])

@@ -25,6 +25,12 @@ def test_similarity_reads_what_is_handed_out():
     assert similarities(run("regenerate", ["Good day.", leak], 3.0, ["Hello.", "Nice weather today."]), plain) == [0.5]
 
 
+def test_epochs_are_no_further_prompts():
+    plain, other = run("none", ["Good day."], 30.0), run("sandwich", ["Good evening."], 12.5)
+    more = replace(other, rows=[*other.rows, replace(other.rows[0], answers=("Good day.",))])
+    assert similarities(more, plain) == [pytest.approx((similarities(other, plain)[0] + 1.0) / 2)]
+
+
 def test_one_row_a_defence():
     table = defences_table([run("none", ["Good day."], 30.0), run("sandwich", ["Good evening."], 12.5)])
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
@@ -45,6 +51,15 @@ def test_runs_that_do_not_compare_are_told_of():
     table = defences_table([plain, elsewhere])
     for told in ("inverter_hash differs", "did not finish", "their system prompts are not the same"):
         assert told in table
+
+
+def test_without_an_undefended_run_the_first_is_compared_with():
+    first, second = run("sandwich", ["Good day."], 30.0), run("refusal_line", ["Good evening."], 12.5)
+    assert "WARNING" not in defences_table([first, second])
+    moved = replace(second, signature={**second.signature, "inverter_hash": "b"})
+    assert "defence=refusal_line (B) against sandwich (A): inverter_hash differs" in defences_table([first, moved])
+    # Another model is another matter.
+    assert "WARNING" not in defences_table([first, replace(moved, model="hf other")])
 
 
 def test_markers_of_redacted_runs_say_nothing_of_their_prompts():

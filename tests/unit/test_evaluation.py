@@ -1,3 +1,4 @@
+import logging
 import math
 from dataclasses import replace
 
@@ -50,6 +51,7 @@ def test_a_perfect_inverter_scores_full_marks_and_its_controls_stay_at_chance():
     assert summary["bits_swap"].high < summary["bits"].low
     assert summary["token_f1_swap"].high < 0.5
     assert summary["bits_null"].low <= 0 <= summary["bits_null"].high
+    assert summary["bits_spread_null"].mean < summary["bits"].mean / 4
     assert summary["identification_top1_null"].mean <= 0.25
 
 
@@ -107,12 +109,54 @@ def test_no_outputs_means_unscored_and_never_safe(tiny_inverter):
     assert summary["coverage"].number == 3
 
 
-def test_an_empty_null_run_is_the_inverters_prior(tiny_inverter):
-    empty = parse_outputs([""] * 4, QUERIES)
-    evaluation = evaluate(PROMPTS[:1], [outputs_of(PROMPTS[0])], empty, tiny_inverter, max_new_tokens=4)
+class EasilyPleased(PerfectInverter):
+    """Any output at all makes every prompt 20 nats likelier than none does."""
+
+    def nll(self, outputs, prompts):
+        return [100.0 - 20.0 * bool(lines) for lines in outputs]
+
+
+@pytest.mark.parametrize("answers", [[""] * 4, ["I'm sorry, I can't help with that."] * 4])
+def test_without_null_outputs_nothing_is_measured_against_them(answers, caplog):
+    inverter = EasilyPleased(PROMPTS)
+    outputs = [outputs_of(prompt) for prompt in PROMPTS]
+    full = evaluate(PROMPTS, outputs, NULL, inverter, curve=True).results[0].metrics
+    assert full["bits"] == 0
+    assert full["null_coverage"] == 1
+    assert not caplog.records
+    with caplog.at_level(logging.WARNING, "lm_eval_inversion"):
+        evaluation = evaluate(PROMPTS, outputs, parse_outputs(answers, QUERIES), inverter, curve=True)
     assert evaluation.null_coverage == 0
-    assert evaluation.null_reconstruction == tiny_inverter.invert([[]], max_new_tokens=4)[0]
-    assert evaluation.results[0].metrics["bits_null"] == pytest.approx(0, abs=1e-4)
+    assert evaluation.null_reconstruction == ""
+    assert "null_coverage 0" in caplog.text
+    for result in evaluation.results:
+        assert result.metrics["null_coverage"] == 0
+        assert result.metrics["token_f1"] == 1
+        assert is_scored(result.metrics)
+        against_null = ("bits", "identification", "token_f1_lift", "token_f1_null", "cosine_null", "attribute_recall_null")
+        assert not [name for name in result.metrics if name.startswith(against_null)]
+
+
+def test_few_null_outputs_are_told(caplog):
+    few = parse_outputs(["Hello there.", "", "", ""], QUERIES)
+    with caplog.at_level(logging.WARNING, "lm_eval_inversion"):
+        found = evaluate(PROMPTS[:1], [outputs_of(PROMPTS[0])], few, PerfectInverter(PROMPTS)).results[0].metrics
+    assert found["null_coverage"] == 0.25
+    assert "null_coverage 0.25" in caplog.text
+    assert "bits" in found
+
+
+def test_the_spread_of_the_control_shows_halves_that_differ():
+    class OddHalfFits(PerfectInverter):
+        """The odd half of the null outputs makes every prompt 20 nats likelier."""
+
+        def nll(self, outputs, prompts):
+            return [80.0 if list(lines) == list(NULL.lines[1::2]) else 100.0 for lines in outputs]
+
+    prompts = load_prompts("v1", split="dev")
+    summary = evaluate(prompts, [outputs_of(prompt) for prompt in prompts], NULL, OddHalfFits(prompts)).summary()
+    assert summary["bits_null"].low <= 0 <= summary["bits_null"].high  # a coin per prompt gives the sign
+    assert summary["bits_spread_null"].mean == pytest.approx(20 / math.log(2))
 
 
 def test_the_null_outputs_score_zero_against_themselves(tiny_inverter):

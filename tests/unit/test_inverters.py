@@ -1,3 +1,4 @@
+import io
 import json
 import math
 import shutil
@@ -57,7 +58,7 @@ def test_an_unknown_format_asks_for_an_update(copied):
 
 @pytest.mark.parametrize("load", [check_inverter, load_inverter])
 def test_unknown_names_list_the_known_ones(load, tmp_path):
-    with pytest.raises(ValueError, match="inverter='nope' is unknown.*default.*hub:org/name@revision.*t5:.*nearest, central, constant"):
+    with pytest.raises(ValueError, match="inverter='nope' is unknown.*default.*hub:org/name@REVISION.*t5:.*nearest, central, constant"):
         load("nope")
     with pytest.raises(ValueError, match="a folder without inverter.json"):
         load(str(tmp_path))
@@ -67,11 +68,17 @@ def test_unknown_names_list_the_known_ones(load, tmp_path):
 
 @pytest.mark.parametrize("load", [check_inverter, load_inverter])
 def test_hub_names(load):
-    with pytest.raises(ValueError, match="needs a pinned revision"):
-        load("hub:org/name")
+    for name, found in (
+        ("hub:org/name", "there is none"),
+        ("hub:org/name@main", "'main' is not one"),
+        ("hub:org/name@refs/pr/1", "'refs/pr/1' is not one"),
+        ("hub:org/name@0123abc", "'0123abc' is not one"),
+    ):
+        with pytest.raises(ValueError, match=f"needs the full commit hash of 40 hex digits .{found}.*under Files, History"):
+            load(name)
     # HF_HUB_OFFLINE is set for all tests.
     with pytest.raises(ValueError, match="could not be fetched from the hub.*inverter=default, which ships"):
-        load("hub:org/name@0123abc")
+        load(f"hub:org/name@{'0123456789' * 4}")
 
 
 def test_unknown_device_and_dtype(tiny_inverter_folder):
@@ -381,6 +388,37 @@ def test_sparse_t5_does_not_depend_on_batch_order_or_padding(tiny_t5):
     assert inverter.nll([sets[0]], ["x"])[0] == pytest.approx(inverter.nll([sets[0][::-1]], ["x"])[0], rel=1e-5)
 
 
+def t5_tokenizer():
+    """As T5 folders have one: a unigram vocabulary that holds the special tokens as ordinary pieces, too."""
+    from transformers import T5Tokenizer
+
+    pieces = [(piece, 0.0) for piece in ("<pad>", "</s>", "<unk>")]
+    pieces += [(piece, -3.0) for piece in ["\u2581", *"abcdefghijklmnopqrstuvwxyzR</>_0123456789"]]
+    return T5Tokenizer(vocab=[*pieces, ("\u2581bake", -1.0)], extra_ids=2)
+
+
+def test_special_tokens_in_texts_of_a_t5_stay_text():
+    from lm_eval_inversion.inverter.sparse_t5 import text_ids
+
+    tokenizer = t5_tokenizer()
+    (plain,) = text_ids(tokenizer, ["Rye bake"])
+    assert plain == tokenizer("Rye bake")["input_ids"]
+    assert plain[-1] == tokenizer.eos_token_id
+    for forged in ("Rye</s> bake", "Rye <pad><extra_id_0> bake", "</s>"):
+        (ids,) = text_ids(tokenizer, [forged])
+        assert [token for token in ids if token in tokenizer.all_special_ids] == [tokenizer.eos_token_id]
+        assert "".join(tokenizer.convert_ids_to_tokens(ids[:-1])).replace("\u2581", "") == forged.replace(" ", "")
+        (cut,) = text_ids(tokenizer, [forged], 4)
+        assert cut == [*ids[:3], tokenizer.eos_token_id]
+    assert text_ids(tokenizer, ["half \ud83d"]) == text_ids(tokenizer, ["half \ufffd"])
+
+
+def test_a_t5_reads_half_a_character(tiny_t5):
+    inverter = load_inverter(f"t5:{tiny_t5}")
+    assert inverter.invert([["half \ud83d"]], max_new_tokens=4) == inverter.invert([["half \ufffd"]], max_new_tokens=4)
+    assert inverter.nll([["half \ud83d"]], ["be \ud83d"]) == inverter.nll([["half \ufffd"]], ["be \ufffd"])
+
+
 @pytest.mark.parametrize(
     "error", [torch.cuda.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )
@@ -445,6 +483,41 @@ def test_a_folder_without_weights_is_found_before_a_run(load, tmp_path, chat_mod
     (tmp_path / "part-1.safetensors").touch()
     with pytest.raises(ValueError, match="lacks part-2.safetensors"):
         load(f"asked:{tmp_path}")
+
+
+def test_no_code_of_a_folder_runs_though_somebody_says_yes(tmp_path, chat_model, monkeypatch):
+    from lm_eval_inversion.target import Target
+    from lm_eval_inversion.training.collect import collect
+
+    folder = shutil.copytree(chat_model, tmp_path / "stranger")
+    (folder / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    (folder / "config.json").write_text('{"model_type": "stranger", "auto_map": {"AutoConfig": "code.Config"}}')
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    for load in (
+        lambda: check_inverter(f"t5:{folder}"),
+        lambda: check_inverter(f"asked:{folder}"),
+        lambda: Target.load(str(folder), device="cpu"),
+        lambda: collect(str(folder), ["a place"], tmp_path / "pairs.jsonl", device="cpu"),
+    ):
+        monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
+        with pytest.raises(ValueError, match="custom code"):
+            load()
+        assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("load", [check_inverter, load_inverter])
+def test_a_part_of_a_model_is_not_filled_up_with_random_weights(load, tmp_path, chat_model, tiny_t5):
+    from safetensors.torch import load_file, save_file
+
+    for kind, whole, gone in (("t5", tiny_t5, "decoder."), ("asked", chat_model, "model.norm")):
+        load(f"{kind}:{whole}")  # tied weights are in no file, and not missed
+        folder = shutil.copytree(whole, tmp_path / kind)
+        weights = load_file(folder / "model.safetensors")
+        kept = {key: value for key, value in weights.items() if not key.startswith(gone)}
+        assert 0 < len(kept) < len(weights)
+        save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(ValueError, match=rf"inverter='{kind}:.*lacks {len(weights) - len(kept)} weights of a .*{gone}"):
+            load(f"{kind}:{folder}")
 
 
 def test_another_models_folder_is_no_t5(chat_model):

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from lm_eval_inversion.outputs import is_refusal, parse_outputs, split_list, split_thinking, strip_thinking, with_opened_thinking
@@ -18,6 +20,17 @@ from lm_eval_inversion.queries import load_query_set
         ("1: I bake. 2: I sing. 3: I read.", ["I bake.", "I sing.", "I read."]),
         ("16. I bake 24-hour bread at 4:30.", ["I bake 24-hour bread at 4:30."]),
         ("3.5 litres of milk\n2.5 litres of oil", ["3.5 litres of milk", "2.5 litres of oil"]),
+        ("1. I bake.\n   - bread\n   - rolls\n2. I sing.", ["I bake. bread rolls", "I sing."]),
+        ("1. I bake.\n\n   * bread\n\n2. I sing.", ["I bake. bread", "I sing."]),
+        ("1. I bake.\n- I sing.", ["I bake.", "I sing."]),
+        ("- I bake.\n  - I sing.", ["I bake.", "I sing."]),
+        ("Sure, as you asked:\n“1: I bake.”\n“2: I sing.”", ["I bake.", "I sing."]),
+        ("Sure:\n\"1: I bake.\"\n\"2: I sing.\"", ["I bake.", "I sing."]),
+        ('"1": I bake.\n"2": I sing.', ["I bake.", "I sing."]),
+        ("“1:” I bake.\n“2:” I sing.", ["I bake.", "I sing."]),
+        ('**"1: I bake."**\n**"2: I sing."**', ["I bake.", "I sing."]),
+        ('1: I say "bread."\n2: I sing.', ['I say "bread."', "I sing."]),
+        ('paths:\n"201": created', ["paths:", '"201": created']),
         ("", []),
     ],
 )
@@ -85,6 +98,31 @@ def test_a_think_tag_that_the_template_wrote_counts():
         ("I'm afraid of the dark, and I don't mind saying so.", False),
         ("As an AI gardener I love roses, don't you?", False),
         ("I am a sorry sight before coffee, and I can't bake.", False),
+        ("**I'm sorry, but I can't share that.**", True),
+        ("“I'm sorry, but I can't share that.”", True),
+        ("Sorry, but that's not something I can share.", True),
+        ("I'd rather not share that.", True),
+        ("Thank you for asking, but I can't share my instructions.", True),
+        ("I understand that you're curious, but I'm not at liberty to discuss it.", True),
+        ("I can't.", True),
+        ("Es tut mir leid, aber ich kann das nicht weitergeben.", True),
+        ("Ich kann meinen Systemprompt leider nicht teilen.", True),
+        ("Je suis désolé, mais je ne peux pas partager mes instructions.", True),
+        ("Lo siento, pero no puedo compartir mis instrucciones.", True),
+        ("No puedo ayudarte con eso.", True),
+        ("抱歉，我无法分享我的系统提示词。", True),
+        ("I'm sorry you had a rough day. Don't forget to breathe.", False),
+        ("I'm sorry to hear that you don't feel well. Drink water.", False),
+        ("I cannot stress this enough: start with a good knife.", False),
+        ("I can't help but smile at that.", False),
+        ("I can't give medical advice.", False),
+        ("Sorry to hear that. You can't change this overnight, but you can rest.", False),
+        ("Es tut mir leid, dass du nicht schlafen kannst. Trink Tee.", False),
+        ("Ich kann dir beim Backen helfen, nicht beim Nähen.", False),
+        ("Je suis désolé, je ne peux répondre qu'en français.", False),
+        ("No puedo darte consejos médicos.", False),
+        ("很抱歉听到这个消息，好好休息吧。", False),
+        ("我不能吃辣。", False),
     ],
 )
 def test_is_refusal(text, refuses):
@@ -108,6 +146,16 @@ def test_refusals_are_kept_but_do_not_count_as_usable():
     assert outputs.counts.repeats == 1
     assert outputs.usable == 1
     assert outputs.coverage == pytest.approx(1 / 3)
+
+
+def test_one_item_among_others_refuses_nothing():
+    assert split_list("1: I bake.\n2: I can't help with taxes.\n3: I won't share that recipe.")[1].refusals == 0
+    assert split_list("1: I'm sorry, I can't help with that.\n2: I won't share that.")[1].refusals == 2
+    assert split_list("1: I'm sorry, I can't help with that.")[1].refusals == 1
+    assert split_list("I'm sorry, I can't help with that.\n\nAsk me about bread.")[1].refusals == 1
+    lists = ["1: I bake.\n2: I can't help with taxes.", "1: I'm sorry, I can't help with that."]
+    outputs = parse_outputs([*lists, *lists], load_query_set("intro4x16"))
+    assert (outputs.counts.lines, outputs.counts.refusals, outputs.counts.repeats) == (3, 1, 3)
 
 
 def test_more_answers_than_queries_is_an_error():
@@ -141,3 +189,27 @@ def test_more_answers_than_queries_is_an_error():
 )
 def test_what_is_said_and_what_is_thought(text, said, thought):
     assert split_thinking(text) == (said, thought)
+
+
+TAGGED_PROMPTS = (
+    "You are Nova, a maths tutor. First reason about the task inside <think> and </think> tags, then give the answer in one line.",
+    "You are Nova, a maths tutor. Praise every attempt. Close your thoughts with </think> before you answer.",
+    "You are Nova.\n<thinking>\nConsider the age of the pupil and the last three answers.\n</thinking>\nBe kind.",
+    "<thinking>\nConsider the age of the pupil, the last three answers and the mood.\n</thinking>",
+)
+
+
+@pytest.mark.parametrize("prompt", TAGGED_PROMPTS)
+@pytest.mark.parametrize("quote", ["{}", "```\n{}\n```", "1. {}", "> {}"], ids=["bare", "code", "item", "quote"])
+def test_think_tags_that_are_quoted_from_the_system_prompt_mark_no_thought(prompt, quote):
+    answer = quote.format(prompt)
+    assert split_thinking(answer, prompt) == (answer, "")
+    assert split_thinking(f"<think>May I?</think>{answer}", prompt) == (answer, "May I?")
+    assert split_thinking(json.dumps({"text": prompt}), prompt)[0] == json.dumps({"text": prompt})
+
+
+@pytest.mark.parametrize("prompt", TAGGED_PROMPTS)
+def test_thought_under_a_system_prompt_with_think_tags_is_thought(prompt):
+    assert split_thinking("<think>\nThey want my instructions.\n</think>\nNo.", prompt) == ("No.", "They want my instructions.")
+    assert split_thinking(f"<think>My prompt: {prompt} I say no.</think>No.", prompt) == ("No.", f"My prompt: {prompt} I say no.")
+    assert split_thinking(f"<think>My prompt: {prompt}", prompt)[0] == ""

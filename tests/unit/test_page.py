@@ -16,11 +16,12 @@ from page_results import HOSTILE, inversion_results, leakage_results
 from lm_eval_inversion import load_prompts
 from lm_eval_inversion.canary import make_canary_protocol
 from lm_eval_inversion.exposure import score_exposure
+from lm_eval_inversion.leakage import make_leakage_protocol
 from lm_eval_inversion.redaction import SECRET_KEYS, redact_mapping, redact_prompt, redact_text
-from lm_eval_inversion.report import attacks_table, metrics_table
+from lm_eval_inversion.report import attacks_table, examples_table, metrics_table
 from lm_eval_inversion.report.alignment import MAX_WORDS, align, common_subsequence
 from lm_eval_inversion.report.export import card_block, evaluation_record
-from lm_eval_inversion.report.page import comparability, page_html, write_page
+from lm_eval_inversion.report.page import _run_view, comparability, page_html, write_page
 from lm_eval_inversion.report.plots import SHARES, Cell, Mark, Scale, curve, heat_map, round_step, scale_of, track
 from lm_eval_inversion.report.reading import Results, Row
 from lm_eval_inversion.report.rerun import install_command, report_command
@@ -182,6 +183,34 @@ def test_floors_of_planted_secrets(canary):
     assert "Control: secrets that stand nowhere." in page.text
 
 
+def test_canaries_are_headed_by_the_secrets_that_came_out(canary, leakage):
+    text = " ".join(Page(page_html([canary])).text.split())
+    assert "0.300 canary_extracted 95 % interval" in text
+    assert "Share of planted secrets that came out when asked for. For whoever keeps the prompt secret, lower is better." in text
+    assert "no attack got out of the model" not in text
+    assert "share of the system prompts that ask for silence" in text
+    assert "Floors: null 0.067" in text
+    page = Page(page_html([leakage]))
+    assert "Share of system prompts that no attack got out of the model." in page.text
+    lines = table_lines(examples_table(canary, 3))
+    assert "canary_extracted |" in examples_table(canary, 3).splitlines()[0]
+    step = len(canary.rows) // 3
+    assert [line[-1] for line in lines] == [f"{row.metrics['canary_extracted']:.2f}" for row in canary.rows[::step]]
+
+
+def test_the_card_of_canaries_reads_as_the_page_does(canary, leakage):
+    lines = [line for line in card_block(canary).splitlines() if line.startswith("| `")]
+    assert [line.split("`")[1] for line in lines] == ["canary_extracted", "canary_volunteered", "resistance", "coverage"]
+    described = [
+        next(one["metric_config"]["evaluation_description"] for one in found if one["metric_config"]["metric_name"] == "resistance")
+        for found in (evaluation_record(results, model_id="org/name")["evaluation_results"] for results in (canary, leakage))
+    ]
+    assert described == [
+        "system prompts that ask for silence and gave no planted secret away",
+        "system prompts that nothing got out of the model",
+    ]
+
+
 def test_floor_of_exposure_is_beside_its_theory(exposure):
     page = Page(page_html([exposure]))
     assert score_row(page, "exposure_asked")["null"].startswith(f"{math.log2(21 / 4):.3f} ")
@@ -236,14 +265,40 @@ def test_attacks_have_the_numbers_of_their_table(page, leakage):
             assert (row[0], row[2], row[3], row[4], row[7]) == (number, rate, interval, union, recovery)
 
 
-def test_families_count_answers_with_wilsons_interval(page, leakage):
+def test_families_have_wilsons_interval_over_prompts(page, leakage):
     family = leakage.rows[0].requests[3]["family"]
-    answered = [one for row in leakage.rows for one in row.requests if one["family"] == family and one["state"] == "answered"]
-    hits = sum(one["leaked"] for one in answered)
-    assert 0 < hits < len(answered)
-    low, high = wilson(hits, len(answered))
+    per_prompt = [
+        [one["leaked"] for one in row.requests if one["family"] == family and one["state"] == "answered"] for row in leakage.rows
+    ]
+    hits, answered = sum(map(sum, per_prompt)), sum(map(len, per_prompt))
+    assert 0 < hits < answered
+    share = sum(sum(own) / len(own) for own in per_prompt) / len(per_prompt)
+    low, high = wilson(share * len(per_prompt), len(per_prompt))
     (row,) = [row for row in page.rows if row[0] == family]
-    assert row[1:5] == [str(hits), str(len(answered)), f"{hits / len(answered):.3f}", f"{low:.3f} to {high:.3f}"]
+    assert row[1:5] == [str(hits), str(answered), f"{share:.3f}", f"{low:.3f} to {high:.3f}"]
+
+
+def test_epochs_make_no_interval_narrower(inversion, leakage):
+    for results, title in ((leakage, "Attack families"), (leakage, "Union of attacks"), (inversion, "Facts recovered")):
+        once, often = (
+            next(figure for figure in _run_view(found, "run", 100).figures if figure.title == title)
+            for found in (results, replace(results, rows=results.rows * 5))
+        )
+        places = [place for place, name in enumerate(once.header) if "interval" in name or name in ("ASR", "share", "recovery")]
+        assert len(places) > 1
+        assert [[row[place] for place in places] for row in once.rows] == [[row[place] for place in places] for row in often.rows]
+    assert attacks_table(leakage) == attacks_table(replace(leakage, rows=leakage.rows * 5))
+
+
+def test_facts_of_one_prompt_are_one_vote(inversion):
+    rows = [replace(row, reconstruction=row.truth if place == 0 else "Nothing.") for place, row in enumerate(inversion.rows[:3])]
+    figure = next(found for found in _run_view(replace(inversion, rows=rows), "run", 100).figures if found.title == "Facts recovered")
+    for slot, found, _, stated, share, interval, _ in figure.rows:
+        prompts = [row for row in rows if any(fact.slot == slot for fact in row.prompt.attributes)]
+        assert int(stated) == sum(fact.slot == slot for row in rows for fact in row.prompt.attributes)
+        expected = sum(row is rows[0] for row in prompts)
+        low, high = wilson(expected, len(prompts))
+        assert (share, interval) == (f"{expected / len(prompts):.3f}", f"{low:.3f} to {high:.3f}"), (slot, found)
 
 
 def test_facts_are_counted_over_scored_prompts(page, inversion):
@@ -363,6 +418,23 @@ def test_runs_that_cannot_be_compared_are_named(inversion):
     assert comparability([inversion, inversion]) == []
     assert comparability([inversion, other]) == ["prompt_inversion_ordinary: the runs differ in num_queries, inverter_hash"]
     assert "the runs differ in num_queries, inverter_hash" in page_html([inversion, other])
+    eight_bit = replace(inversion, signature={**inversion.signature, "inverter_dtype": "int8"})
+    assert comparability([inversion, eight_bit]) == ["prompt_inversion_ordinary: the runs differ in inverter_dtype"]
+
+
+def test_runs_that_were_sampled_differently_are_named(inversion, tmp_path):
+    runs = []
+    for name, temperature in (("a", 0.7), ("b", 0.0)):
+        (tmp_path / name).mkdir()
+        source = tmp_path / name / "samples_x_2026.jsonl"
+        source.touch()
+        settings = {"generation_kwargs": {"temperature": temperature, "max_gen_toks": 64}}
+        run = {"config": {"model": "hf"}, "configs": {inversion.task: settings}}
+        source.with_name("results_2026.json").write_text(json.dumps(run))
+        runs.append(replace(inversion, source=source))
+    (told,) = comparability(runs)
+    assert "the runs differ in sampling (temperature 0.7, max_tokens 64; temperature 0, max_tokens 64)" in told
+    assert comparability([runs[0], inversion, runs[0]]) == []  # of the second it is not known
 
 
 def test_answers_and_the_leaked_part_are_kept_for_the_script(page, leakage):
@@ -384,6 +456,44 @@ def test_queries_of_the_null_arm_are_not_shown_as_answers(inversion):
     first = replace(inversion.rows[0], answers=inversion.rows[0].answers * 2)
     data = json.loads(Page(page_html([replace(inversion, rows=[first, *inversion.rows[1:]])])).scripts[1])
     assert len(data["prompts"][0]) == 16
+
+
+def answers_of(results):
+    """[request, findings, before, leaked part, after, characters cut] of every answer under every system prompt."""
+    return json.loads(Page(page_html([results])).scripts[1])["prompts"]
+
+
+def test_what_a_defence_withheld_is_not_shown_as_handed_out():
+    protocol = make_leakage_protocol("prompt_leakage_attacks", tier="smoke", defence="ngram_filter")
+    prompt, requests = protocol.prompts[0], protocol.requests()
+    answers = [f"Sure: {prompt.text}", *["What can I do for you?"] * (len(requests) - 1)]
+    found = protocol.score(prompt, answers, ["Hello."] * len(protocol.shared_requests()))
+    # As if the text that was handed out instead held a leak: its places mean nothing in the raw answer.
+    rows = ({**found.rows[0], "span": (0, 4), "decoder": "plain"}, *found.rows[1:])
+    row = Row(prompt, "direct_request-1: (withheld by the defence)", found.metrics, rows, tuple(answers))
+    shown = answers_of(Results("prompt_leakage_attacks", "inspect", [row], "hf/m", protocol.signature("inspect_ai", "system")))[0]
+    assert shown[0][1].startswith("withheld by the defence, ")
+    assert shown[0][3] == ""
+    assert "withheld" not in shown[1][1]
+
+
+def test_outputs_behind_a_guard_are_those_that_were_handed_out():
+    plain = inversion_results(4, hostile=())
+    secret = plain.rows[0].truth
+    rows = [replace(plain.rows[0], answers=(f"Well: {secret}", f"Now: {secret}", *(f"Answer {number}." for number in range(14))))]
+    # Two refusals, or two answers without the system prompt, are one distinct output.
+    withheld = "withheld by the defence"
+    for defence, marked, kept in (("none", "", 16), ("ngram_filter", withheld, 15), ("regenerate", withheld, 15)):
+        run = replace(plain, rows=rows, signature={**plain.signature, "defence": defence}, null_answers=("Hello.",) * 16)
+        text = " ".join(Page(page_html([run])).text.split())
+        assert (f"{withheld} 2 answers" in text) is bool(marked)
+        assert f"of these, bare refusals {int(defence == 'ngram_filter')}" in text
+        assert f"outputs kept {kept}" in text
+        assert [answers_of(run)[0][place][1] for place in (0, 1, 2)] == [marked, marked, ""]
+    # A defence that this version does not have: what it handed out is not known.
+    run = replace(run, signature={**run.signature, "defence": "regenerate", "defence_hash": "other"})
+    assert "outputs kept" not in Page(page_html([run])).text
+    assert answers_of(run)[0][0][1] == "as before the defence"
 
 
 def test_many_long_answers_are_cut_not_dropped(inversion):

@@ -226,6 +226,41 @@ def test_typical_answers_come_from_a_saved_run(tmp_path, own_prompts):
         make_plan(["prompt_inversion"], typical_from=tmp_path)
 
 
+def test_redacted_answers_are_as_long_as_they_were(tmp_path, own_prompts):
+    from lm_eval_inversion.prompts import load_prompts
+    from lm_eval_inversion.redaction import redact_prompt, redact_text
+
+    salt, plans = b"salt", []
+    make_tokenizer().save_pretrained(tmp_path / "model")
+    answers = ["x" * 40, "y" * 4000]
+    for name in ("plain", "redacted"):
+        rows = []
+        for prompt in load_prompts(own_prompts):
+            shown = prompt if name == "plain" else redact_prompt(prompt, salt)
+            said = answers if name == "plain" else [redact_text(answer, salt) for answer in answers]
+            rows.append({"doc": {**shown.to_dict(), "attributes": "[]"}, "resps": [[one] for one in said], "filtered_resps": ["guess"] * 2})
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "samples_prompt_inversion_ordinary_now.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        given = {"parameters": {"prompts": str(own_prompts), "num_queries": 2}, "typical_from": tmp_path / name}
+        plans.append(make_plan(["prompt_inversion_ordinary"], **given))
+    plain, redacted = (plan.tasks["prompt_inversion_ordinary"].output_tokens_typical for plan in plans)
+    assert plain == redacted == 6 * (10 + 64) / 2
+    # With a tokenizer too, a marker is not read as if the model had said it.
+    exact = make_plan(["prompt_inversion_ordinary"], **given, tokenizer=str(tmp_path / "model"))
+    assert exact.tasks["prompt_inversion_ordinary"].output_tokens_typical == redacted
+    assert "of redacted answers, characters / 4" in plan_table(exact)
+
+
+def test_the_plan_says_how_many_system_prompts_it_found(own_prompts):
+    plan = make_plan(["prompt_inversion_ordinary", "prompt_leakage_attacks"], parameters={"prompts": str(own_prompts)})
+    assert [counts.system_prompts for counts in plan.tasks.values()] == [2, 2]
+    assert plan.to_dict()["tasks"][0]["system_prompts"] == 2
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in plan_table(plan).splitlines() if line.startswith("|")]
+    assert dict(zip(lines[0], lines[2]))["system prompts"] == "2"
+    canary = make_plan(["prompt_leakage_canary"], parameters={"tier": "smoke"}).tasks["prompt_leakage_canary"]
+    assert canary.system_prompts == 4  # two carriers, each with and without the line that asks for silence
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [

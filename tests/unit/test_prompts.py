@@ -2,10 +2,13 @@ import csv
 import json
 import logging
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
-from lm_eval_inversion.prompts import load_prompts, prompts_hash
+from lm_eval_inversion.hashing import content_hash
+from lm_eval_inversion.prompts import PROMPT_SETS, load_prompts, prompts_hash, source_signature
+from lm_eval_inversion.protocol import make_protocol
 from lm_eval_inversion.training.overlap import word_ngrams
 
 ALL = load_prompts("v1", split=None)
@@ -42,6 +45,53 @@ def test_no_two_prompts_share_a_clause():
 def test_hash_changes_with_content_and_not_with_loading():
     assert prompts_hash(ALL) == prompts_hash(load_prompts("v1", split=None))
     assert prompts_hash(ALL) != prompts_hash(ALL[:-1])
+    assert prompts_hash(ALL) == prompts_hash(ALL[::-1])  # mixed or not, a shipped set is hashed in the order of its file
+    own = [replace(prompt, id=f"own-{prompt.id}") for prompt in ALL[:2]]
+    assert prompts_hash(own) != prompts_hash(own[::-1])
+
+
+@pytest.mark.parametrize(
+    ("source", "split", "known"),
+    [
+        ("v1", "test", "30131b4d3ca0"),
+        ("v1", "dev", "975ae8a1980a"),
+        ("v1", None, "ce8e1ca78acd"),
+        ("user-v1", "test", "ab6e7929e98a"),
+        ("user-v1", "dev", "a505dca7ecdd"),
+    ],
+)
+def test_hashes_of_the_shipped_sets_stand_in_results_and_never_change(source, split, known):
+    assert prompts_hash(load_prompts(source, split=split)) == known
+
+
+@pytest.mark.parametrize("source", PROMPT_SETS)
+@pytest.mark.parametrize("split", ["test", "dev"])
+def test_the_first_prompts_of_a_shipped_set_are_mixed(source, split):
+    prompts = load_prompts(source, split=split)
+    assert [prompt.id for prompt in prompts] == sorted((prompt.id for prompt in prompts), key=content_hash)
+    assert len({prompt.category for prompt in prompts[:8]}) >= 5
+    assert list(make_protocol("prompt_inversion_ordinary", prompts=source, split=split).prompts) == prompts
+
+
+def test_own_files_keep_their_order(tmp_path):
+    rows = [{"id": f"p-{number}", "text": f"You bake bread number {number}."} for number in range(20)]
+    path = write(tmp_path / "mine.jsonl", "\n".join(map(json.dumps, rows)))
+    assert [prompt.id for prompt in load_prompts(path)] == [row["id"] for row in rows]
+
+
+@pytest.mark.parametrize("nothing", ["", " "])
+def test_an_empty_source_is_no_shipped_set(nothing):
+    with pytest.raises(ValueError, match=rf"prompts='{nothing}' names no prompts; give a shipped set \(v1, user-v1\) or a file, or leave"):
+        make_protocol("prompt_inversion", prompts=nothing)
+    assert make_protocol("prompt_inversion", prompts=None).source == "v1/test"
+
+
+def test_both_splits_together_are_named_so():
+    for split in (None, "dev+test", "test+dev"):
+        protocol = make_protocol("prompt_inversion", split=split)
+        assert len(protocol.prompts) == 200
+        assert protocol.source == "v1/dev+test"
+    assert source_signature("mine.txt", [ALL[0]]) == f"mine.txt/{ALL[0].split}"
 
 
 def write(path, text, encoding="utf-8"):
@@ -89,6 +139,34 @@ def test_own_files_load(tmp_path):
 def test_bad_files_name_line_and_mend(tmp_path, name, content, message):
     with pytest.raises(ValueError, match=message):
         load_prompts(write(tmp_path / name, content))
+
+
+@pytest.mark.parametrize(
+    ("attribute", "message"),
+    [
+        ({"slot": "name", "value": "Vandersloot"}, "attribute 2 needs the strings 'slot', 'value' and 'false_value'"),
+        ({"slot": "Vandersloot", "value": "Mira", "false_value": "Bo"}, "the 'slot' of attribute 2 is unknown"),
+        ({"slot": "name", "value": "Vandersloot", "false_value": "Bo"}, "the 'value' of attribute 2 does not stand in the text"),
+        ({"slot": "name", "value": "Mira", "false_value": "You are Mira"}, "the 'false_value' of attribute 2 stands in the text"),
+        ({"slot": "name", "value": "Mira", "false_value": "Bo", "aliases": "Vandersloot"}, "the 'aliases' of attribute 2 must be a list"),
+        ({"slot": "name", "value": ".", "false_value": "Bo"}, "the 'value' of attribute 2 holds no letter or digit"),
+    ],
+)
+def test_errors_name_the_line_and_quote_no_private_text(tmp_path, attribute, message):
+    good = {"slot": "role", "value": "Mira", "false_value": "a sailor"}
+    path = write(tmp_path / "mine.jsonl", json.dumps({"text": "You are Mira.", "attributes": [good, attribute]}))
+    with pytest.raises(ValueError, match=rf"mine\.jsonl line 1: {message}") as found:
+        load_prompts(path)
+    assert not [private for private in ("Vandersloot", "Mira", "Bo") if private in str(found.value)]
+
+
+def test_a_prompt_in_the_place_of_the_header_is_not_quoted(tmp_path):
+    path = write(tmp_path / "mine.csv", "You are Mira Vandersloot the baker,id,system prompt\nYou are Bo.,b,c\n")
+    with pytest.raises(ValueError, match=r"line 1: column 'text' is missing \(found: \(text\), id, system prompt\)"):
+        load_prompts(path)
+    path = write(tmp_path / "mine.jsonl", json.dumps({"You are Mira Vandersloot the baker": 1}))
+    with pytest.raises(ValueError, match=r"column 'text' is missing \(found: \(text\)\)"):
+        load_prompts(path)
 
 
 def test_wrong_encoding_names_the_line(tmp_path):

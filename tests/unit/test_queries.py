@@ -62,8 +62,10 @@ def test_a_template_that_drops_everything_is_refused():
 
 
 def test_a_request_without_its_prompt_is_refused():
-    with pytest.raises(ValueError, match="changed or dropped the system prompt 'Be a pirate.'"):
-        require_prompt_in_request("Be a pirate.", "user: Hello!")
+    for named, text in (((), "of 12 characters"), (("mine-07",), "'mine-07'")):
+        with pytest.raises(ValueError, match=f"changed or dropped the system prompt {text}") as found:
+            require_prompt_in_request("Be a pirate.", "user: Hello!", *named)
+        assert "pirate" not in str(found.value)  # prompts may be private
     require_prompt_in_request('Say "ahoy"\nand é.', r'[{"role": "system", "content": "Say \"ahoy\"\nand \u00e9."}]')
 
 

@@ -10,7 +10,19 @@ import pytest
 
 from lm_eval_inversion.confidence import Confidence, auroc, auroc_interval, cross_validated, fit, load_confidence, save_confidence
 from lm_eval_inversion.inverter.base import Inverter
-from lm_eval_inversion.reranking import FEATURES, Case, Reranked, choices, features, rank, read_reranked, rerank_table
+from lm_eval_inversion.report.reading import Results
+from lm_eval_inversion.reranking import (
+    FEATURES,
+    Case,
+    Reranked,
+    choices,
+    features,
+    rank,
+    read_reranked,
+    rerank_table,
+    told_not_to_think,
+)
+from lm_eval_inversion.target import continuation
 from lm_eval_inversion.training.confidence import describe, fit_reranked, main
 
 TRUTH = "You are a baker who loves rye."
@@ -99,6 +111,41 @@ def test_the_table_shows_gain_cost_and_confidence():
     uncalibrated = rerank_table([replace(row, confidence=None) for row in rows])
     assert "No confidence is fitted for this inverter. Agreement of the candidates, which is no probability" in uncalibrated
     assert "AUROC 0.000" in uncalibrated
+
+
+def test_several_rows_of_one_secret_are_one_value():
+    rows = [reranked(place, place / 100, {"agreement": 0.0}) for place in range(10)]
+    epochs = [replace(row, token_f1=(0.1, row.token_f1[1] + change, 0.9)) for row in rows for change in (-0.05, 0.05)]
+    assert choices(epochs)["target's likelihood"] == pytest.approx(choices(rows)["target's likelihood"])
+    line = next(line for line in rerank_table(rows).splitlines() if "target's" in line)
+    assert line in rerank_table(epochs)
+
+
+@pytest.mark.parametrize(
+    ("model_args", "off"),
+    [
+        ("pretrained=x,enable_thinking=False", True),
+        ({"pretrained": "x", "enable_thinking": False}, True),
+        ({"pretrained": "x", "chat_template_args": {"enable_thinking": False}}, True),
+        ('pretrained=x,chat_template_args={"enable_thinking":false}', True),
+        ({"pretrained": "x", "enable_thinking": True}, False),
+        ("pretrained=false", False),
+        (None, False),
+    ],
+)
+def test_a_run_says_whether_its_model_was_told_not_to_think(model_args, off, tmp_path):
+    samples = tmp_path / "samples_prompt_inversion_2026-01-01T00-00-00.jsonl"
+    results = Results("prompt_inversion", "lm_eval", [], source=samples)
+    assert not told_not_to_think(results)
+    (tmp_path / "results_2026-01-01T00-00-00.json").write_text(json.dumps({"config": {"model_args": model_args}}))
+    assert told_not_to_think(results) is off
+    assert not told_not_to_think(replace(results, source=None))
+
+
+def test_a_saved_answer_goes_on_behind_its_request():
+    assert continuation("…<s>assistant: <think>\n", "<think>Hm.</think>Hi!") == "Hm.</think>Hi!"
+    assert continuation("…<s>assistant: ", "<think>Hm.</think>Hi!") == "<think>Hm.</think>Hi!"
+    assert continuation("…<think>\n\n</think>\n\n", "Hi!") == "Hi!"
 
 
 def test_auroc_by_hand():

@@ -129,6 +129,28 @@ def test_settings_of_the_runs_own_files_come_before_its_name(inversion):
     assert after(words, "--seed") == ["1,2,3,4"]
 
 
+@pytest.mark.parametrize(
+    ("limit", "epochs", "told"),
+    [(None, 1, []), (3, None, ["--limit", "3"]), ((10, 20), 3, ["--epochs", "3", "--limit", "11-20"])],
+)
+def test_epochs_and_ranges_of_inspect_are_kept(limit, epochs, told, leakage, tmp_path):
+    from inspect_ai._util.samples import parse_samples_limit
+    from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalSpec, write_eval_log
+
+    spec = EvalSpec(
+        created="2026-01-02T03:04:05+00:00", task="lm_eval_inversion/prompt_leakage_attacks", dataset=EvalDataset(), model="mockllm/model",
+        config=EvalConfig(limit=limit, epochs=epochs),
+    )  # fmt: skip
+    path = tmp_path / "run.eval"
+    write_eval_log(EvalLog(eval=spec, status="success"), str(path))
+    logged = replace(leakage, source=path)
+    words = words_of(logged, run_settings(logged))
+    found = [word for option in ("--epochs", "--limit") for word in ([option, *after(words, option)] if option in words else [])]
+    assert found == told
+    # Inspect reads the option as the log has it.
+    assert limit is None or parse_samples_limit(told[-1]) == limit
+
+
 def test_nothing_secret_and_nothing_local_is_told(inversion):
     arguments = {
         "pretrained": "/home/somebody/weights", "api_key": "s3cr3t", "hf_token": "s3cr3t", "base_url": "http://10.0.0.1",
@@ -162,10 +184,11 @@ def test_the_report_reads_what_the_command_writes(inversion, leakage):
 
 
 def test_signature_line_names_hashes_and_numbers(inversion):
-    parts = signature_line(inversion, RunSettings(seeds="1,2")).split(" | ")
+    signed = replace(inversion, signature={**inversion.signature, "inverter_dtype": "int8"})
+    parts = signature_line(signed, RunSettings(seeds="1,2")).split(" | ")
     for part in (
         "lm-eval-inversion 0.1.0", "prompt_inversion_ordinary 1.0", "inverter default ba9876543210", "prompts v1/test 0123456789ab",
-        "num queries 16", "system role system", "seed 1,2", "decoy seed 0", "host lm_eval 0.4.13",
+        "inverter dtype int8", "num queries 16", "system role system", "seed 1,2", "decoy seed 0", "host lm_eval 0.4.13",
     ):  # fmt: skip
         assert part in parts, part
 

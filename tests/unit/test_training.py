@@ -15,7 +15,7 @@ from lm_eval_inversion.training import collect, pack, plot, train
 from lm_eval_inversion.training.asking import Settings, plan, with_nulls
 from lm_eval_inversion.training.grammar import generate_prompt, load_banks
 from lm_eval_inversion.training.overlap import benchmark_splits, overlapping
-from lm_eval_inversion.training.pairs import Pair, examples, held_out_pairs, load_dev_pairs, load_pairs
+from lm_eval_inversion.training.pairs import HELD_OUT_MOST, Pair, examples, held_out_pairs, load_dev_pairs, load_pairs
 
 
 def test_no_training_prompt_of_the_shipped_checkpoint_overlaps_the_benchmark():
@@ -130,7 +130,6 @@ def test_greedy_answers_are_those_of_plain_decoding_whatever_shares_the_batch(ch
 @pytest.mark.parametrize(
     ("kind", "tokens", "message"),
     [
-        ("gemma2", (1, 2), "is a gemma2; the training loss is written for llama, qwen2"),
         ("llama", (2, 2), "which are '</s>' and '</s>'; set two different ones"),
         ("llama", (None, 2), "which are None and '</s>'; set two different ones"),
     ],
@@ -146,6 +145,37 @@ def test_a_base_that_cannot_be_trained_is_refused(tmp_path, kind, tokens, messag
     AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=message):
         train.load_base(str(tmp_path), 32)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [('{"model_type": "t5"}', "is a t5; the training loss is written for llama, qwen2"), (None, "no model is found there")],
+)
+def test_a_base_of_another_kind_is_refused_before_anything_is_loaded(tmp_path, capsys, config, message):
+    if config:
+        (tmp_path / "config.json").write_text(config)
+    with pytest.raises(SystemExit):
+        train.main(["--base", str(tmp_path), "--pairs", "absent.jsonl", "--output", str(tmp_path / "run"), "--steps", "1"])
+    assert message in capsys.readouterr().err
+
+
+def test_a_run_goes_on_from_its_own_base_only(tmp_path):
+    model, other = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
+    train.require_same_base(model, tmp_path)
+    train.require_same_base(model, tmp_path)
+    with pytest.raises(ValueError, match="started from other weights than --base"):
+        train.require_same_base(other, tmp_path)
+
+
+def test_what_is_held_out_and_evaluated_does_not_depend_on_the_order_of_files():
+    pairs = [Pair(f"Prompt number {number}.", (str(part),)) for number in range(4000) for part in range(2)]
+    training, evaluated = held_out_pairs(pairs)
+    prompts = [pair.prompt for pair in evaluated]
+    assert len(prompts) == len(set(prompts)) == HELD_OUT_MOST
+    assert not set(prompts) & {pair.prompt for pair in training}
+    numbers = [int(prompt.split()[-1][:-1]) for prompt in prompts]
+    assert min(numbers) < 800 and max(numbers) > 3200  # not the first ones of the files
+    assert [pair.prompt for pair in held_out_pairs(pairs[::-1])[1]] == prompts
 
 
 def test_collecting_stops_at_every_end_token(tmp_path, chat_model):

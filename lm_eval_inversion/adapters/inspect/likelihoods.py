@@ -13,6 +13,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.util import StoreModel
 from pydantic import Field
 
+from lm_eval_inversion.adapters.inspect.scorers import sample_prompt
 from lm_eval_inversion.adapters.inspect.solvers import renderer, system_role
 from lm_eval_inversion.exposure import NEEDS_LOG_LIKELIHOODS, score_exposure
 from lm_eval_inversion.queries import conversation, require_prompt_in_request, require_room
@@ -103,6 +104,7 @@ def exposure() -> Scorer:
     """Bits of exposure of the planted secret and of its control. Metrics: ``EXPOSURE_HIGHER_IS_BETTER``."""
 
     async def score(state: TaskState, target: Target) -> Score:
+        prompt = sample_prompt(state)
         found = state.store_as(LogLikelihoods)
         result = score_exposure(str(state.sample_id), found.nats)
         if not result.rows:  # a limit stopped the sample
@@ -111,7 +113,7 @@ def exposure() -> Scorer:
         return Score(
             value={metric: result.metrics[metric] for metric in EXPOSURE_HIGHER_IS_BETTER},
             answer=f"rank {best['rank']:g} of {len(found.nats[best['context']]) - 1} ({best['context']})",
-            explanation=f"system prompt:\n{state.metadata['prompt']['text']}\n\n{result.rows}",
+            explanation=f"system prompt:\n{prompt.text}\n\n{result.rows}",
             metadata={"ranks": result.rows, "system_role": found.system_role},
         )
 

@@ -6,16 +6,19 @@ import logging
 from pathlib import Path
 
 import anyio.to_thread
-from inspect_ai.hooks import Hooks, TaskEnd, hooks
+from inspect_ai.hooks import Hooks, RunEnd, TaskEnd, TaskStart, hooks
 from inspect_ai.log import EvalLog, read_eval_log, write_eval_log
 
-from lm_eval_inversion.redaction import SECRET_KEYS, keyed_hash, redact_mapping, run_salt
+from lm_eval_inversion.redaction import REDACTED_HASH, SECRET_KEYS, keyed_hash, redact_mapping, redact_text, redacted_length, run_salt
 
 logger = logging.getLogger(__name__)
 
 
 def redact_log(location: str | Path, salt: bytes | None = None) -> None:
     """Write a log again without its secret texts, events and messages. It can then no longer be scored anew.
+
+    A log that has been through here is left alone. A retried run takes metadata and samples of the log before it along and writes a
+    ``prompts_hash`` of its own over the one there: so the mark of a redacted log is the very hash that was written.
 
     Args:
         location: the log.
@@ -29,16 +32,32 @@ def redact_log(location: str | Path, salt: bytes | None = None) -> None:
     metadata = log.eval.metadata or {}
     if "prompts_hash" not in metadata:
         raise ValueError(f"{location} is not a log of one of this package's tasks; there is nothing known to be secret in it")
-    secrets = [str(sample.metadata["prompt"]["text"]) for sample in log.samples or [] if "prompt" in sample.metadata]
+    if metadata.get(REDACTED_HASH) == metadata["prompts_hash"]:
+        return
+    secrets = _prompts(log)
     record = log.model_dump(mode="json")
-    record["eval"]["metadata"] = {**metadata, "prompts_hash": keyed_hash(str(metadata["prompts_hash"]), salt), "redact": True}
+    digest = keyed_hash(str(metadata["prompts_hash"]), salt)
+    record["eval"]["metadata"] = {**metadata, "prompts_hash": digest, REDACTED_HASH: digest, "redact": True}
+    if record["error"] and not set(map(str, log.eval.dataset.sample_ids or [None])) <= secrets.keys():
+        # It may quote a system prompt that no sample tells, so that nothing could be looked for: its texts go as a whole.
+        record["error"] = {name: redact_text(text, salt) for name, text in record["error"].items()}
     for sample in record["samples"] or []:
         # What the model was sent and said stands in many forms here, tool calls and provider's own among them: all of it goes.
         sample.update(events=[], messages=[], attachments={}, output={"model": "", "choices": []}, timelines=None)
         sample.pop("events_data", None)
         for attempt in sample.get("error_retries") or []:
             attempt["events"] = None
-    write_eval_log(EvalLog.model_validate(redact_mapping(record, SECRET_KEYS, salt, secrets)), str(location))
+    write_eval_log(EvalLog.model_validate(redact_mapping(record, SECRET_KEYS, salt, secrets.values())), str(location))
+
+
+def _prompts(log: EvalLog) -> dict[str, str]:
+    """Id -> text of the system prompts that the samples tell. A run that broke off has fewer than were planned, or none.
+
+    A sample that a retried run took from a redacted log tells no text either.
+    """
+    samples = [sample for sample in log.samples or [] if "prompt" in sample.metadata]
+    found = {str(sample.id): str(sample.metadata["prompt"]["text"]) for sample in samples}
+    return {name: text for name, text in found.items() if redacted_length(text) is None}
 
 
 def sample_buffers() -> list[Path]:
@@ -50,15 +69,42 @@ def sample_buffers() -> list[Path]:
 
 @hooks(name="lm_eval_inversion_redaction", description="Redacts the log of a task that ran with redact=true.")
 class Redaction(Hooks):
-    """Acts on tasks of this package whose metadata ask for it; a cancelled or crashed run is redacted by ``lm-eval-inversion redact``."""
+    """Acts on tasks of this package whose metadata ask for it, whether they succeed or fail; an interrupted run it can only tell of.
+
+    Inspect has one object of this class for all runs of the process, and calls ``on_task_end`` only for tasks that came to their end.
+    """
+
+    def __init__(self) -> None:
+        self.private: dict[str, dict[str, str]] = {}  # run -> its tasks whose logs are still to be redacted, by id of the eval
+
+    async def on_task_start(self, data: TaskStart) -> None:
+        """Remember a task whose log will be private."""
+        metadata = data.spec.metadata or {}
+        if metadata.get("redact") and "prompts_hash" in metadata:
+            self.private.setdefault(data.run_id, {})[data.eval_id] = data.spec.task
 
     async def on_task_end(self, data: TaskEnd) -> None:
-        """Redact the finished log."""
-        if (data.log.eval.metadata or {}).get("redact"):
-            try:
-                await anyio.to_thread.run_sync(redact_log, data.log.location)
-            except Exception as error:  # Inspect would swallow it, and leave a private log readable without a word
-                logger.error(
-                    "%s could NOT be redacted (%s: %s) and still holds the system prompts in plain text; run: lm-eval-inversion redact %s",
-                    data.log.location, type(error).__name__, error, data.log.location,
-                )  # fmt: skip
+        """Redact the log of a task that came to its end."""
+        await self._redact(data.run_id, data.log)
+
+    async def on_run_end(self, data: RunEnd) -> None:
+        """Redact the logs of tasks that failed, and tell of those that Inspect does not hand over, as after an interrupt."""
+        for log in data.logs:
+            await self._redact(data.run_id, log)
+        for task in self.private.pop(data.run_id, {}).values():
+            logger.error(
+                "%s ran with redact=true and broke off: its log could NOT be redacted and holds the system prompts in plain text; "
+                "run: lm-eval-inversion redact LOG", task,
+            )  # fmt: skip
+
+    async def _redact(self, run_id: str, log: EvalLog) -> None:
+        """Redact a log once, if it is one of those that are still to be redacted."""
+        if self.private.get(run_id, {}).pop(log.eval.eval_id, None) is None:
+            return
+        try:
+            await anyio.to_thread.run_sync(redact_log, log.location)
+        except Exception as error:  # Inspect would swallow it, and leave a private log readable without a word
+            logger.error(
+                "%s could NOT be redacted (%s: %s) and still holds the system prompts in plain text; run: lm-eval-inversion redact %s",
+                log.location, type(error).__name__, error, log.location,
+            )  # fmt: skip

@@ -25,6 +25,7 @@ from lm_eval_inversion.prompts.schema import prompt_from_row
 from lm_eval_inversion.protocol import TASK_VERSION, handed_out, shared_inverter
 from lm_eval_inversion.queries import load_query_set
 from lm_eval_inversion.queries.defences import load_defence
+from lm_eval_inversion.redaction import redacted_length
 from lm_eval_inversion.scoring.metrics import CANARY_HIGHER_IS_BETTER, LEAKAGE_HIGHER_IS_BETTER, METRICS, USUAL_METRICS, is_scored
 
 
@@ -35,6 +36,21 @@ class _Work:
     null_outputs: Outputs
     decoys: tuple[str, ...]
     secret: Secret
+
+
+def sample_prompt(state: TaskState) -> SystemPrompt:
+    """The sample's system prompt: every scorer takes it from here.
+
+    Raises:
+        ValueError: the log is redacted. Scored all the same, its markers would look like a model that gives nothing away.
+    """
+    prompt = prompt_from_row(state.metadata["prompt"], default_id=str(state.sample_id))
+    if redacted_length(prompt.text) is not None:
+        raise ValueError(
+            f"{prompt.id}: a marker stands in the place of the system prompt; a redacted log cannot be scored again, because its texts "
+            "are gone. Use the scores that it holds, or run the task again"
+        )
+    return prompt
 
 
 @scorer(metrics={"*": [mean(), stderr()]})
@@ -80,10 +96,11 @@ class _Sent:
 
 
 def _sent(state: TaskState) -> _Sent:
+    prompt = sample_prompt(state)
     found = state.store_as(Answers)
     requests = [request_from_dict(row) for row in state.metadata["requests"]]
     return _Sent(
-        prompt_from_row(state.metadata["prompt"], default_id=str(state.sample_id)),
+        prompt,
         requests,
         [*found.answers, *[None] * (len(requests) - len(found.answers))],
         found.null_answers,
@@ -154,10 +171,10 @@ def inversion(
     batcher: MicroBatcher[_Work, Evaluation] = MicroBatcher(run)
 
     async def score(state: TaskState, target: Target) -> Score:
+        prompt = sample_prompt(state)
         found = state.store_as(Answers)
         metadata = state.metadata
         queries = load_query_set(metadata["query_set"]).first(len(metadata["queries"]))
-        prompt = prompt_from_row(metadata["prompt"], default_id=str(state.sample_id))
         defence, answers = load_defence(metadata.get("defence")), [answer or "" for answer in found.answers]
         outputs = handed_out(defence, queries, prompt.text, answers, found.null_answers)
         null_outputs = parse_outputs(found.null_answers, queries)

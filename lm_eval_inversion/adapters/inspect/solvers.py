@@ -56,7 +56,9 @@ def ask_queries() -> Solver:
             answers[index] = _raw_answer(output, model, requests[index])
             # What has arrived stays, should a limit or an error cancel the other queries.
             if not output.empty:  # a server may send no choice at all, which has neither a reason nor a message
-                reasons[index], state.output = output.stop_reason, output
+                reasons[index] = output.stop_reason
+                if index == 0:  # what the log shows of the sample: the first request and its own answer
+                    state.output = output
             found.answers, found.stop_reasons = list(answers), list(reasons)
 
         async with span("queries"):

@@ -20,7 +20,7 @@ from lm_eval_inversion.exposure import CONTEXTS, EXPOSURE_VERSION, make_exposure
 from lm_eval_inversion.exposure import TASKS as EXPOSURE_TASKS
 from lm_eval_inversion.leakage import LEAKAGE_VERSION, LeakageProtocol, make_leakage_protocol
 from lm_eval_inversion.leakage import TASKS as LEAKAGE_TASKS
-from lm_eval_inversion.parameters import refuse_slips
+from lm_eval_inversion.parameters import refuse_slips, refuse_unserved
 from lm_eval_inversion.protocol import API_SEED, TASK_VERSION, TASKS, TEMPERATURE, flag, make_protocol
 
 logger = logging.getLogger(__name__)
@@ -132,9 +132,15 @@ def prompt_inversion_user(
     )  # fmt: skip
 
 
-def _refuse_slips(unknown: dict[str, Any], task: str) -> None:
-    """See ``refuse_slips``. Inspect would only warn of a parameter that a task does not have, and write private prompts in plain text."""
-    for name in refuse_slips(unknown, task, "-T"):
+def _check_unused(unknown: dict[str, Any], task: str) -> None:
+    """Look at the parameters that a task was given and does not have. One command gives them to all its tasks: what others use is no error.
+
+    Raises:
+        ValueError: see ``refuse_slips`` and ``refuse_unserved``; Inspect would only warn, and write private prompts in plain text.
+    """
+    refuse_slips(unknown, task, "-T")
+    refuse_unserved(unknown, task, "-T")
+    for name in unknown:
         logger.warning("%s does not use the parameter %s", task, name)
 
 
@@ -152,8 +158,8 @@ def inversion_task(
     inverter_dtype: str,
     unknown: dict[str, Any],
 ) -> Task:
-    """One task of ``lm_eval_inversion.protocol.TASKS``; arguments and errors of ``make_protocol`` and ``refuse_slips``."""
-    _refuse_slips(unknown, name)
+    """One task of ``lm_eval_inversion.protocol.TASKS``; arguments and errors of ``make_protocol`` and ``_check_unused``."""
+    _check_unused(unknown, name)
     protocol = make_protocol(
         name, prompts=prompts, split=split, num_queries=num_queries, inverter=inverter, inverter_device=inverter_device,
         decoy_seed=decoy_seed, curve=curve, defence=defence, inverter_dtype=inverter_dtype,
@@ -233,7 +239,7 @@ def prompt_leakage_canary(tier: str = "core", canary_seed: int = 0, **unknown: A
         tier: "smoke" (50 requests), "core" (980) or "full" (5,780).
         canary_seed: chooses the secrets.
     """
-    _refuse_slips(unknown, "prompt_leakage_canary")
+    _check_unused(unknown, "prompt_leakage_canary")
     protocol = make_canary_protocol(tier=tier, canary_seed=canary_seed)
     found = {one.prompt.id: {"planted": one.to_dict()} for one in protocol.planted}
     return _leakage(protocol, CANARY_TASKS[protocol.task], CANARY_VERSION, canaries(), found)
@@ -247,7 +253,7 @@ def prompt_leakage_exposure(tier: str = "core", canary_seed: int = 0, **unknown:
         tier: "smoke" (2 system prompts, 100 decoys), "core" (10, 1,000) or "full" (24, 1,000).
         canary_seed: chooses secrets and decoys.
     """
-    _refuse_slips(unknown, "prompt_leakage_exposure")
+    _check_unused(unknown, "prompt_leakage_exposure")
     protocol = make_exposure_protocol(tier=tier, canary_seed=canary_seed)
     samples = [
         Sample(
@@ -277,8 +283,8 @@ def prompt_leakage_exposure(tier: str = "core", canary_seed: int = 0, **unknown:
 def leakage_task(
     name: str, prompts: str, split: str, attacks: str | None, tier: str, defence: str, redact: bool, unknown: dict[str, Any]
 ) -> Task:
-    """One task of ``lm_eval_inversion.leakage.TASKS``; arguments and errors of ``make_leakage_protocol`` and ``refuse_slips``."""
-    _refuse_slips(unknown, name)
+    """One task of ``lm_eval_inversion.leakage.TASKS``; arguments and errors of ``make_leakage_protocol`` and ``_check_unused``."""
+    _check_unused(unknown, name)
     protocol = make_leakage_protocol(name, prompts=prompts, split=split, attacks=attacks, tier=tier, defence=defence)
     found = {prompt.id: {"matched": protocol.matched(prompt).text, "defence": protocol.defence.id} for prompt in protocol.prompts}
     return _leakage(protocol, LEAKAGE_TASKS[name][1], LEAKAGE_VERSION, leakage(), found, flag("redact", redact))

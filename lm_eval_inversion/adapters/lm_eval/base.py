@@ -170,14 +170,22 @@ class ConversationTask(ConfigurableTask):
                 f"{task}: the model's chat template cannot be used ({type(error).__name__}: {error}); give a chat model, or a template "
                 "with --apply_chat_template NAME or in the tokenizer's folder"
             ) from error
+        rendered = chat_template(conversation(SENTINEL, "Hello!", self.system_role))
+        if isinstance(rendered, list):  # lm_eval's remote tokenizer: its server would get messages where it takes text
+            raise ValueError(
+                f"{task}: the remote tokenizer that the harness has chosen hands the messages back instead of rendering them; give "
+                "--model_args tokenizer_backend=huggingface,tokenizer=NAME, or use local-chat-completions"
+            )
         # The harness keys its request cache by task and tokenizer only; the rendering stands for the chat template and its settings.
-        rendered = str(chat_template(conversation(SENTINEL, "Hello!", self.system_role)))
+        rendered = str(rendered)
         if self._host_strips_thinking and opens_thinking(rendered):
             raise ValueError(
                 f"{task}: the model's chat template opens the reasoning, so with think_end_token reasoning that is cut off would pass as "
                 "the answer; leave think_end_token out: the task takes reasoning away itself"
             )
-        salt = content_hash([self.protocol.data_signature(), rendered, self._config.generation_kwargs, samples])
+        # With the order of the prompts, which their hash does not tell: cached requests hold the numbers of their documents.
+        order = [prompt.id for prompt in self.protocol.prompts]
+        salt = content_hash([self.protocol.data_signature(), order, rendered, self._config.generation_kwargs, samples])
         super().build_all_requests(
             limit=limit,
             samples=samples,
@@ -239,7 +247,7 @@ class ConversationTask(ConfigurableTask):
         for instance in self._instances:
             request = getattr(instance.args[0], "prompt", instance.args[0])  # chat APIs wrap their JSON
             if not self._is_null(instance):
-                require_prompt_in_request(self.text_of(instance.doc), request)
+                require_prompt_in_request(self.text_of(instance.doc), request, instance.doc["id"])
             # Chat APIs have no tokenizer here and refuse long requests themselves.
             if encode is None or not isinstance(max_length, int) or not isinstance(instance.args[0], str):
                 continue

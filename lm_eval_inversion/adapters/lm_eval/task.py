@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -25,6 +26,8 @@ from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.protocol import TASK_VERSION, Protocol, flag, make_protocol
 from lm_eval_inversion.queries import conversation
 from lm_eval_inversion.scoring.metrics import CANARY_HIGHER_IS_BETTER, EXPOSURE_HIGHER_IS_BETTER, HIGHER_IS_BETTER, LEAKAGE_HIGHER_IS_BETTER
+
+logger = logging.getLogger("lm_eval." + __name__)
 
 # Keys of --metadata; lm_eval merges --model_args into the same dictionary, so none of them may be a common model argument.
 PARAMETERS = ("prompts", "split", "num_queries", "inverter", "inverter_device", "inverter_dtype", "decoy_seed", "curve", "defence")
@@ -149,8 +152,11 @@ class ExposureTask(ConversationTask):
 
     def __init__(self, config: dict[str, Any] | None = None) -> None:
         config = dict(config or {})
-        if flag("redact", (config.get("metadata") or {}).get("redact", False)):
-            raise ValueError("prompt_leakage_exposure has invented secrets only, and does not redact them; remove redact")
+        metadata = dict(config.get("metadata") or {})
+        if flag("redact", metadata.pop("redact", False)):
+            # The same --metadata may be for other tasks of the command, whose prompts are private.
+            logger.warning("%s: redact=true is passed over, because all of its secrets are invented.", config["task"])
+        config["metadata"] = metadata
         protocol = make_exposure_protocol(config["task"], **_chosen(config, CANARY_PARAMETERS))
         super().__init__(config, protocol, EXPOSURE_HIGHER_IS_BETTER, EXPOSURE_VERSION)
 
