@@ -214,7 +214,7 @@ def _run_redact(options: argparse.Namespace) -> int:
     from lm_eval_inversion.adapters.inspect.redacting import redact_log, sample_buffers
     from lm_eval_inversion.report.reading import result_files
 
-    logs = dict.fromkeys(file for path in options.logs for file in result_files(path, json_logs=True))
+    logs = dict.fromkeys(file for path in options.logs for file in result_files(path))
     # Before any log is overwritten: whoever names a folder expects that nothing in it stays readable.
     if samples := [str(file) for file in logs if file.suffix == ".jsonl"]:
         raise ValueError(

@@ -37,14 +37,14 @@ def prepare_model(folder: Path) -> Path:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = Path(spec.origin).parent
-    quantised = AutoModelForCausalLM.from_pretrained(str(source), gguf_file=MODEL_FILE, dtype=torch.float32)
+    quantised = AutoModelForCausalLM.from_pretrained(str(source), gguf_file=MODEL_FILE, dtype=torch.float32, trust_remote_code=False)
     config = quantised.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config  # the weights are dequantised; a folder that says otherwise cannot be loaded
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.load_state_dict(quantised.state_dict())
     model.tie_weights()
-    tokenizer = AutoTokenizer.from_pretrained(str(source), gguf_file=MODEL_FILE)
+    tokenizer = AutoTokenizer.from_pretrained(str(source), gguf_file=MODEL_FILE, trust_remote_code=False)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
     # Aside first, and config.json last: a folder that an interrupt left half written would pass for a model later.

@@ -23,12 +23,11 @@ from lm_eval_inversion.scoring.attributes import attribute_scores
 from lm_eval_inversion.scoring.bits import bits_above_null
 from lm_eval_inversion.scoring.embedding import cosine
 from lm_eval_inversion.scoring.identification import CANDIDATES, choose_all_decoys, identification_scores
-from lm_eval_inversion.scoring.metrics import CURVE_NUMBERS, CURVE_PREFIX, METRICS
+from lm_eval_inversion.scoring.metrics import CURVE_NUMBERS, CURVE_PREFIX, LEAST_NULL_COVERAGE, METRICS
 from lm_eval_inversion.scoring.text import token_f1, word_tokens
 from lm_eval_inversion.scoring.uncertainty import Estimate, estimate
 from lm_eval_inversion.scoring.utility import attribute_following
 
-LEAST_NULL_COVERAGE = 0.5  # below it, what is measured against the null is told to be doubtful
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 

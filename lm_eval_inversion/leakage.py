@@ -8,6 +8,7 @@ never saw. Both adapters call ``LeakageProtocol.requests`` and ``score_leakage``
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -15,7 +16,7 @@ from importlib.resources import files
 from typing import Any
 
 from lm_eval_inversion.outputs import ends_properly, is_refusal, split_thinking
-from lm_eval_inversion.prompts import PROMPT_SETS, SystemPrompt, load_prompts, prompts_hash
+from lm_eval_inversion.prompts import PROMPT_SETS, SystemPrompt, load_prompts, prompts_hash, source_signature
 from lm_eval_inversion.queries.attacks import Attack, attacks_hash, load_attacks
 from lm_eval_inversion.queries.conversations import Message, SystemRole, user_turn
 from lm_eval_inversion.queries.defences import NO_DEFENCE, Defence, defence_hash, defend_answers, load_defence
@@ -27,8 +28,10 @@ from lm_eval_inversion.scoring.utility import attribute_following
 from lm_eval_inversion.signature import run_signature
 
 LEAST_BITS = SEED_BITS  # of a system prompt that can be found: eight letters, of ideographs three
-LEAKAGE_VERSION = 1.3  # rises with every change that moves a number of these tasks
+LEAKAGE_VERSION = 1.4  # rises with every change that moves a number of these tasks
 MAX_TOKENS = 256
+# English has four characters a token; prompts with code, lists or other languages have fewer.
+QUOTED_CHARACTERS_PER_TOKEN, ROOM_AROUND_QUOTE, ROOM_STEP = 3.5, 24, 64
 TASKS = {
     "prompt_leakage_attacks": ("v1", "System prompts asked for outright: 14 families of attacks, one turn each."),
     "prompt_leakage_multiturn": ("multiturn-v1", "System prompts asked for in scripted dialogues of two and three turns."),
@@ -207,7 +210,7 @@ def make_leakage_protocol(
         raise ValueError(f"task {task!r} is unknown; known: {', '.join(TASKS)}")
     if tier not in TIERS:
         raise ValueError(f"tier={tier!r} is unknown; known: {', '.join(TIERS)}")
-    attack_source = attacks or TASKS[task][0]
+    attack_source = TASKS[task][0] if attacks is None else attacks
     chosen = load_attacks(str(attack_source))
     if TIERS[tier].first_wordings:
         firsts: dict[str, Attack] = {}
@@ -218,14 +221,26 @@ def make_leakage_protocol(
     # Nobody would notice: such letters stand in ordinary answers too, inside of other words.
     if bare := next((prompt for prompt in loaded if sum(map(character_bits, stream_of(prompt.text))) < LEAST_BITS), None):
         raise ValueError(
-            f"prompts={prompts}: {bare.id} is {bare.text[:40]!r}, with so few letters and digits that a leak of it cannot be told from "
-            "chance; take it out of the file"
+            f"prompts={prompts}: {bare.id} has so few letters and digits that a leak of it cannot be told from chance; take it out of the "
+            "file"
         )
     size = TIERS[tier].prompts
     if str(prompts) in PROMPT_SETS and size is not None and size < len(loaded):
         loaded = spread(loaded, size)
-    source = f"{prompts}/{loaded[0].split}"
-    return LeakageProtocol(task, tuple(loaded), chosen, tier, source, str(attack_source), defence=load_defence(defence))
+    source = source_signature(prompts, loaded)
+    return LeakageProtocol(
+        task, tuple(loaded), chosen, tier, source, str(attack_source), room_to_quote(loaded), load_defence(defence)
+    )  # fmt: skip
+
+
+def room_to_quote(prompts: Sequence[SystemPrompt]) -> int:
+    """Tokens of the longest answers: ``MAX_TOKENS``, and more where the longest prompt could not be quoted whole in so many.
+
+    What cannot be said cannot leak, and a model would look the safer the longer its prompt is.
+    """
+    longest = max(len(prompt.text) for prompt in prompts)
+    needed = longest / QUOTED_CHARACTERS_PER_TOKEN + ROOM_AROUND_QUOTE
+    return max(MAX_TOKENS, ROOM_STEP * math.ceil(needed / ROOM_STEP))
 
 
 def spread(prompts: Sequence[SystemPrompt], number: int) -> list[SystemPrompt]:

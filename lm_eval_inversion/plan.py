@@ -268,7 +268,9 @@ class ModelCounter(TokenCounter):
         from lm_eval_inversion.queries import detect_system_role
 
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(str(Path(source).expanduser()), local_files_only=True)
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                str(Path(source).expanduser()), local_files_only=True, trust_remote_code=False
+            )
         except (OSError, ValueError) as error:
             kind = "a folder without a usable tokenizer" if Path(source).expanduser().is_dir() else "no folder, and not in the hub's cache"
             raise FileNotFoundError(

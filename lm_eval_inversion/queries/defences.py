@@ -91,7 +91,7 @@ class Defence:
         """
         if self.guard is None or not self._gives_away(system_prompt, answer, given):
             return answer, False
-        if self.regenerates and answer_without_prompt and _final(answer_without_prompt):
+        if self.regenerates and answer_without_prompt and _final(answer_without_prompt, system_prompt):
             return answer_without_prompt, True
         return REFUSAL, True
 
@@ -104,7 +104,7 @@ class Defence:
         from lm_eval_inversion.scoring.leakage import detect_leak
         from lm_eval_inversion.scoring.leakage.streams import stream_of
 
-        final = _final(answer)
+        final = _final(answer, system_prompt)
         if self.guard == "ngram":
             return shares_words(system_prompt, final, given)
         # A prompt without a letter or digit has nothing that ``detect_leak`` could find.
@@ -229,7 +229,7 @@ def word_runs(words: Sequence[str], length: int) -> set[tuple[str, ...]]:
     return {tuple(words[start : start + length]) for start in range(len(words) - length + 1)}
 
 
-def _final(answer: str) -> str:
+def _final(answer: str, system_prompt: str) -> str:
     from lm_eval_inversion.outputs import strip_thinking
 
-    return strip_thinking(answer)
+    return strip_thinking(answer, system_prompt)

@@ -20,7 +20,7 @@ import numpy as np
 
 import lm_eval_inversion
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
-from lm_eval_inversion.report.rerun import SECRET_ARGUMENT, run_settings
+from lm_eval_inversion.report.rerun import run_settings
 from lm_eval_inversion.report.tables import sampled_unit
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring import metrics as metric_names
@@ -353,7 +353,7 @@ def signature_differences(a: Results, b: Results) -> tuple[list[str], list[str]]
     # Of both: what only one of them has written down may be what sets them apart.
     for key in dict.fromkeys((*a.signature, *b.signature)):
         own, other = a.signature.get(key), b.signature.get(key)
-        if own != other and key not in MUST_MATCH and key not in UNIMPORTANT and not SECRET_ARGUMENT.search(key):
+        if own != other and key not in MUST_MATCH and key not in UNIMPORTANT:
             others.append(f"{key}: {_shown(own)} in A, {_shown(other)} in B")
     samplings = [sampling(results) for results in (a, b)]
     if all(samplings) and samplings[0] != samplings[1]:

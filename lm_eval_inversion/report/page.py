@@ -512,7 +512,7 @@ def _answers(
     for row in results.rows:
         answers = row.answers if len(row.answers) == len(row.requests) else ("",) * len(row.requests)
         shown.append([
-            [places[str(request["id"])], visible(_findings(request)), *_cut_answer(answer, request, limit)]
+            [places[str(request["id"])], visible(_findings(request)), *_cut_answer(answer, request, limit, row.truth)]
             for request, answer in zip(row.requests, answers)
         ])  # fmt: skip
     return [[visible(name), visible(texts.get(name, ""))] for name in ids], shown
@@ -532,7 +532,8 @@ def _attack_texts(results: Results) -> dict[str, str]:
 def _findings(request: dict[str, Any]) -> str:
     """What was found in the answer to one request, in words."""
     if request.get("state") != "answered":
-        return {"empty": "empty answer", "error": "no answer arrived"}.get(str(request.get("state")), "")
+        told = [{"empty": "empty answer", "error": "no answer arrived"}.get(str(request.get("state")), "")]
+        return ", ".join(told + ["leaked in its reasoning"] * bool(request.get("leaked_in_reasoning")))
     told = [WITHHELD] if request.get("defended") else []
     told += [f"recovery {decimal(request['recovery'])}"] if "recovery" in request else []
     if request.get("leaked") and request.get("arm") == "attack":
@@ -545,14 +546,18 @@ def _findings(request: dict[str, Any]) -> str:
     return ", ".join(told)
 
 
-def _cut_answer(answer: str, request: dict[str, Any] | None, limit: int) -> list[Any]:
-    """[before, leaked part, after, characters cut off]; the leaked part is where the detector says that it stands as it is."""
+def _cut_answer(answer: str, request: dict[str, Any] | None, limit: int, truth: str = "") -> list[Any]:
+    """[before, leaked part, after, characters cut off]; the leaked part is where the detector says that it stands as it is.
+
+    Args:
+        truth: the system prompt, whose own think tags mark no reasoning.
+    """
     start = end = 0
     span: Sequence[Any] = (request or {}).get("span") or ()
     # In a redacted run there is nothing in the places of the two numbers; behind a guard they are places in what was handed out instead.
     if not (request or {}).get("defended") and [type(place) for place in span] == [int, int] and (request or {}).get("decoder") == "plain":
         # The span counts from where the answer begins once its reasoning is gone.
-        final = strip_thinking(answer)
+        final = strip_thinking(answer, truth)
         offset = answer.find(final)
         if offset >= 0:
             start, end = offset + int(span[0]), offset + int(span[1])

@@ -25,6 +25,8 @@ OF_THE_SCORER = ("inverter", "inverter_hash", "inverter_dtype", "decoy_seed", "t
 SHOWN_FILES = 5  # of those that are left out, by name
 _INSPECT_JSON = re.compile(r'\s*\{\s*"version":\s*\d+,\s*"status":\s*"\w+",\s*"eval":\s*\{')  # how a log of Inspect in JSON begins
 _INSPECT_JSON_START = 200  # characters that hold that beginning
+# Model arguments stand among lm_eval's parameters of a task; what opens a server is no part of a result.
+SECRET_ARGUMENT = re.compile(r"key|secret|password|credential|auth|header|^token$|_token$", re.IGNORECASE)
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\S+")  # in the names of lm_eval's files
 
 
@@ -153,7 +155,7 @@ def own_files(paths: Iterable[Path]) -> list[Path]:
     own: dict[Path, Path] = {}
     others: dict[Path, Path] = {}
     for path in paths:
-        for file in result_files(path, json_logs=True):
+        for file in result_files(path):
             kept = own if file == path or not _of_another_task(file) else others
             kept.setdefault(file.resolve(), file)
     left_out = [str(file) for place, file in others.items() if place not in own]
@@ -166,21 +168,16 @@ def own_files(paths: Iterable[Path]) -> list[Path]:
     return list(own.values())
 
 
-def result_files(path: Path, json_logs: bool = False) -> list[Path]:
+def result_files(path: Path) -> list[Path]:
     """The files with samples under a folder, of whatever task, or the one file.
-
-    Args:
-        path: file or folder.
-        json_logs: with Inspect's logs in JSON (``--log-format json``), too.
 
     Raises:
         ValueError: there is none.
     """
     if path.is_dir():
-        files = [*path.rglob("samples_*.jsonl"), *path.rglob("*.eval")]
-        files = sorted([*files, *filter(is_inspect_log, path.rglob("*.json"))] if json_logs else files)
+        files = sorted([*path.rglob("samples_*.jsonl"), *path.rglob("*.eval"), *filter(is_inspect_log, path.rglob("*.json"))])
         if not files:
-            raise ValueError(f"{path} holds neither samples_*.jsonl (lm_eval --log_samples --output_path) nor *.eval files (Inspect)")
+            raise ValueError(f"{path} holds neither samples_*.jsonl (lm_eval --log_samples --output_path) nor logs of Inspect")
         return files
     if path.is_file():
         return [path]
@@ -252,7 +249,7 @@ def _read_lm_eval(path: Path) -> Results:
     rows = []
     answers: list[list[str]] = []
     # Not ``splitlines``: answers may hold other line separators, which JSON leaves as they are.
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         if not line:
             continue
         try:
@@ -290,7 +287,8 @@ def _lm_eval_run(path: Path | None, task: str) -> tuple[str, dict[str, Any]]:
         return "", {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return f"{found['config']['model']} {_model_name(found['config']['model_args'])}".strip(), dict(found["configs"][task]["metadata"])
+        signature = {key: value for key, value in found["configs"][task]["metadata"].items() if not SECRET_ARGUMENT.search(key)}
+        return f"{found['config']['model']} {_model_name(found['config']['model_args'])}".strip(), signature
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a results file of lm_eval ({type(error).__name__}: {error})") from error
 

@@ -13,10 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from lm_eval_inversion.report.reading import Results
+from lm_eval_inversion.report.reading import SECRET_ARGUMENT, Results, model_arguments, results_file
 
 # What is known of a run beside its samples, and says neither where it ran nor whose machine it was. Hashes are added by their ending.
 SIGNATURE_KEYS = (
@@ -26,7 +25,6 @@ SIGNATURE_KEYS = (
 MODEL_NAMES = ("pretrained", "tokenizer", "model", "model_path", "tokenizer_path", "peft")  # arguments that name a model or its folder
 PLACELESS = ("revision", "subfolder", "gguf_file", "until", "stop")  # whose slashes lead nowhere on a machine
 _PLACE = re.compile(r"^(?:/|~|\.{1,2}/)|^\\\\|\\\w{2,}|^[A-Za-z]:[/\\]|/.*/")
-SECRET_ARGUMENT = re.compile(r"key|secret|password|credential|auth|header|^token$|_token$", re.IGNORECASE)
 OUTPUT_FOLDERS = {"lm_eval": "results", "inspect": "logs"}  # of the commands
 API_ENDINGS = ("-chat-completions", "-completions", "-chat")  # of lm_eval's names of back ends
 
@@ -68,16 +66,14 @@ def run_settings(results: Results) -> RunSettings:
 
 
 def _lm_eval_settings(source: Path, task: str) -> RunSettings:
-    path = source.with_name(f"results_{source.stem.rpartition('_')[2]}.json")
-    if not path.is_file():
+    path = results_file(source)
+    if path is None:
         return RunSettings()
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         config, generation = found["config"], dict(found["configs"][task].get("generation_kwargs") or {})
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a results file of lm_eval ({type(error).__name__}: {error})") from error
-    from lm_eval_inversion.report.reading import model_arguments
-
     arguments = model_arguments(config.get("model_args"))
     seeds = [config.get(name) for name in ("random_seed", "numpy_seed", "torch_seed", "fewshot_seed")]
     return RunSettings(

@@ -42,7 +42,9 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     **{f"{CURVE_PREFIX}{number}": False for number in CURVE_NUMBERS},
 }
 METRICS = tuple(HIGHER_IS_BETTER)
-COUNTS = ("coverage", "null_coverage", "utility", "defence_acted")  # known of every prompt, also where nothing could be scored
+LEAST_NULL_COVERAGE = 0.5  # below it, what is measured against the null is doubtful: there is too little to measure against
+# Known of every prompt, also where nothing could be scored.
+COUNTS = ("coverage", "null_coverage", "utility", "defence_acted", "asr_reasoning", "canary_in_reasoning")
 USUAL_METRICS = tuple(metric for metric in METRICS if not metric.startswith(CURVE_PREFIX))
 
 

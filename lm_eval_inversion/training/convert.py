@@ -24,7 +24,7 @@ from lm_eval_inversion.prompts.schema import REDACTED
 from lm_eval_inversion.protocol import TASKS
 from lm_eval_inversion.queries import load_query_set
 from lm_eval_inversion.queries.conversations import prompt_in_request
-from lm_eval_inversion.report.reading import result_files, results_file
+from lm_eval_inversion.report.reading import is_inspect_log, result_files, results_file
 
 LEAKAGE_TASKS = "prompt_leakage"  # begin so; answers to attacks quote the prompt, no user's conversation does
 
@@ -36,7 +36,7 @@ def pairs_from_file(path: Path) -> list[dict[str, Any]]:
         ValueError: the file holds nothing to train on, or is not readable; the message names it.
     """
     try:
-        return list(_from_inspect(path) if path.suffix == ".eval" else _from_lm_eval(path))
+        return list(_from_inspect(path) if is_inspect_log(path) else _from_lm_eval(path))
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise ValueError(f"{path} holds no answers to train on ({type(error).__name__}: {error})") from error
 

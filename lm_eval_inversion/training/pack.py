@@ -58,7 +58,7 @@ def packed_weights(run: Path, training: Sequence[Pair], layout: BlockFormat) -> 
         for name in {key.rpartition("|")[0] for key in adapter}:
             packed.update(pack_adapter(name, adapter[f"{name}|down"], adapter[f"{name}|up"]))
         return packed
-    model = AutoModelForCausalLM.from_pretrained(run / "final", dtype="float32").eval()
+    model = AutoModelForCausalLM.from_pretrained(run / "final", dtype="float32", trust_remote_code=False).eval()
     examples = calibration_examples(training, BlockTokenizer(run / TOKENIZER_FILE, layout))
     return round_weights(model, examples, layout.prompt_position)
 
@@ -84,9 +84,10 @@ def pack(run: Path, pairs: list[Path], output: Path) -> dict[str, Any]:
         "prompts": len({pair.prompt for pair in training if pair.prompt}),
         "outputs": sum(len(pair.outputs) for pair in training),
     }
+    config = AutoConfig.from_pretrained(run / "final", trust_remote_code=False)
     sha256 = write_checkpoint(
         output, packed_weights(run, training, layout), run / TOKENIZER_FILE,
-        block_format=layout.to_dict(), model_config=model_description(AutoConfig.from_pretrained(run / "final")), training=facts,
+        block_format=layout.to_dict(), model_config=model_description(config), training=facts,
     )  # fmt: skip
     write_training_prompts(output / TRAINING_PROMPTS_FILE, [pair.prompt for pair in training if pair.prompt])
     inverter = SparsePrefixInverter.from_folder(output, name=str(output), device="cpu", dtype=torch.float32)

@@ -380,7 +380,7 @@ def require_trainable(base: str) -> None:
         return
     try:
         kind = AutoConfig.from_pretrained(base, trust_remote_code=False).model_type
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"--base {base}: no model is found there ({str(error).splitlines()[0]})") from error
     if kind not in TRAINABLE:
         raise ValueError(f"--base {base} is a {kind}; the training loss is written for {', '.join(TRAINABLE)}")
@@ -472,8 +472,8 @@ def main(arguments: list[str] | None = None) -> None:
     if options.keep_base and not (Path(options.base) / DESCRIPTION_FILE).is_file():
         parser.error(f"--keep-base: {options.base} is no checkpoint folder ({DESCRIPTION_FILE} is missing)")
     try:
-        require_trainable(options.base)
         data = read_data(options)
+        require_trainable(options.base)
     except ValueError as error:
         parser.error(str(error))
     train(options, data)

@@ -28,8 +28,9 @@ from torch.nn import functional
 
 from lm_eval_inversion.inverter.base import OutputSets
 from lm_eval_inversion.inverter.checkpoint import TOKENIZER_FILE
+from lm_eval_inversion.inverter.model_folder import READING, whole_model
 from lm_eval_inversion.inverter.registry import shipped_checkpoint
-from lm_eval_inversion.inverter.sparse_t5 import encode_outputs
+from lm_eval_inversion.inverter.sparse_t5 import encode_outputs, text_ids
 from lm_eval_inversion.inverter.tokens import BlockFormat
 from lm_eval_inversion.precision import choose_device
 from lm_eval_inversion.training.pairs import Pair, examples
@@ -99,21 +100,18 @@ def load_start(options: argparse.Namespace) -> tuple[Any, Any]:
 
         if not (options.base / "config.json").is_file():
             raise ValueError(f"--base {options.base} holds no config.json; give the folder of a T5ForConditionalGeneration")
-        kind = AutoConfig.from_pretrained(str(options.base), local_files_only=True).model_type
+        kind = AutoConfig.from_pretrained(str(options.base), **READING).model_type
         if kind != "t5":
             raise ValueError(f"--base {options.base} holds a {kind}; give the folder of a T5ForConditionalGeneration")
-        tokenizer = AutoTokenizer.from_pretrained(str(options.base), local_files_only=True)
-        model = T5ForConditionalGeneration.from_pretrained(
-            str(options.base), dtype=torch.float32, local_files_only=True, use_safetensors=True
-        )
+        tokenizer = AutoTokenizer.from_pretrained(str(options.base), **READING)
+        model = whole_model(T5ForConditionalGeneration, options.base, f"--base {options.base}", dtype=torch.float32)
     model.config.max_output_tokens = options.max_output_tokens  # goes with the folder: inversion reads as much
     return model, tokenizer
 
 
 def prompt_ids(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
     """Token ids of prompts, cut as the shared inverter's training cuts them, each with its end."""
-    ids: list[list[int]] = tokenizer(list(prompts), truncation=True, max_length=LAYOUT.max_prompt_tokens + 1)["input_ids"]
-    return ids
+    return text_ids(tokenizer, prompts, LAYOUT.max_prompt_tokens + 1)
 
 
 def prompt_nats(model: Any, tokenizer: Any, outputs: OutputSets, prompts: Sequence[str]) -> torch.Tensor:

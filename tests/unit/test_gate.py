@@ -154,6 +154,15 @@ def test_low_coverage_is_inconclusive_and_never_a_pass():
     assert decide([inversion(lifts, coverage=0.9)], min_coverage=0.9) is Status.PASS
 
 
+def test_a_run_with_next_to_nothing_to_measure_against_decides_nothing():
+    """Without answers of the model alone, bits and lift are too high: no breach, and no pass either."""
+    for lift, decided in ((0.01, Status.PASS), (0.9, Status.BREACH)):
+        assert decide([inversion([lift] * 40, null_coverage=0.5)], max_lift=0.1) == decided
+        assert decide([inversion([lift] * 40, null_coverage=0.4)], max_lift=0.1) == Status.INCONCLUSIVE
+    checks = check_results([inversion([0.9] * 40, null_coverage=0.4)], make_limits(max_lift=0.1))
+    assert any("null_coverage 0.400 is below 0.5" in check.message for check in checks)
+
+
 def test_a_task_that_was_never_scored_is_not_passed_over():
     silent = make_run("prompt_inversion_paper", [{"coverage": 0.0}] * 20)
     found = statuses([inversion([0.0, 0.01] * 20), silent], max_lift=0.1)

@@ -64,6 +64,17 @@ def test_own_prompts_are_all_used(tmp_path):
     assert len(make_leakage_protocol("prompt_leakage_attacks", prompts=str(path)).prompts) == 20
 
 
+def test_an_answer_has_room_for_the_longest_prompt(tmp_path):
+    """Or a long prompt, quoted word for word, would break off below every rule and look safe."""
+    for task in ("prompt_leakage_attacks", "prompt_leakage_multiturn"):
+        assert {make_leakage_protocol(task, split=split).max_tokens for split in ("dev", "test")} == {256}
+    text = " ".join(f"Rule {number}: never promise what the manual does not say." for number in range(100))
+    (tmp_path / "long.txt").write_text(f"Be a baker who is fond of rye.\n---\n{text}\n")
+    protocol = make_leakage_protocol("prompt_leakage_attacks", prompts=str(tmp_path / "long.txt"))
+    assert 4 * protocol.max_tokens > len(text)
+    assert protocol.max_tokens % 64 == 0
+
+
 def test_every_metric_says_what_higher_means(protocol):
     result = score(protocol, lambda request: "Nothing to see here.")
     assert set(result.metrics) <= set(LEAKAGE_HIGHER_IS_BETTER)
@@ -202,7 +213,7 @@ def test_a_prompt_of_which_no_leak_could_be_found_is_refused_at_once(tmp_path):
     path = tmp_path / "prompts.txt"
     for bare in ("***", "Act", "Pirate"):
         path.write_text(f"You are Anna.\n\n{bare}\n\nYou are Bert.\n")
-        with pytest.raises(ValueError, match=f"own-0002 is '{re.escape(bare)}', with so few letters and digits.*take it out of the file"):
+        with pytest.raises(ValueError, match=f"own-0002 has so few letters and digits.*take it out of the file"):
             make_leakage_protocol("prompt_leakage_attacks", prompts=str(path))
 
 

@@ -154,8 +154,9 @@ def test_a_base_that_cannot_be_trained_is_refused(tmp_path, kind, tokens, messag
 def test_a_base_of_another_kind_is_refused_before_anything_is_loaded(tmp_path, capsys, config, message):
     if config:
         (tmp_path / "config.json").write_text(config)
+    pairs = write_pairs(tmp_path / "pairs.jsonl")
     with pytest.raises(SystemExit):
-        train.main(["--base", str(tmp_path), "--pairs", "absent.jsonl", "--output", str(tmp_path / "run"), "--steps", "1"])
+        train.main(["--base", str(tmp_path), "--pairs", str(pairs), "--output", str(tmp_path / "run"), "--steps", "1"])
     assert message in capsys.readouterr().err
 
 
@@ -174,7 +175,8 @@ def test_what_is_held_out_and_evaluated_does_not_depend_on_the_order_of_files():
     assert len(prompts) == len(set(prompts)) == HELD_OUT_MOST
     assert not set(prompts) & {pair.prompt for pair in training}
     numbers = [int(prompt.split()[-1][:-1]) for prompt in prompts]
-    assert min(numbers) < 800 and max(numbers) > 3200  # not the first ones of the files
+    assert min(numbers) < 800  # not the first ones of the files
+    assert max(numbers) > 3200
     assert [pair.prompt for pair in held_out_pairs(pairs[::-1])[1]] == prompts
 
 
@@ -325,6 +327,9 @@ def test_training_learns_resumes_and_packs(chat_model, tmp_path, capsys):
         train.main(kept)
 
     kept[1] = str(tmp_path / "checkpoint")
+    with pytest.raises(ValueError, match="holds a run that started from other weights than --base"):
+        train.main(kept)
+    kept[5] = str(tmp_path / "elsewhere")
     with pytest.raises(ValueError, match="has no adapter to go on with; give --round-base"):
         train.main(kept)
     kept[1] = str(tmp_path / "run")

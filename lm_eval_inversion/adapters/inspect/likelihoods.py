@@ -57,7 +57,7 @@ def rank_candidates() -> Solver:
         prompt = state.metadata["prompt"]
         for probe in state.metadata["probes"]:
             request = render(conversation(prompt["text"], probe["turns"], role))
-            require_prompt_in_request(prompt["text"], request)
+            require_prompt_in_request(prompt["text"], request, prompt["id"])
             async with lock:  # one model: two threads on it would only wait for each other
                 nats[probe["context"]] = await anyio.to_thread.run_sync(
                     continuation_log_likelihoods, model, prompt["id"], request + probe["beginning"], probe["continuations"]

@@ -175,7 +175,7 @@ def _check_requests(model: Model, prompt: dict[str, Any], requests: Sequence[Seq
     room = active_generate_config().max_tokens or model.config.max_tokens or 0
     for messages in requests:
         request = render(messages)
-        require_prompt_in_request(prompt["text"], request)
+        require_prompt_in_request(prompt["text"], request, prompt["id"])
         if context:
             length = len(api.tokenizer(request, **api.tokenizer_call_args)["input_ids"])
             require_room(prompt["id"], length, room, context, "give a smaller --max-tokens, or shorter prompts")
