@@ -42,7 +42,7 @@ from lm_eval_inversion.report.tables import examples_table, metric_estimate, met
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.bits import bits_above_null
 from lm_eval_inversion.scoring.embedding import embed, embed_many
-from lm_eval_inversion.scoring.identification import CANDIDATES, identification_scores
+from lm_eval_inversion.scoring.identification import CANDIDATES
 from lm_eval_inversion.scoring.metrics import CURVE_NUMBERS, CURVE_PREFIX
 from lm_eval_inversion.scoring.uncertainty import Estimate
 from lm_eval_inversion.training.rows import read_pairs
@@ -212,7 +212,8 @@ def rows_of(inverter: Inverter, answers: Answers, curve: bool = False) -> list[R
             if outputs.usable:
                 candidates = [row.truth, *hard]
                 own = inverter.nll([outputs.lines] * len(candidates), candidates)
-                row.metrics[HARD] = identification_scores([bits_above_null(a, b) for a, b in zip(null.nll("all", candidates), own)])["top1"]
+                pmi = [bits_above_null(a, b) for a, b in zip(null.nll("all", candidates), own)]
+                row.metrics[HARD] = null.identify(candidates, pmi)["top1"]
     return rows
 
 

@@ -22,12 +22,11 @@ from lm_eval_inversion.scoring import score_reconstruction
 from lm_eval_inversion.scoring.attributes import attribute_scores
 from lm_eval_inversion.scoring.bits import bits_above_null
 from lm_eval_inversion.scoring.embedding import cosine
-from lm_eval_inversion.scoring.identification import CANDIDATES, choose_all_decoys, identification_scores
+from lm_eval_inversion.scoring.identification import CANDIDATES, choose_all_decoys, identification_scores, noise
 from lm_eval_inversion.scoring.metrics import CURVE_NUMBERS, CURVE_PREFIX, LEAST_NULL_COVERAGE, METRICS
 from lm_eval_inversion.scoring.text import token_f1, word_tokens
 from lm_eval_inversion.scoring.uncertainty import Estimate, estimate
 from lm_eval_inversion.scoring.utility import attribute_following
-
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 
@@ -175,6 +174,7 @@ class NullCondition:
         self.arms = {"all": lines, "even": lines[0::2], "odd": lines[1::2]}
         self.reconstructions: dict[int, str] = {}
         self.known: dict[tuple[str, str], float] = {}
+        self.noises: dict[str, float] = {}
 
     def reconstruction(self, max_new_tokens: int) -> str:
         """What the inverter writes for all null outputs."""
@@ -188,6 +188,21 @@ class NullCondition:
             if (arm, prompt) not in self.known:
                 self.known[arm, prompt] = self.inverter.nll([self.arms[arm]], [prompt])[0]
         return [self.known[arm, prompt] for prompt in prompts]
+
+    def noise(self, prompts: Sequence[str]) -> list[float]:
+        """See ``identification.noise``, between the two halves of the null outputs; 1 for all where tokens have no likelihoods."""
+        if not self.inverter.has_token_likelihood():
+            return [1.0] * len(prompts)
+        for prompt in prompts:
+            if prompt not in self.noises:
+                halves = {arm: self.inverter.token_nll([self.arms[arm]], [prompt])[0] for arm in ("even", "odd")}
+                self.noises[prompt] = noise(halves["even"], halves["odd"])
+                self.known |= {(arm, prompt): sum(nats) for arm, nats in halves.items()}
+        return [self.noises[prompt] for prompt in prompts]
+
+    def identify(self, candidates: Sequence[str], pmi: Sequence[float]) -> dict[str, float]:
+        """``identification_scores`` of candidates, the truth first, each in units of its noise."""
+        return identification_scores([value / unit for value, unit in zip(pmi, self.noise(candidates), strict=True)])
 
 
 @lru_cache(maxsize=4)
@@ -230,9 +245,9 @@ def _likelihood_metrics(
     pmi = [bits_above_null(a, b) for a, b in zip(null.nll("all", candidates), own)]
     if not all(map(math.isfinite, pmi)):
         raise ValueError("the inverter gave a likelihood that is not a finite number; give inverter_dtype=float32")
+    found = null.identify(candidates, pmi)  # first: it reads the halves token by token, and the control takes their sums
     played, against = ("even", "odd") if random.Random(f"control/{seed}/{truth}").random() < 0.5 else ("odd", "even")
     control = [bits_above_null(a, b) for a, b in zip(null.nll(against, candidates), null.nll(played, candidates))]
-    found = identification_scores(pmi)
     return {
         "bits": pmi[0],
         "bits_per_token": pmi[0] / max(1, len(word_tokens(truth))),
@@ -241,7 +256,7 @@ def _likelihood_metrics(
         "bits_spread_null": abs(control[0]),
         "identification_top1": found["top1"],
         "identification_mrr": found["mrr"],
-        "identification_top1_null": identification_scores(control)["top1"],
+        "identification_top1_null": null.identify(candidates, control)["top1"],
     }
 
 

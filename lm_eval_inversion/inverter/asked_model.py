@@ -163,8 +163,8 @@ class AskedModelInverter(Inverter):
         return bare_text(self.tokenizer.decode(found, skip_special_tokens=True))
 
     @torch.inference_mode()
-    def nll(self, outputs: OutputSets, prompts: Sequence[str]) -> list[float]:
-        """See ``Inverter.nll``: of the prompt and the end of the answer, as an answer to the question."""
+    def token_nll(self, outputs: OutputSets, prompts: Sequence[str]) -> list[list[float]]:
+        """See ``Inverter.token_nll``: of the prompt and the end of the answer, as an answer to the question."""
         check_pairs(outputs, prompts)
         result = []
         for lines, prompt in zip(outputs, prompts):
@@ -173,7 +173,7 @@ class AskedModelInverter(Inverter):
             cache = copy.deepcopy(self._read(tuple(question)))
             row = torch.tensor([[question[-1], *answer]], device=self.model.device)
             logits = self.model(input_ids=row[:, :-1], **with_cache(self.model, cache)).logits
-            result.append(float(torch.nn.functional.cross_entropy(logits[0].float(), row[0, 1:], reduction="sum")))
+            result.append(torch.nn.functional.cross_entropy(logits[0].float(), row[0, 1:], reduction="none").tolist())
         return result
 
 

@@ -47,6 +47,15 @@ class Inverter(ABC):
             NotImplementedError: the inverter has no likelihood (baselines).
             ValueError: the two sequences differ in length.
         """
+        return [sum(nats) for nats in self.token_nll(outputs, prompts)]
+
+    def token_nll(self, outputs: OutputSets, prompts: Sequence[str]) -> list[list[float]]:
+        """The parts of ``nll``: -log p of every token of a prompt and of its end, given those before it and the outputs, in nats.
+
+        Raises:
+            NotImplementedError: the inverter has no likelihood (baselines), or none of single tokens.
+            ValueError: the two sequences differ in length.
+        """
         raise NotImplementedError(f"inverter {self.name!r} has no likelihood: bits and identification need a trained inverter")
 
     def sample(
@@ -73,7 +82,11 @@ class Inverter(ABC):
 
     def has_likelihood(self) -> bool:
         """Whether ``nll`` works."""
-        return type(self).nll is not Inverter.nll
+        return type(self).nll is not Inverter.nll or self.has_token_likelihood()
+
+    def has_token_likelihood(self) -> bool:
+        """Whether ``token_nll`` works."""
+        return type(self).token_nll is not Inverter.token_nll
 
     def has_sampling(self) -> bool:
         """Whether ``sample`` works."""

@@ -140,7 +140,12 @@ def prompt_hidden(model: Any, prefix: Prefix, ids: torch.Tensor, positions: torc
 
 
 def packed_prompt_loss(model: Any, prefix: Prefix, prompts: Sequence[Sequence[int]], position: int) -> torch.Tensor:
-    """-log p of many candidate prompts under one prefix, in nats: (prompts,).
+    """-log p of many candidate prompts under one prefix, in nats: (prompts,)."""
+    return torch.stack([losses.sum() for losses in packed_token_losses(model, prefix, prompts, position)])
+
+
+def packed_token_losses(model: Any, prefix: Prefix, prompts: Sequence[Sequence[int]], position: int) -> list[torch.Tensor]:
+    """-log p of every token behind the first of many candidate prompts under one prefix, in nats; per prompt (tokens - 1,).
 
     The candidates stand one after another in a single row and see the prefix and themselves, never each other, so the
     prefix is neither copied nor run again.
@@ -156,4 +161,4 @@ def packed_prompt_loss(model: Any, prefix: Prefix, prompts: Sequence[Sequence[in
     # In slices: the logits of all candidates would be the largest thing in memory.
     slices = zip(torch.split(hidden[predicts], SCORED_TOKENS), torch.split(targets, SCORED_TOKENS))
     losses = torch.cat([torch.nn.functional.cross_entropy(head(part).float(), wanted, reduction="none") for part, wanted in slices])
-    return torch.zeros(len(prompts), device=device).index_add(0, owner[predicts], losses)
+    return list(torch.split(losses, [len(prompt) - 1 for prompt in prompts]))

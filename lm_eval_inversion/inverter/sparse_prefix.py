@@ -19,7 +19,7 @@ from lm_eval_inversion.inverter.decoding import decode, sampling
 from lm_eval_inversion.inverter.eight_bit import adopt_eight_bits
 from lm_eval_inversion.inverter.few_rows import adopt_few_rows
 from lm_eval_inversion.inverter.packing import unpacked
-from lm_eval_inversion.inverter.prefix_model import Prefix, block_columns, encode_blocks, packed_prompt_loss
+from lm_eval_inversion.inverter.prefix_model import Prefix, block_columns, encode_blocks, packed_token_losses
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
 
 logger = logging.getLogger(__name__)
@@ -172,8 +172,8 @@ class SparsePrefixInverter(Inverter):
         return found
 
     @torch.inference_mode()
-    def nll(self, outputs: OutputSets, prompts: Sequence[str]) -> list[float]:
-        """See ``Inverter.nll``. Pairs with equal outputs share one encoding; blocks that ``invert`` has just read are not run again.
+    def token_nll(self, outputs: OutputSets, prompts: Sequence[str]) -> list[list[float]]:
+        """See ``Inverter.token_nll``. Pairs with equal outputs share one encoding; blocks that ``invert`` has just read are not run again.
 
         Where memory does not suffice, fewer candidates are scored at once.
         """
@@ -181,16 +181,14 @@ class SparsePrefixInverter(Inverter):
         members: dict[tuple[str, ...], list[int]] = {}
         for index, lines in enumerate(outputs):
             members.setdefault(tuple(lines), []).append(index)
-        result = [0.0] * len(prompts)
+        result: list[list[float]] = [[] for _ in prompts]
         for lines, indices in members.items():
             blocks = self.tokenizer.blocks(lines)
             prefix = (self._read.prefix_of(blocks) if self._read else None) or self._prefix(tuple(map(tuple, blocks)))
 
-            def score(chosen: Sequence[tuple[int, list[int]]], prefix: Prefix = prefix) -> list[float]:
-                found: list[float] = packed_prompt_loss(
-                    self.model, prefix, [ids for _, ids in chosen], self.layout.prompt_position
-                ).tolist()  # fmt: skip
-                return found
+            def score(chosen: Sequence[tuple[int, list[int]]], prefix: Prefix = prefix) -> list[list[float]]:
+                found = packed_token_losses(self.model, prefix, [ids for _, ids in chosen], self.layout.prompt_position)
+                return [losses.tolist() for losses in found]
 
             candidates = [(index, self.tokenizer.prompt(prompts[index], secret=self.secret)) for index in indices]
             for run in _within_budget(candidates):

@@ -160,8 +160,8 @@ class SparseT5Inverter(Inverter):
         return texts
 
     @torch.inference_mode()
-    def nll(self, outputs: OutputSets, prompts: Sequence[str]) -> list[float]:
-        """See ``Inverter.nll``."""
+    def token_nll(self, outputs: OutputSets, prompts: Sequence[str]) -> list[list[float]]:
+        """See ``Inverter.token_nll``."""
         from transformers.modeling_outputs import BaseModelOutput
 
         check_pairs(outputs, prompts)
@@ -172,6 +172,6 @@ class SparseT5Inverter(Inverter):
             logits = self.model(
                 encoder_outputs=BaseModelOutput(last_hidden_state=hidden), attention_mask=mask, labels=labels
             ).logits
-            losses = torch.nn.functional.cross_entropy(logits[0].float(), labels[0], reduction="sum")
-            result.append(float(losses))
+            losses = torch.nn.functional.cross_entropy(logits[0].float(), labels[0], reduction="none")
+            result.append(losses.tolist())
         return result

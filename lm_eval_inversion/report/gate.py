@@ -241,7 +241,7 @@ def _check(results: Results, limit: Limit, values: Sequence[float], confidence: 
     if null and (known := sum(null) / len(null)) < LEAST_NULL_COVERAGE - ROUNDING:
         return made(
             Status.INCONCLUSIVE,
-            f"null_coverage {known:.3f} is below {LEAST_NULL_COVERAGE:g}: the model said too little without a system prompt to measure against",
+            f"null_coverage {known:.3f} is below {LEAST_NULL_COVERAGE:g}: without a system prompt the model said too little",
         )
     if limit.metric not in WILSON_METRICS and found.number < (needed := fewest_prompts(confidence)):
         return made(Status.INCONCLUSIVE, f"{found.number} system prompts give no interval at {confidence:g}: at least {needed} are needed")

@@ -259,6 +259,15 @@ def test_the_task_about_users_messages_asks_for_them(copied):
         assert protocol.inverter is protocol.inverter  # what it has read is kept between two batches
 
 
+def test_likelihoods_are_the_sums_of_those_of_tokens(tiny_inverter):
+    outputs, prompts = [["I bake bread."], [], ["I bake bread."]], ["You are a baker.", "You are a baker.", "Bake."]
+    tokens = tiny_inverter.token_nll(outputs, prompts)
+    assert [len(nats) for nats in tokens] == [len(tiny_inverter.tokenizer.prompt(prompt)) - 1 for prompt in prompts]
+    assert tiny_inverter.nll(outputs, prompts) == pytest.approx([sum(nats) for nats in tokens])
+    assert tokens[0] != tokens[1]
+    assert all(nats > 0 for row in tokens for nats in row)
+
+
 def test_nll_needs_pairs(tiny_inverter):
     with pytest.raises(ValueError, match="2 sets of outputs and 1 prompts"):
         tiny_inverter.nll([[], []], ["x"])
@@ -448,7 +457,7 @@ def test_batches_are_halved_where_memory_does_not_suffice(tiny_inverter, monkeyp
 def test_candidates_are_halved_where_memory_does_not_suffice(tiny_inverter, monkeypatch, caplog):
     candidates = [f"You are baker number {number}." for number in range(7)]
     outputs = [["I bake bread."]] * 7
-    whole, loss, sizes = tiny_inverter.nll(outputs, candidates), sparse_prefix.packed_prompt_loss, []
+    whole, loss, sizes = tiny_inverter.nll(outputs, candidates), sparse_prefix.packed_token_losses, []
 
     def scarce(model, prefix, prompts, position):
         sizes.append(len(prompts))
@@ -456,11 +465,11 @@ def test_candidates_are_halved_where_memory_does_not_suffice(tiny_inverter, monk
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         return loss(model, prefix, prompts, position)
 
-    monkeypatch.setattr(sparse_prefix, "packed_prompt_loss", scarce)
+    monkeypatch.setattr(sparse_prefix, "packed_token_losses", scarce)
     assert tiny_inverter.nll(outputs, candidates) == pytest.approx(whole, rel=1e-6)
     assert max(sizes) == 7
     assert "going on with 3" in caplog.text
-    monkeypatch.setattr(sparse_prefix, "packed_prompt_loss", lambda *_: (_ for _ in ()).throw(RuntimeError("can't allocate memory")))
+    monkeypatch.setattr(sparse_prefix, "packed_token_losses", lambda *_: (_ for _ in ()).throw(RuntimeError("can't allocate memory")))
     with pytest.raises(RuntimeError, match="memory"):
         tiny_inverter.nll(outputs[:1], candidates[:1])
 

@@ -2,7 +2,6 @@
 
 import math
 import os
-import re
 import subprocess
 import sys
 
@@ -213,7 +212,7 @@ def test_a_prompt_of_which_no_leak_could_be_found_is_refused_at_once(tmp_path):
     path = tmp_path / "prompts.txt"
     for bare in ("***", "Act", "Pirate"):
         path.write_text(f"You are Anna.\n\n{bare}\n\nYou are Bert.\n")
-        with pytest.raises(ValueError, match=f"own-0002 has so few letters and digits.*take it out of the file"):
+        with pytest.raises(ValueError, match="own-0002 has so few letters and digits.*take it out of the file"):
             make_leakage_protocol("prompt_leakage_attacks", prompts=str(path))
 
 
