@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 # SHA-256 of inverter.json of the shipped checkpoint; training.pack prints it. Every other file's hash stands in that file.
-DEFAULT_SHA256 = "f890db806caf796c56d91c9d9a6b5adefe2c6c8b4af7fa727613c9a7974be19f"
+DEFAULT_SHA256 = "d7aa466ad168c4607f283bd3bdcc51cc6ea4ece78312ef81b8ba8f5043bc5adf"
 _HUB_NAME = re.compile(r"hub:(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>\S+)")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
