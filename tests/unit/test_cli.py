@@ -225,6 +225,14 @@ def test_model_and_signature_are_found_after_an_output_path_that_names_a_file(re
     assert (found.signature, found.model) == (expected.signature, expected.model)
 
 
+def test_keys_among_model_arguments_are_no_part_of_a_signature(tmp_path):
+    """lm_eval writes the model's arguments beside the parameters of a task."""
+    given = {"api_key": "s3cr3t", "auth_token": "s3cr3t", "tokenizer": "tiny", "max_length": 512}
+    (found,) = read_results(write_lm_eval(tmp_path, [{"bits": 1.0, "coverage": 1.0}] * 2, signature=given))
+    assert found.signature["tokenizer"] == "tiny"
+    assert "s3cr3t" not in str(found.signature)
+
+
 def test_logs_of_inspect_in_json_are_read(tmp_path, results, capsys):
     write_inspect(tmp_path / "logs", metrics(0.5), name="run.json")
     for path in (tmp_path / "logs", tmp_path / "logs" / "run.json"):
