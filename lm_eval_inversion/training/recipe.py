@@ -49,7 +49,7 @@ def pair_files(folder: Path) -> list[Path]:
 def stages(options: argparse.Namespace, pairs: Sequence[Path]) -> dict[Path, list[str]]:
     """Run folder -> arguments of ``training.train``, stage by stage."""
     shared = ["--pairs", *map(str, pairs), "--batch", str(options.batch), "--micro-batch", str(options.micro_batch)]
-    shared += ["--rivals", str(options.rivals), "--contrast", str(options.contrast)]
+    shared += ["--rivals", str(min(options.rivals, options.micro_batch - 1)), "--contrast", str(options.contrast)]
     shared += ["--seed", str(options.seed), "--device", options.device, "--eval-every", str(options.eval_every)]
     if options.bf16 is not None:
         shared.append("--bf16" if options.bf16 else "--no-bf16")
@@ -80,8 +80,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=positive_whole, default=0, help="steps of both together, where they end sooner (default: no limit)")
     parser.add_argument("--batch", type=positive_whole, default=16, help="examples per step and process")
     parser.add_argument("--micro-batch", type=positive_whole, default=16, help="examples per forward pass")
-    parser.add_argument("--rivals", type=int, default=0, help="see training.train")
-    parser.add_argument("--contrast", type=positive, default=1.0, help="see training.train")
+    parser.add_argument("--rivals", type=int, default=3, help="see training.train (default 3, or as many as --micro-batch leaves)")
+    parser.add_argument("--contrast", type=positive, default=3.0, help="see training.train (default 3)")
     parser.add_argument("--vocabulary", type=positive_whole, default=32_768, help="keep only the first so many tokens (default 32768)")
     parser.add_argument("--blocks-per-output", type=positive_whole, default=2, help="read long outputs in up to so many blocks (default 2)")
     parser.add_argument("--lr", type=positive, default=4e-4, help="of the first stage (default 4e-4)")
