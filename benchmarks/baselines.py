@@ -40,7 +40,6 @@ from lm_eval_inversion.queries.defences import load_defence
 from lm_eval_inversion.report.reading import Results, Row, read_results
 from lm_eval_inversion.report.tables import examples_table, metric_estimate, metrics_table, values_of
 from lm_eval_inversion.report.visible import visible
-from lm_eval_inversion.scoring.bits import bits_above_null
 from lm_eval_inversion.scoring.embedding import embed, embed_many
 from lm_eval_inversion.scoring.identification import CANDIDATES
 from lm_eval_inversion.scoring.metrics import CURVE_NUMBERS, CURVE_PREFIX
@@ -211,9 +210,7 @@ def rows_of(inverter: Inverter, answers: Answers, curve: bool = False) -> list[R
         for row, outputs, hard in zip(rows, answers.outputs, hard_decoys(texts, answers.pool, filling_of(answers.secret))):
             if outputs.usable:
                 candidates = [row.truth, *hard]
-                own = inverter.nll([outputs.lines] * len(candidates), candidates)
-                pmi = [bits_above_null(a, b) for a, b in zip(null.nll("all", candidates), own)]
-                row.metrics[HARD] = null.identify(candidates, pmi)["top1"]
+                row.metrics[HARD] = null.identify(candidates, null.pmi(outputs.lines, candidates))["top1"]
     return rows
 
 

@@ -21,7 +21,6 @@ from tqdm import tqdm
 from lm_eval_inversion import load_inverter
 from lm_eval_inversion.evaluation import decoys_for, null_condition
 from lm_eval_inversion.report.tables import metric_estimate
-from lm_eval_inversion.scoring.bits import bits_above_null
 from lm_eval_inversion.scoring.identification import identification_scores
 
 
@@ -42,8 +41,7 @@ def main() -> None:
     found: dict[str, list[float]] = {"nats": [], "units of noise": []}
     for prompt, outputs in zip(tqdm(answers.prompts, desc="prompts"), answers.outputs):
         candidates = [prompt.text, *decoys[prompt.text]]
-        own = inverter.nll([outputs.lines] * len(candidates), candidates)
-        pmi = [bits_above_null(floor, nats) for floor, nats in zip(null.nll("all", candidates), own)]
+        pmi = null.pmi(outputs.lines, candidates)
         found["nats"].append(identification_scores(pmi)["top1"])
         found["units of noise"].append(null.identify(candidates, pmi)["top1"])
     print(f"{options.inverter} {inverter.hash}, {len(answers.prompts)} prompts, 16 candidates each\n")

@@ -124,7 +124,7 @@ def evaluate(
         for index in batch:
             metrics = _reconstruction_metrics(prompts[index], reconstructions[index], null_reconstruction, decoys[index])
             if null and inverter.has_likelihood():
-                metrics |= _likelihood_metrics(prompts[index].text, decoys[index], outputs[index], inverter, null, seed)
+                metrics |= _likelihood_metrics(prompts[index].text, decoys[index], outputs[index], null, seed)
                 if curve:
                     metrics |= _curve_metrics(prompts[index].text, outputs[index], inverter, null)
             measured[index] = metrics
@@ -200,6 +200,11 @@ class NullCondition:
                 self.known |= {(arm, prompt): sum(nats) for arm, nats in halves.items()}
         return [self.noises[prompt] for prompt in prompts]
 
+    def pmi(self, lines: Sequence[str], candidates: Sequence[str]) -> list[float]:
+        """How many bits likelier each candidate is after some outputs than after the null's: pointwise mutual information."""
+        own = self.inverter.nll([lines] * len(candidates), candidates)
+        return [bits_above_null(floor, nats) for floor, nats in zip(self.nll("all", candidates), own)]
+
     def identify(self, candidates: Sequence[str], pmi: Sequence[float]) -> dict[str, float]:
         """``identification_scores`` of candidates, the truth first, each in units of its noise."""
         return identification_scores([value / unit for value, unit in zip(pmi, self.noise(candidates), strict=True)])
@@ -230,9 +235,7 @@ def _reconstruction_metrics(
     return metrics
 
 
-def _likelihood_metrics(
-    truth: str, decoys: Sequence[str], outputs: Outputs, inverter: Inverter, null: NullCondition, seed: int
-) -> dict[str, float]:
+def _likelihood_metrics(truth: str, decoys: Sequence[str], outputs: Outputs, null: NullCondition, seed: int) -> dict[str, float]:
     """Bits, identification, their swap floor, and the null run as its own negative control.
 
     The control plays one half of the null conversation against the other: neither has seen the prompt, so its identification must
@@ -241,8 +244,7 @@ def _likelihood_metrics(
     kept too: so many bits come out where there is nothing to find.
     """
     candidates = [truth, *decoys]
-    own = inverter.nll([outputs.lines] * len(candidates), candidates)
-    pmi = [bits_above_null(a, b) for a, b in zip(null.nll("all", candidates), own)]
+    pmi = null.pmi(outputs.lines, candidates)
     if not all(map(math.isfinite, pmi)):
         raise ValueError("the inverter gave a likelihood that is not a finite number; give inverter_dtype=float32")
     found = null.identify(candidates, pmi)  # first: it reads the halves token by token, and the control takes their sums

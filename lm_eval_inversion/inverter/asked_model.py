@@ -95,7 +95,7 @@ class AskedModelInverter(Inverter):
         from transformers import AutoModelForCausalLM
 
         tokenizer = check_small_files(folder, name)[1]
-        model = whole_model(AutoModelForCausalLM, folder, name, dtype=dtype)
+        model = whole_model(AutoModelForCausalLM, folder, f"inverter={name!r}", dtype=dtype)
         files = sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".json", ".jinja"})
         digest = content_hash([QUESTIONS, MAX_OUTPUT_TOKENS, [[path.name, file_sha256(path)] for path in files]])
         return cls(model.to(device).eval(), tokenizer, name=name, hash=digest)

@@ -46,13 +46,13 @@ def config_and_tokenizer(folder: Path, name: str) -> tuple[Any, Any]:
         raise ValueError(f"inverter={name!r}: transformers cannot read {folder} ({str(error).splitlines()[0][:200]})") from error
 
 
-def whole_model(kind: Any, folder: Path, name: str, **settings: Any) -> Any:
+def whole_model(kind: Any, folder: Path, label: str, **settings: Any) -> Any:
     """A model whose every weight stands in the folder; nothing is fetched, and no code of the folder is run.
 
     Args:
         kind: a transformers class with ``from_pretrained``.
         folder: of the model.
-        name: of the inverter, for the error.
+        label: what named the folder, for the error, such as "inverter='t5:FOLDER'".
         settings: further ones of ``from_pretrained``.
 
     Raises:
@@ -62,7 +62,7 @@ def whole_model(kind: Any, folder: Path, name: str, **settings: Any) -> Any:
     model, found = kind.from_pretrained(str(folder), use_safetensors=True, output_loading_info=True, **READING, **settings)
     if missing := sorted(found["missing_keys"]):
         raise ValueError(
-            f"inverter={name!r}: {folder} lacks {len(missing)} weights of a {type(model).__name__} ({missing[0]} among them), which would "
+            f"{label}: {folder} lacks {len(missing)} weights of a {type(model).__name__} ({missing[0]} among them), which would "
             "be random numbers; give a folder that a whole model was saved to"
         )
     return model
@@ -79,7 +79,7 @@ def require_whole_model(kind: Any, folder: Path, name: str, config: Any) -> None
     if getattr(config, "quantization_config", None) is not None:
         return
     try:
-        whole_model(kind, folder, name, device_map="meta")
+        whole_model(kind, folder, f"inverter={name!r}", device_map="meta")
     except ValueError:
         raise
     except Exception as error:  # transformers raises many kinds

@@ -132,7 +132,7 @@ class SparseT5Inverter(Inverter):
         """
         from transformers import AutoTokenizer, T5ForConditionalGeneration
 
-        model = whole_model(T5ForConditionalGeneration, folder, name, dtype=dtype)
+        model = whole_model(T5ForConditionalGeneration, folder, f"inverter={name!r}", dtype=dtype)
         tokenizer = AutoTokenizer.from_pretrained(str(folder), **READING)
         files = sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".json"})
         digest = content_hash([[path.name, file_sha256(path)] for path in files])[:SHORT_HASH_DIGITS]
