@@ -19,7 +19,6 @@ from transformers import DynamicCache
 from lm_eval_inversion.attention import with_cache
 
 BLOCK_TOKEN_BUDGET = 16_384  # tokens of padded blocks run at once; bounds memory
-SCORED_TOKENS = 512  # whose logits over the vocabulary are held at once
 
 
 @dataclass
@@ -137,28 +136,3 @@ def prompt_hidden(model: Any, prefix: Prefix, ids: torch.Tensor, positions: torc
         input_ids=ids, attention_mask=mask, position_ids=positions, **with_cache(decoder, cache)
     ).last_hidden_state  # fmt: skip
     return hidden
-
-
-def packed_prompt_loss(model: Any, prefix: Prefix, prompts: Sequence[Sequence[int]], position: int) -> torch.Tensor:
-    """-log p of many candidate prompts under one prefix, in nats: (prompts,)."""
-    return torch.stack([losses.sum() for losses in packed_token_losses(model, prefix, prompts, position)])
-
-
-def packed_token_losses(model: Any, prefix: Prefix, prompts: Sequence[Sequence[int]], position: int) -> list[torch.Tensor]:
-    """-log p of every token behind the first of many candidate prompts under one prefix, in nats; per prompt (tokens - 1,).
-
-    The candidates stand one after another in a single row and see the prefix and themselves, never each other, so the
-    prefix is neither copied nor run again.
-    """
-    device = prefix.mask.device
-    ids = torch.tensor([[token for prompt in prompts for token in prompt]], device=device)
-    owner = torch.tensor([number for number, prompt in enumerate(prompts) for _ in prompt], device=device)
-    place = torch.tensor([index for prompt in prompts for index in range(len(prompt))], device=device)
-    own = (owner[None, :] == owner[:, None]) & (place[None, :] <= place[:, None])
-    hidden = prompt_hidden(model, prefix, ids, (position + place)[None], own[None])[0]
-    predicts = torch.cat([owner[1:] == owner[:-1], owner.new_zeros(1, dtype=torch.bool)])
-    targets, head = ids[0].roll(-1)[predicts], model.get_output_embeddings()
-    # In slices: the logits of all candidates would be the largest thing in memory.
-    slices = zip(torch.split(hidden[predicts], SCORED_TOKENS), torch.split(targets, SCORED_TOKENS))
-    losses = torch.cat([torch.nn.functional.cross_entropy(head(part).float(), wanted, reduction="none") for part, wanted in slices])
-    return list(torch.split(losses, [len(prompt) - 1 for prompt in prompts]))

@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 import torch
 
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets, Secret, check_pairs
+from lm_eval_inversion.inverter.candidates import candidate_token_losses
 from lm_eval_inversion.inverter.checkpoint import TOKENIZER_FILE, WEIGHTS_FILE, verify_checkpoint
 from lm_eval_inversion.inverter.decoding import decode, sampling
 from lm_eval_inversion.inverter.eight_bit import adopt_eight_bits
 from lm_eval_inversion.inverter.few_rows import adopt_few_rows
 from lm_eval_inversion.inverter.packing import unpacked
-from lm_eval_inversion.inverter.prefix_model import Prefix, block_columns, encode_blocks, packed_token_losses
+from lm_eval_inversion.inverter.prefix_model import Prefix, block_columns, encode_blocks
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ KEPT_PREFIXES = 4
 REPEAT_RUN = 6  # tokens; no reconstruction says so long a run twice (see ``decode``)
 # Chosen on the dev split, see docs/LOG.md: without them reconstructions stop after what is certain, and say what fits any assistant.
 MINIMUM_TOKENS, GUIDANCE = 32, 1.0
-PACKED_PROMPT_TOKENS = 2048  # candidate tokens scored in one row; the attention mask grows with its square
+ROW_TOKENS = 2048  # of candidates scored in one row
 
 
 class _Read:
@@ -187,7 +188,7 @@ class SparsePrefixInverter(Inverter):
             prefix = (self._read.prefix_of(blocks) if self._read else None) or self._prefix(tuple(map(tuple, blocks)))
 
             def score(chosen: Sequence[tuple[int, list[int]]], prefix: Prefix = prefix) -> list[list[float]]:
-                found = packed_token_losses(self.model, prefix, [ids for _, ids in chosen], self.layout.prompt_position)
+                found = candidate_token_losses(self.model, prefix, [ids for _, ids in chosen], self.layout.prompt_position)
                 return [losses.tolist() for losses in found]
 
             candidates = [(index, self.tokenizer.prompt(prompts[index], secret=self.secret)) for index in indices]
@@ -234,11 +235,11 @@ def _out_of_memory(error: RuntimeError) -> bool:
 
 
 def _within_budget(candidates: list[tuple[int, list[int]]]) -> list[list[tuple[int, list[int]]]]:
-    """Cut a list of (index, token ids) into runs of at most ``PACKED_PROMPT_TOKENS`` tokens (or one candidate)."""
+    """Cut a list of (index, token ids) into runs of at most ``ROW_TOKENS`` tokens (or one candidate)."""
     runs: list[list[tuple[int, list[int]]]] = []
     used = 0
     for candidate in candidates:
-        if not runs or used + len(candidate[1]) > PACKED_PROMPT_TOKENS:
+        if not runs or used + len(candidate[1]) > ROW_TOKENS:
             runs.append([])
             used = 0
         runs[-1].append(candidate)

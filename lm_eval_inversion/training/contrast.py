@@ -4,13 +4,20 @@ The likelihood of prompts is mostly that of their wording, which outputs do not 
 prompts are like more than the reading of outputs (``docs/LOG.md``, "From the fifth checkpoint to the sixth"). Here each prompt of a batch
 is scored after the outputs of some other examples too, its rivals, and the softmax over them must pick its own. What the wording costs is
 the same in all of them and cancels. Reading outputs is most of a step's work, and each example's are read once.
+
+Prompts of other trades are soon told apart. ``alike_together`` makes rivals of those that are most alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
 
+import numpy as np
 import torch
+
+from lm_eval_inversion.training.pairs import Example
 
 SOFTNESS = 10.0  # nats by which a likelihood ratio counts as one: prompts that are told apart by much more have nothing to learn here
 
@@ -45,3 +52,30 @@ def contrast(nats: torch.Tensor, prompts: Sequence[list[int]], informed: Sequenc
     scores = (-by_prompt / SOFTNESS).masked_fill(torch.tensor(no_rival, device=nats.device), -torch.inf)
     costs = torch.logsumexp(scores, 1) - scores[:, 0]
     return SOFTNESS * costs[torch.tensor(informed, dtype=torch.bool, device=nats.device)].sum()
+
+
+def alike_together(stream: Iterator[Example], size: int, pool: int, embed: Callable[[Sequence[str]], Any]) -> Iterator[Example]:
+    """The same examples in another order: of each ``pool`` of them, those with the most similar prompts stand in groups of ``size``.
+
+    A group is an example, in the order of the stream, and those most like it that no group has yet. Examples that are no rivals, because
+    they have the same prompt or because outputs tell of only one of them, come last, so that a group has as many rivals as can be.
+
+    Args:
+        stream: as ``pairs.examples`` gives them, without end.
+        size: examples of a group, which is a micro-batch.
+        pool: a multiple of ``size``.
+        embed: texts to unit-length vectors (texts, width).
+    """
+    while chunk := list(islice(stream, pool)):
+        vectors = embed([example.prompt for example in chunk])
+        alike = vectors @ vectors.T
+        for one, example in enumerate(chunk):
+            for two, other in enumerate(chunk):
+                if example.prompt == other.prompt or example.informed != other.informed:
+                    alike[one, two] -= 2.0  # behind all others, which are at least -1
+        left = list(range(len(chunk)))
+        while left:
+            first, *others = left
+            nearest = [others[place] for place in np.argsort(-alike[first, others], kind="stable")[: size - 1]]
+            yield from (chunk[place] for place in (first, *nearest))
+            left = [place for place in others if place not in nearest]

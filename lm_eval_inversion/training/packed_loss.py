@@ -1,6 +1,6 @@
 """The training loss without padding: all blocks and prompts of a batch as one row of tokens.
 
-The same function as ``packed_prompt_loss`` after ``encode_blocks`` of ``inverter.prefix_model``, which scores prompts (a test holds
+The same function as ``inverter.candidates.candidate_loss`` after ``encode_blocks``, which scores prompts (a test holds
 them equal). They keep a prefix, which training does not need, and pad blocks to the longest. Here every example's blocks stand in a row
 with its prompts behind them, so that all that is done token by token runs on real tokens only, in two functions per layer that
 ``torch.compile`` turns into few passes over memory; only attention looks at who sees whom.

@@ -25,6 +25,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,9 @@ from lm_eval_inversion.inverter.checkpoint import DESCRIPTION_FILE, TOKENIZER_FI
 from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
 from lm_eval_inversion.precision import fast_dtype
+from lm_eval_inversion.scoring.embedding import embed_many
 from lm_eval_inversion.training.adapter import adapter_state, keep_base, round_base, with_adapter, write_whole
-from lm_eval_inversion.training.contrast import contrast, with_rivals
+from lm_eval_inversion.training.contrast import alike_together, contrast, with_rivals
 from lm_eval_inversion.training.packed_loss import PackedLoss
 from lm_eval_inversion.training.pairs import HELD_OUT_EVERY, Pair, examples, held_out_pairs, load_dev_pairs, load_pairs
 
@@ -237,7 +239,12 @@ def train(options: argparse.Namespace, data: Data) -> None:
     progress = resumed(load_state(output / "last", parameters, optimizer), options.batch, accelerator.num_processes)
     loss, optimizer = accelerator.prepare(loss, optimizer)
     stream = examples(training, options.seed, accelerator.process_index, accelerator.num_processes, layout.max_outputs)
-    for _ in range(progress["examples"]):
+    seen = progress["examples"]
+    if options.rival_pool:
+        before = seen // options.rival_pool * options.rival_pool  # whole pools, which need not be sorted again
+        stream = alike_together(islice(stream, before, None), options.micro_batch, options.rival_pool, embed_many)
+        seen -= before
+    for _ in range(seen):
         next(stream)
     log = (output / "log.jsonl").open("a", encoding="utf-8")
     began, save_at = time.monotonic() - progress["seconds"], time.monotonic() + FIRST_STATE_SECONDS
@@ -439,6 +446,9 @@ def main(arguments: list[str] | None = None) -> None:
         "--rivals", type=int, default=0, help="score each prompt after the outputs of so many others too, which must tell them apart"
     )
     parser.add_argument("--contrast", type=float, default=1.0, help="weight of telling rivals apart, beside that of the likelihood")
+    parser.add_argument(
+        "--rival-pool", type=int, default=0, help="rivals are the most alike of so many examples (0: whichever come)"
+    )
     parser.add_argument("--lr", type=float, default=2e-4)
     parser.add_argument("--warmup", type=float, default=0.04, help="fraction of the run")
     parser.add_argument("--lora-rank", type=int, default=0, help="0 trains all weights")
@@ -465,6 +475,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("give --minutes or --steps: without a budget the training would never end")
     if not 0 <= options.rivals < options.micro_batch:
         parser.error(f"--rivals {options.rivals}: rivals are of the same --micro-batch, of {options.micro_batch} examples; give fewer")
+    if options.rival_pool and (not options.rivals or options.rival_pool <= 0 or options.rival_pool % options.micro_batch):
+        parser.error(f"--rival-pool {options.rival_pool}: give a multiple of --micro-batch ({options.micro_batch}), and --rivals")
     if options.round_base and not options.lora_rank:
         parser.error("--round-base freezes the base; give the rank of the adapter that is trained on top, as in --lora-rank 16")
     if options.keep_base and (options.round_base or options.lora_rank or options.vocabulary):

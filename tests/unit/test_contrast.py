@@ -2,12 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_eval_inversion.training.contrast import SOFTNESS, contrast, with_rivals
+from lm_eval_inversion.training.contrast import SOFTNESS, alike_together, contrast, with_rivals
+from lm_eval_inversion.training.pairs import Example
 
 PROMPTS = [[1, 2], [3, 4, 5], [6], [7, 8]]
 
@@ -80,3 +82,45 @@ def test_the_same_prompt_twice_is_no_rival_and_leaves_no_broken_gradient():
     cost.backward()
     assert cost.item() == pytest.approx(0.0, abs=1e-6)
     assert torch.isfinite(nats.grad).all()
+
+
+def example(prompt, informed=True):
+    return Example(["an output"], prompt, 0.0, "system", informed)
+
+
+def first_letter(prompts):
+    """One direction for each first letter: those with the same are alike."""
+    vectors = np.zeros((len(prompts), 26))
+    for row, prompt in enumerate(prompts):
+        vectors[row, ord(prompt[0]) - ord("a")] = 1.0
+    return vectors
+
+
+def grouped(chunk, size, pool):
+    return [(one.prompt, one.informed) for one in alike_together(iter(chunk), size, pool, first_letter)]
+
+
+def test_the_most_alike_of_a_pool_become_rivals():
+    stream = [example(text) for text in ("apple", "brick", "cello", "acorn", "blue", "cider")]
+    assert [prompt for prompt, _ in grouped(stream, 2, 6)] == ["apple", "acorn", "brick", "blue", "cello", "cider"]
+    # A pool that ends sooner cannot see who comes later.
+    assert [prompt for prompt, _ in grouped(stream, 2, 2)] == ["apple", "brick", "cello", "acorn", "blue", "cider"]
+
+
+def test_the_same_prompt_and_one_that_nothing_tells_of_are_the_last_choice():
+    stream = [example("apple"), example("apple"), example("acorn", informed=False), example("brick")]
+    assert grouped(stream, 2, 4) == [("apple", True), ("brick", True), ("apple", True), ("acorn", False)]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["apple", "acorn", "brick", "blue"]), st.booleans()), max_size=30),
+    st.integers(1, 4),
+    st.integers(1, 3),
+)
+def test_grouping_keeps_every_example_in_its_pool(drawn, size, groups):
+    stream = [example(*one) for one in drawn]
+    pool = size * groups
+    found = grouped(stream, size, pool)
+    for start in range(0, len(stream), pool):
+        assert sorted(found[start : start + pool]) == sorted(drawn[start : start + pool])
+        assert found[start] == drawn[start]

@@ -8,7 +8,7 @@ import torch
 from conftest import make_tokenizer
 
 from lm_eval_inversion import load_inverter
-from lm_eval_inversion.inverter import CheckpointError, check_inverter, prefix_model, sparse_prefix
+from lm_eval_inversion.inverter import CheckpointError, candidates, check_inverter, sparse_prefix
 from lm_eval_inversion.inverter.baselines import CONSTANT_PREDICTION, training_prompts
 from lm_eval_inversion.inverter.decoding import decode, guided, repeating_tokens
 from lm_eval_inversion.inverter.packing import GROUP, pack_adapter, pack_tensor, unpack_state, unpack_tensor
@@ -457,7 +457,7 @@ def test_batches_are_halved_where_memory_does_not_suffice(tiny_inverter, monkeyp
 def test_candidates_are_halved_where_memory_does_not_suffice(tiny_inverter, monkeypatch, caplog):
     candidates = [f"You are baker number {number}." for number in range(7)]
     outputs = [["I bake bread."]] * 7
-    whole, loss, sizes = tiny_inverter.nll(outputs, candidates), sparse_prefix.packed_token_losses, []
+    whole, loss, sizes = tiny_inverter.nll(outputs, candidates), sparse_prefix.candidate_token_losses, []
 
     def scarce(model, prefix, prompts, position):
         sizes.append(len(prompts))
@@ -465,20 +465,20 @@ def test_candidates_are_halved_where_memory_does_not_suffice(tiny_inverter, monk
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         return loss(model, prefix, prompts, position)
 
-    monkeypatch.setattr(sparse_prefix, "packed_token_losses", scarce)
+    monkeypatch.setattr(sparse_prefix, "candidate_token_losses", scarce)
     assert tiny_inverter.nll(outputs, candidates) == pytest.approx(whole, rel=1e-6)
     assert max(sizes) == 7
     assert "going on with 3" in caplog.text
-    monkeypatch.setattr(sparse_prefix, "packed_token_losses", lambda *_: (_ for _ in ()).throw(RuntimeError("can't allocate memory")))
+    monkeypatch.setattr(sparse_prefix, "candidate_token_losses", lambda *_: (_ for _ in ()).throw(RuntimeError("can't allocate memory")))
     with pytest.raises(RuntimeError, match="memory"):
         tiny_inverter.nll(outputs[:1], candidates[:1])
 
 
 def test_likelihoods_do_not_depend_on_the_slices_they_are_computed_in(tiny_inverter, monkeypatch):
-    outputs, candidates = [["I bake bread."]] * 3, ["You are a baker.", "You are a sailor who bakes.", "Bake."]
-    whole = tiny_inverter.nll(outputs, candidates)
-    monkeypatch.setattr(prefix_model, "SCORED_TOKENS", 3)
-    assert tiny_inverter.nll(outputs, candidates) == pytest.approx(whole, rel=1e-6)
+    outputs, prompts = [["I bake bread."]] * 3, ["You are a baker.", "You are a sailor who bakes.", "Bake."]
+    whole = tiny_inverter.nll(outputs, prompts)
+    monkeypatch.setattr(candidates, "SCORED_TOKENS", 3)
+    assert tiny_inverter.nll(outputs, prompts) == pytest.approx(whole, rel=1e-6)
 
 
 @pytest.mark.parametrize("load", [check_inverter, load_inverter])

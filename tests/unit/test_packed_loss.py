@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lm_eval_inversion.inverter.prefix_model import encode_blocks, packed_prompt_loss
+from lm_eval_inversion.inverter.candidates import candidate_loss
+from lm_eval_inversion.inverter.prefix_model import encode_blocks
 from lm_eval_inversion.training.packed_loss import PackedLoss
 
 VOCABULARY, POSITION = 40, 13
@@ -37,7 +38,7 @@ def value_and_gradients(model, function, blocks, prompts):
 
 def padded(model, blocks, prompts):
     prefixes = [encode_blocks(model, [own]) for own in blocks]
-    return torch.cat([packed_prompt_loss(model, prefix, [prompt], POSITION) for prefix, prompt in zip(prefixes, prompts)])
+    return torch.cat([candidate_loss(model, prefix, [prompt], POSITION) for prefix, prompt in zip(prefixes, prompts)])
 
 
 def packed(model, blocks, prompts):
