@@ -8,6 +8,7 @@ without words around them, every encoding, and unrelated text of 1,200 to 20,000
 
 from __future__ import annotations
 
+import argparse
 import base64
 import codecs
 import json
@@ -102,6 +103,7 @@ def fraction_errors() -> dict[str, list[float]]:
 
 def main() -> None:
     """Measure everything and write the document."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     found: dict[tuple[str, bool], list[bool]] = defaultdict(list)
     for kind, prompt, output, message, leaked in cases():
         found[kind, leaked].append(detect_leak(prompt, output, given=message).leaked)

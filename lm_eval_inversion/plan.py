@@ -528,7 +528,7 @@ class Plan:
         if any(counts.inverter_outputs for counts in self.tasks.values()):
             notes.append(
                 "The inverter reads these outputs where you run the task, and then the 16 candidates of every prompt; minutes are without "
-                "it (on a CPU count 10 to 20 seconds a prompt)."
+                "it (on a CPU count 10 to 25 seconds a prompt)."
             )
         return notes
 

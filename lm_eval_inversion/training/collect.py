@@ -243,9 +243,17 @@ def _parser() -> argparse.ArgumentParser:
         "--temperature", type=float, nargs="+", default=list(TEMPERATURES), metavar="T",
         help="of all conversations, or the two ends of the range from which each one's is drawn (default 0 1)",
     )  # fmt: skip
-    what.add_argument("--message-tokens", type=int, nargs="+", default=list(MESSAGE_TOKENS), help="longest answers, one drawn for each")
-    what.add_argument("--list-tokens", type=int, nargs="+", default=list(LIST_TOKENS), help="the same for list questions")
-    what.add_argument("--defence-share", type=float, default=DEFENCE_SHARE, help="of the system prompts, share with a defence line behind")
+    what.add_argument(
+        "--message-tokens", type=int, nargs="+", default=list(MESSAGE_TOKENS),
+        help="longest answers, one drawn for each conversation (default %(default)s)",
+    )  # fmt: skip
+    what.add_argument(
+        "--list-tokens", type=int, nargs="+", default=list(LIST_TOKENS), help="the same for list questions (default %(default)s)"
+    )
+    what.add_argument(
+        "--defence-share", type=float, default=DEFENCE_SHARE,
+        help="of the system prompts, share that gets a line which asks for secrecy (default %(default)s; 0 to evaluate)",
+    )  # fmt: skip
     local = parser.add_argument_group("local models")
     local.add_argument("--revision", help="pinned revision of a hub model")
     local.add_argument("--batch-prompts", type=int, default=20, help="system prompts per batch")

@@ -72,7 +72,7 @@ def stages(options: argparse.Namespace, pairs: Sequence[Path]) -> dict[Path, lis
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m lm_eval_inversion.training.recipe", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--base", required=True, help="folder or hub name of SmolLM2-135M-Instruct, or of another decoder-only LM")
+    parser.add_argument("--base", required=True, help="folder or hub name of SmolLM2-135M-Instruct, or of another Llama or Qwen2")
     parser.add_argument("--pairs-folder", type=Path, default=Path("benchmarks/data"), help="default benchmarks/data")
     parser.add_argument("--dev-pairs", type=Path, nargs="+", default=[], help="answers under dev prompts: evaluated, never trained on")
     parser.add_argument("--output", required=True, type=Path, help="folder of both stages and the checkpoint; resumes")

@@ -11,7 +11,7 @@ betrays it. The loss is on the prompt only. ``OUTPUT/last`` is written as it goe
 ``OUTPUT/log.jsonl`` holds the loss of every step and, every ``--eval-every`` steps, nats and bits on held-out training prompts and, with
 ``--dev-pairs``, on the dev split (columns that start with ``dev_``)::
 
-    python -m lm_eval_inversion.training.collect --source v1 --split dev --prompts 50 --model FOLDER --output dev.jsonl
+    python -m lm_eval_inversion.training.collect --source v1 --split dev --prompts 50 --defence-share 0 --model FOLDER --output dev.jsonl
     python -m lm_eval_inversion.training.train ... --dev-pairs dev.jsonl
     python -m lm_eval_inversion.training.plot runs/v1/log.jsonl -o training.svg
 """
@@ -438,21 +438,24 @@ def main(arguments: list[str] | None = None) -> None:
         "--dev-pairs", "--dev", type=Path, nargs="+", default=[], help="answers under dev prompts: evaluated, never trained on"
     )
     parser.add_argument("--output", required=True, type=Path, help="run folder; resumes when it holds a run")
-    parser.add_argument("--minutes", type=float, default=60.0, help="wall-clock budget; 0 for none")
-    parser.add_argument("--steps", type=int, default=0, help="step budget; 0 for none")
-    parser.add_argument("--batch", type=int, default=16, help="examples per step and process")
-    parser.add_argument("--micro-batch", type=int, default=16, help="examples per forward pass")
+    parser.add_argument("--minutes", type=float, default=60.0, help="wall-clock budget (default 60, beside --steps too; 0 for none)")
+    parser.add_argument("--steps", type=int, default=0, help="step budget (default 0: none)")
+    parser.add_argument("--batch", type=int, default=16, help="examples per step and process (default 16)")
+    parser.add_argument("--micro-batch", type=int, default=16, help="examples per forward pass (default 16)")
     parser.add_argument(
-        "--rivals", type=int, default=0, help="score each prompt after the outputs of so many others too, which must tell them apart"
-    )
-    parser.add_argument("--contrast", type=float, default=1.0, help="weight of telling rivals apart, beside that of the likelihood")
+        "--rivals", type=int, default=0,
+        help="score each prompt after the outputs of so many others too, which must tell them apart (default 0)",
+    )  # fmt: skip
     parser.add_argument(
-        "--rival-pool", type=int, default=0, help="rivals are the most alike of so many examples (0: whichever come)"
+        "--contrast", type=float, default=1.0, help="weight of telling rivals apart, beside that of the likelihood (default 1)"
     )
-    parser.add_argument("--lr", type=float, default=2e-4)
-    parser.add_argument("--warmup", type=float, default=0.04, help="fraction of the run")
-    parser.add_argument("--lora-rank", type=int, default=0, help="0 trains all weights")
-    parser.add_argument("--vocabulary", type=int, default=0, help="keep only the first so many tokens; 0 keeps all")
+    parser.add_argument(
+        "--rival-pool", type=int, default=0, help="rivals are the most alike of so many examples (default 0: whichever come)"
+    )
+    parser.add_argument("--lr", type=float, default=2e-4, help="highest learning rate (default 0.0002)")
+    parser.add_argument("--warmup", type=float, default=0.04, help="fraction of the run in which the rate rises (default 0.04)")
+    parser.add_argument("--lora-rank", type=int, default=0, help="of the adapter; 0, the default, trains all weights")
+    parser.add_argument("--vocabulary", type=int, default=0, help="keep only the first so many tokens (default 0: all)")
     parser.add_argument(
         "--round-base", action="store_true", help="round the base as packing will and train the adapter on top: packing then costs nothing"
     )
@@ -465,7 +468,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--blocks-per-output", type=positive_whole, help="read long outputs in up to so many blocks (default: one, or as --base does)"
     )
-    parser.add_argument("--eval-every", type=positive_whole, default=100)
+    parser.add_argument("--eval-every", type=positive_whole, default=100, help="steps (default 100)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto")
     parser.add_argument("--compile", action="store_true", help="compile the model's layers first: a minute, then about 1.5 times the speed")
