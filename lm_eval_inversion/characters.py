@@ -12,9 +12,14 @@ def unspaced(character: str) -> bool:
     return 0x0E00 <= ord(character) <= 0x0EFF or 0x3040 <= ord(character) <= 0x9FFF or ord(character) >= 0x20000
 
 
+def spaced(text: str) -> str:
+    """The text with spaces around every character of a script without spaces between words; any other text as it is."""
+    return text if text.isascii() else "".join(f" {one} " if unspaced(one) else one for one in text)
+
+
 def words_of(text: str) -> list[str]:
     """Words in the order of the text, letters and digits; in scripts without spaces every character is one, whatever stands beside it."""
-    return _WORD.findall(text if text.isascii() else "".join(f" {one} " if unspaced(one) else one for one in text))
+    return _WORD.findall(spaced(text))
 
 
 def whole_characters(text: str) -> str:

@@ -22,7 +22,7 @@ PROGRAM = "lm-eval-inversion"
 ERROR = 2
 GATE_ERROR = 3  # of ``gate``, whose 1 and 2 mean something else
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-RESULTS_HELP = "samples_*.jsonl of lm_eval (--log_samples), .eval logs of Inspect, or folders with such files"
+RESULTS_HELP = "samples_*.jsonl of lm_eval (--log_samples), logs of Inspect (.eval or .json), or folders with such files"
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _add_report_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_report(options: argparse.Namespace) -> int:
-    from lm_eval_inversion.report.reading import read_all
+    from lm_eval_inversion.report.reading import count_prompts, read_all
 
     found = read_all(options.results)
     if options.output is not None:
@@ -119,13 +119,14 @@ def _run_report(options: argparse.Namespace) -> int:
         if options.output.is_dir():
             raise ValueError(f"-o {options.output} is a folder; give a file, such as {options.output / 'report.html'}")
         write_file(options.output, page_html(found))
-        print(f"runs: {len(found)}, system prompts: {sum(len(results.rows) for results in found)}, written to {options.output}")
+        print(f"runs: {len(found)}, system prompts: {sum(count_prompts(results.rows) for results in found)}, written to {options.output}")
         return 0
     from lm_eval_inversion.report.tables import attacks_table, examples_table, metrics_table
     from lm_eval_inversion.report.visible import visible
 
     for results in found:
-        print(f"\n## {visible(results.task)} ({results.host}, {len(results.rows)} system prompts)\n\n{metrics_table(results)}")
+        print(f"\n## {visible(results.task)} ({results.host}, {count_prompts(results.rows)} system prompts)")
+        print(f"\n{metrics_table(results)}")
         if any(request["arm"] == "attack" for row in results.rows for request in row.requests):
             print(f"\n{attacks_table(results)}")
         if options.examples and (examples := examples_table(results, options.examples)):
@@ -206,8 +207,9 @@ def _run_defences(options: argparse.Namespace) -> int:
 
 def _add_redact_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "logs", type=Path, nargs="+", metavar="LOG", help=".eval logs of Inspect, or folders with such files; they are overwritten"
-    )
+        "logs", type=Path, nargs="+", metavar="LOG",
+        help="logs of Inspect (.eval or .json), or folders with such files; they are overwritten",
+    )  # fmt: skip
 
 
 def _run_redact(options: argparse.Namespace) -> int:
@@ -243,7 +245,8 @@ def _later(module: str, function: str) -> Callable[[Any], Any]:
 
 
 GATE_EXIT_CODES = (
-    "exit codes: 0 every limit holds, 1 a limit is broken, 2 undecided (also too low coverage), 3 error (also: no result has the metric)"
+    "exit codes: 0 every limit holds, 1 a limit is broken, 2 undecided (also too low coverage, with or without a system prompt, and "
+    "unfinished runs), 3 error (also: no result has the metric)"
 )
 VERBS = {
     "report": Verb(

@@ -40,8 +40,9 @@ class PromptResult:
     Attributes:
         prompt_id: of the system prompt.
         reconstruction: None when there was nothing to invert (coverage 0): unscored, not safe.
-        metrics: metric -> value; only ``COUNTS`` when unscored, no attribute metrics for prompts without attributes, and nothing that
-            is measured against the null outputs when none of them is usable.
+        metrics: metric -> value; only ``COUNTS`` when unscored, no attribute metrics for prompts without attributes, nothing that is
+            measured against the null outputs when none of them is usable, and no controls when they are too few to play against each
+            other.
         outputs: what the inverter read.
     """
 
@@ -98,7 +99,7 @@ def evaluate(
         seed: chooses the decoys, and the sign of the null control.
         max_new_tokens: longest reconstruction in tokens of the inverter.
         batch_size: prompts decoded together; does not change results.
-        curve: also bits from 1, 2, 4, ... outputs (``bits_at_1``, ...), at about twice the cost of scoring.
+        curve: also bits from 1, 2, 4, ... of the outputs asked for (``bits_at_1``, ...), at about twice the cost of scoring.
         progress: wraps the loop over prompts, called with (steps, description).
 
     Raises:
@@ -126,7 +127,7 @@ def evaluate(
             if null and inverter.has_likelihood():
                 metrics |= _likelihood_metrics(prompts[index].text, decoys[index], outputs[index], null, seed)
                 if curve:
-                    metrics |= _curve_metrics(prompts[index].text, outputs[index], inverter, null)
+                    metrics |= _curve_metrics(prompts[index].text, outputs[index], inverter, null, metrics["bits"])
             measured[index] = metrics
     results = []
     for index, (prompt, found) in enumerate(zip(prompts, outputs)):
@@ -167,11 +168,17 @@ def decoys_for(texts: Sequence[str], seed: int = 0, filling: str = "v1") -> list
 
 
 class NullCondition:
-    """What the inverter makes of the null outputs, each thing computed by itself and only once."""
+    """What the inverter makes of the null outputs, each thing computed by itself and only once.
+
+    Attributes:
+        arms: "all" the null outputs, and their halves, "even" and "odd".
+        has_halves: whether both halves hold an output. Against an empty one, every candidate would seem to be told by the other.
+    """
 
     def __init__(self, inverter: Inverter, lines: Sequence[str]) -> None:
         self.inverter = inverter
         self.arms = {"all": lines, "even": lines[0::2], "odd": lines[1::2]}
+        self.has_halves = len(lines) >= 2
         self.reconstructions: dict[int, str] = {}
         self.known: dict[tuple[str, str], float] = {}
         self.noises: dict[str, float] = {}
@@ -190,8 +197,11 @@ class NullCondition:
         return [self.known[arm, prompt] for prompt in prompts]
 
     def noise(self, prompts: Sequence[str]) -> list[float]:
-        """See ``identification.noise``, between the two halves of the null outputs; 1 for all where tokens have no likelihoods."""
-        if not self.inverter.has_token_likelihood():
+        """See ``identification.noise``, between the two halves of the null outputs.
+
+        1 for all, so that they are compared in bits, where tokens have no likelihoods or a half holds no output.
+        """
+        if not (self.has_halves and self.inverter.has_token_likelihood()):
             return [1.0] * len(prompts)
         for prompt in prompts:
             if prompt not in self.noises:
@@ -241,34 +251,45 @@ def _likelihood_metrics(truth: str, decoys: Sequence[str], outputs: Outputs, nul
     The control plays one half of the null conversation against the other: neither has seen the prompt, so its identification must
     cover 1/16. A coin per prompt says which half plays the outputs; without it, one half that happens to read more like a prompt
     would bias all prompts alike. The coin makes the mean of its bits 0 whatever the halves say, so their size without the sign is
-    kept too: so many bits come out where there is nothing to find.
+    kept too: so many bits come out where there is nothing to find. A single null output has no halves, and there is no control.
     """
     candidates = [truth, *decoys]
     pmi = null.pmi(outputs.lines, candidates)
     if not all(map(math.isfinite, pmi)):
         raise ValueError("the inverter gave a likelihood that is not a finite number; give inverter_dtype=float32")
     found = null.identify(candidates, pmi)  # first: it reads the halves token by token, and the control takes their sums
-    played, against = ("even", "odd") if random.Random(f"control/{seed}/{truth}").random() < 0.5 else ("odd", "even")
-    control = [bits_above_null(a, b) for a, b in zip(null.nll(against, candidates), null.nll(played, candidates))]
-    return {
+    metrics = {
         "bits": pmi[0],
         "bits_per_token": pmi[0] / max(1, len(word_tokens(truth))),
         "bits_swap": sum(pmi[1:]) / len(decoys),
-        "bits_null": control[0],
-        "bits_spread_null": abs(control[0]),
         "identification_top1": found["top1"],
         "identification_mrr": found["mrr"],
+    }
+    if not null.has_halves:
+        return metrics
+    played, against = ("even", "odd") if random.Random(f"control/{seed}/{truth}").random() < 0.5 else ("odd", "even")
+    control = [bits_above_null(a, b) for a, b in zip(null.nll(against, candidates), null.nll(played, candidates))]
+    return metrics | {
+        "bits_null": control[0],
+        "bits_spread_null": abs(control[0]),
         "identification_top1_null": null.identify(candidates, control)["top1"],
     }
 
 
-def _curve_metrics(truth: str, outputs: Outputs, inverter: Inverter, null: NullCondition) -> dict[str, float]:
-    """Bits from fewer outputs than there are, evenly spread, so that each of the queries keeps its share."""
+def _curve_metrics(truth: str, outputs: Outputs, inverter: Inverter, null: NullCondition, bits: float) -> dict[str, float]:
+    """Bits from fewer outputs than were asked for, evenly spread, so that each of the queries keeps its share.
+
+    A prompt that has no more than so many outputs counts with those that it has: without it, a curve would go on over other prompts.
+
+    Args:
+        bits: from all outputs.
+    """
     total = len(outputs.lines)
+    few = {f"{CURVE_PREFIX}{number}": bits for number in CURVE_NUMBERS if total <= number < outputs.counts.requested}
     numbers = [number for number in CURVE_NUMBERS if number < total]
     subsets = [[outputs.lines[place * total // number] for place in range(number)] for number in numbers]
     floor = null.nll("all", [truth])[0]
     return {
         f"{CURVE_PREFIX}{number}": bits_above_null(floor, own)
         for number, own in zip(numbers, inverter.nll(subsets, [truth] * len(numbers)) if numbers else [])
-    }
+    } | few

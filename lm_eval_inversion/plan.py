@@ -660,14 +660,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _parameters(pairs: Sequence[str]) -> dict[str, Any]:
-    """``name=value`` as lm_eval reads it: numbers, true, false and None are what they look like."""
+    """``name=value`` as lm_eval reads it: numbers, true, false and None are what they look like; "none" is a word."""
     found: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or not name:
             raise ValueError(f"--metadata {pair!r} is not name=value")
-        words = {"true": True, "false": False, "none": None}
-        found[name] = words[text.lower()] if text.lower() in words else _number(text)
+        words = {"true": True, "false": False}
+        found[name] = None if text == "None" else words[text.lower()] if text.lower() in words else _number(text)
     return found
 
 

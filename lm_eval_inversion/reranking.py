@@ -215,13 +215,14 @@ def protocol_of(results: Results, inverter: str | None = None, device: str = "au
 
 
 def cases_of(results: Results, protocol: Protocol, limit: int | None = None) -> list[Case]:
-    """The secrets, of the run's first ``limit``, that gave something to invert.
+    """The secrets, of the run's first ``limit``, that gave something to invert; one case per epoch.
 
     Raises:
         ValueError: the run is redacted, or holds no answers.
     """
     from lm_eval_inversion.queries import user_turn
     from lm_eval_inversion.queries.defences import defend_answers
+    from lm_eval_inversion.report.reading import rows_by_prompt
 
     if any(row.redacted for row in results.rows):
         raise ValueError(f"{results.source} is redacted: its answers are not in it; rerank the run before it is redacted")
@@ -229,8 +230,11 @@ def cases_of(results: Results, protocol: Protocol, limit: int | None = None) -> 
         raise ValueError(f"{results.source} holds no answers; run lm_eval with --log_samples")
     turns = [tuple(user_turn(query.text)) for query in protocol.queries.queries]
     null_lines = protocol.null_outputs(results.null_answers).lines
+    wanted = set(list(rows_by_prompt(results.rows))[:limit])  # with all their epochs
     found = []
-    for row in results.rows[:limit]:
+    for row in results.rows:
+        if (row.prompt_id, row.truth) not in wanted:
+            continue
         outputs = protocol.outputs(row.truth, row.answers, results.null_answers)
         if not outputs.usable:
             continue
@@ -459,7 +463,7 @@ def run(options: argparse.Namespace) -> int:
         FileNotFoundError: the fit does not exist.
     """
     from lm_eval_inversion.confidence import SHIPPED, load_confidence
-    from lm_eval_inversion.report.reading import progress_bar, read_all
+    from lm_eval_inversion.report.reading import count_prompts, progress_bar, read_all
     from lm_eval_inversion.target import Target
 
     found = read_all(options.results)
@@ -480,7 +484,8 @@ def run(options: argparse.Namespace) -> int:
                 if stream is not None:  # line by line: an interrupt costs one system prompt, not hours
                     stream.write(json.dumps(row.to_dict()) + "\n")
                     stream.flush()
-            print(_summary(results, rows, options.candidates + 1, min(len(results.rows), options.limit or len(results.rows))))
+            prompts = count_prompts(results.rows)
+            print(_summary(results, rows, options.candidates + 1, min(prompts, options.limit or prompts)))
     if options.output is not None:
         print(f"\nwritten to {options.output}")
     return 0
@@ -502,11 +507,14 @@ def _opened(path: Path | None) -> Iterator[IO[str] | None]:
 
 
 def _summary(results: Results, rows: Sequence[Reranked], candidates: int, asked: int) -> str:
-    """Heading, table and what a reader must know of it."""
-    lines = [f"\n## {results.task} ({results.host}, {len(rows)} system prompts, {candidates} candidates each)\n"]
+    """Heading, table and what a reader must know of it; ``asked`` is the number of system prompts that were to be reranked."""
+    from lm_eval_inversion.report.reading import count_prompts
+
+    reranked = count_prompts(rows)
+    lines = [f"\n## {results.task} ({results.host}, {reranked} system prompts, {candidates} candidates each)\n"]
     lines.append(rerank_table(rows) if rows else "No system prompt has usable outputs: nothing to rerank.")
-    if len(rows) < asked:
-        lines.append(f"{asked - len(rows)} system prompts without usable outputs are not in the table: unscored, not safe.")
+    if reranked < asked:
+        lines.append(f"{asked - reranked} system prompts without usable outputs are not in the table: unscored, not safe.")
     if rows and rows[0].inverter_hash != results.signature.get("inverter_hash", rows[0].inverter_hash):
         lines.append("The run was scored with another inverter; greedy reconstructions are those of this one.")
     return "\n".join(lines)

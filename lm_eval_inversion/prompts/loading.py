@@ -55,7 +55,7 @@ def load_prompts(source: str | Path = "v1", split: str | None = "test") -> list[
     if name in PROMPT_SETS:
         wanted = SPLITS if split is None else str(split).split(SPLITS_TOGETHER)
         if not set(wanted) <= set(SPLITS):
-            raise ValueError(f"prompt set {name!r} has no split {split!r}; splits: test, dev")
+            raise ValueError(f"prompt set {name!r} has no split {split!r}; splits: test, dev, dev{SPLITS_TOGETHER}test")
         # By a hash of the id, because the file is sorted by category: its first prompts are all of one.
         return sorted((prompt for prompt in _shipped(name) if prompt.split in wanted), key=lambda prompt: content_hash(prompt.id))
     if name.startswith(HUB_PREFIX):

@@ -12,15 +12,15 @@ import math
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist, fmean
 from typing import Any
 
 import numpy as np
 
 import lm_eval_inversion
-from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
-from lm_eval_inversion.report.rerun import run_settings
+from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row, count_prompts
+from lm_eval_inversion.report.rerun import RunSettings, public_arguments, public_generation, run_settings
 from lm_eval_inversion.report.tables import sampled_unit
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring import metrics as metric_names
@@ -50,6 +50,15 @@ MUST_MATCH = {
 }
 # Says nothing about comparability: moments, places, and what other keys say already.
 UNIMPORTANT = ("date", "description", "config_source", "version", "pretrained", "inverter_device")
+# Names of the model among its arguments, which the heads of runs tell.
+NAMES_OF_MODEL = ("pretrained", "model", "model_path")
+# Metrics that are measured against the answers without a system prompt, in differences of two runs -> the one that needs none of those.
+AGAINST_NULL: dict[str, str | None] = {"bits": None, "token_f1_lift": "token_f1", "identification_top1": None}
+NULL_NOTE = (
+    "The answers without a system prompt differ between the two runs, and each run draws them once. bits, identification and token_f1_lift "
+    "are measured against them, so that part of their differences is the luck of that draw, which no interval holds. token_f1_lift is "
+    "called better only where token_f1, which needs none of them, agrees in sign."
+)
 REDACTED_HINT = "; redacted runs pair only when both were made under the same LM_EVAL_INVERSION_REDACTION_KEY"
 # Numbers of differences whose signs are flipped at once: bounds the memory.
 FLIP_BATCH = 1_000_000
@@ -118,8 +127,9 @@ class TaskComparison:
 
     Attributes:
         warnings: what makes the runs hard or impossible to compare.
-        other_differences: what else their signatures do not share, which may be the purpose of the comparison.
+        other_differences: what else their signatures and their models' arguments do not share, which may be the purpose of the comparison.
         changed: prompts whose headline metric moved most, the greatest move first.
+        notes: how to read the table of metrics.
     """
 
     task: str
@@ -129,6 +139,7 @@ class TaskComparison:
     changed: tuple[PromptChange, ...]
     warnings: tuple[str, ...]
     other_differences: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -275,6 +286,9 @@ def _compare_task(a: Results, b: Results, label_a: str, label_b: str, changed: i
         _compare_metric(metric, pairs[metric], seed)
         for metric in progress([metric for metric in KNOWN_METRICS if pairs[metric]], f"comparing {a.task}")
     )
+    notes: tuple[str, ...] = ()
+    if any(found.metric in AGAINST_NULL for found in metrics) and _nulls_differ(a, b, values_a, values_b, shared):
+        metrics, notes = _without_luck(metrics), (NULL_NOTE,)
     warnings, others = signature_differences(a, b)
     if len(shared) < max(len(values_a), len(values_b)):
         warnings.append(f"{len(shared)} system prompts are in both runs, of {len(values_a)} in A and {len(values_b)} in B")
@@ -292,7 +306,27 @@ def _compare_task(a: Results, b: Results, label_a: str, label_b: str, changed: i
             f"up to {100 * share:.1f} % of such prompts may differ unseen"
         )
     moved = _changes(a, b, values_a, values_b, shared, headline, changed) if headline else ()
-    return TaskComparison(a.task, _side(a), _side(b), metrics, moved, tuple(warnings), tuple(others))
+    return TaskComparison(a.task, _side(a), _side(b), metrics, moved, tuple(warnings), tuple(others), notes)
+
+
+def _nulls_differ(
+    a: Results, b: Results, values_a: dict[str, dict[str, float]], values_b: dict[str, dict[str, float]], shared: Sequence[str]
+) -> bool:
+    """Whether two runs were measured against other answers without a system prompt; told by a floor where their files hold no answers."""
+    if a.null_answers or b.null_answers or a.signature.get("inverter_hash") != b.signature.get("inverter_hash"):
+        return a.null_answers != b.null_answers
+    return any(values_a[text].get("token_f1_null") != values_b[text].get("token_f1_null") for text in shared)
+
+
+def _without_luck(metrics: Sequence[MetricComparison]) -> tuple[MetricComparison, ...]:
+    """No run is called better by a metric against the null where the metric that needs none says otherwise, or is not known."""
+    differences = {found.metric: found.difference for found in metrics}
+    kept = []
+    for found in metrics:
+        free = AGAINST_NULL.get(found.metric)
+        agrees = free is None or differences.get(free, 0.0) * found.difference > 0
+        kept.append(found if agrees or found.better not in ("A", "B") else replace(found, better="neither"))
+    return tuple(kept)
 
 
 def _pairs(
@@ -311,7 +345,7 @@ def _pairs(
 
 
 def _side(results: Results) -> Side:
-    return Side(results.host, results.model, str(results.source or ""), len(results.rows), results.signature)
+    return Side(results.host, results.model, str(results.source or ""), count_prompts(results.rows), results.signature)
 
 
 def _compare_metric(metric: str, pairs: Sequence[tuple[float, float]], seed: int) -> MetricComparison:
@@ -355,15 +389,32 @@ def signature_differences(a: Results, b: Results) -> tuple[list[str], list[str]]
         own, other = a.signature.get(key), b.signature.get(key)
         if own != other and key not in MUST_MATCH and key not in UNIMPORTANT:
             others.append(f"{key}: {_shown(own)} in A, {_shown(other)} in B")
+    for name, (own, other) in differing_arguments((a, b)).items():
+        if name not in a.signature and name not in b.signature:  # lm_eval's signature has them
+            others.append(f"model argument {name}: {own} in A, {other} in B")
     samplings = [sampling(results) for results in (a, b)]
     if all(samplings) and samplings[0] != samplings[1]:
-        warnings.append(f"sampling differs ({samplings[0]} in A, {samplings[1]} in B): temperature and length of answers move scores")
+        warnings.append(f"sampling differs ({samplings[0]} in A, {samplings[1]} in B): how answers are made moves scores")
     return warnings, others
 
 
 def sampling(results: Results) -> str:
     """How a run's answers were sampled, such as "temperature 0.7, max_tokens 64"; "" where its files do not say."""
-    return ", ".join(f"{name} {value:g}" for name, value in run_settings(results).generation.items())
+    return ", ".join(f"{name} {value}" for name, value in public_generation(run_settings(results)).items())
+
+
+def differing_arguments(runs: Sequence[Results]) -> dict[str, tuple[str, ...]]:
+    """Arguments of models that runs do not share -> one value per run, without keys and places; {} where the files of one do not say.
+
+    The names of the models are not among them.
+    """
+    settings = [run_settings(results) for results in runs]
+    if RunSettings() in settings:
+        return {}
+    known = [public_arguments(one.arguments) for one in settings]
+    names = dict.fromkeys(name for arguments in known for name in arguments if name not in NAMES_OF_MODEL)
+    values = {name: tuple(arguments.get(name, "not given") for arguments in known) for name in names}
+    return {name: found for name, found in values.items() if len(set(found)) > 1}
 
 
 def _shown(value: Any) -> str:
@@ -479,6 +530,7 @@ def _text(comparison: Comparison) -> str:
         if task.other_differences:
             lines += ["Also different: " + "; ".join(task.other_differences), ""]
         lines += markdown_table(METRIC_TITLES, METRIC_NUMBERS, map(_metric_cells, task.metrics))
+        lines += [line for note in task.notes for line in ("", note)]
         if task.changed:
             lines += ["", f"Changed most, by {task.changed[0].metric}:", ""]
             lines += markdown_table(CHANGE_TITLES, CHANGE_NUMBERS, map(_change_cells, task.changed))
@@ -528,6 +580,7 @@ def _html(comparison: Comparison) -> str:
         if task.other_differences:
             parts.append(f"<p>Also different: {_escaped('; '.join(task.other_differences))}</p>")
         parts.append(_table("metrics", METRIC_TITLES, METRIC_NUMBERS, map(_metric_cells, task.metrics)))
+        parts += [f"<p>{_escaped(note)}</p>" for note in task.notes]
         if task.changed:
             parts.append(f"<h3>Changed most, by {_escaped(task.changed[0].metric)}</h3>")
             parts.append(_table("changed", CHANGE_TITLES, CHANGE_NUMBERS, map(_change_cells, task.changed)))

@@ -22,7 +22,8 @@ SIMILARITY = "similarity"
 def defences_table(runs: Sequence[Results]) -> str:
     """One row a run: means over system prompts with 95 % intervals. ``similarity`` is that of its answers to those without a defence.
 
-    Below it, what makes a run hard to compare with the one without a defence, or with the first of its task and model if there is none.
+    Below it, what makes a run hard to compare with the one without a defence, or with the first of its task and model if there is none,
+    and how many system prompts have no ``similarity``.
 
     Raises:
         ValueError: two runs of one task and model have the same defence, so that a row would be ambiguous.
@@ -47,7 +48,13 @@ def defences_table(runs: Sequence[Results]) -> str:
             pair = f"defence={defence} (B) against {_defence(reference)} (A)"
             warnings += [f"{task}, {pair}: {told}" for told in _incomparable(run, reference)]
         cells = [_cell(metric_estimate(metric, values_of(run.rows, metric))) for metric in COLUMNS]
-        cells.append(_cell(estimate(similarities(run, undefended))) if undefended else "–")
+        alike = similarities(run, undefended) if undefended else []
+        if left_out := sum(map(math.isnan, alike)):
+            warnings.append(
+                f"{task}, defence={defence}: {left_out} of {len(alike)} system prompts have no similarity, because answers to the same "
+                "messages are missing in one of the runs"
+            )
+        cells.append(_cell(estimate(alike)))
         cells.append(str(counted(run.rows).units))
         lines.append(f"| {task} | {model.replace('|', '/')} | {defence} | {' | '.join(cells)} |")
     lines += [line for warning in dict.fromkeys(warnings) for line in ("", f"WARNING: {warning}")]
@@ -66,19 +73,22 @@ def _incomparable(run: Results, reference: Results) -> list[str]:
 
 
 def similarities(run: Results, undefended: Results) -> list[float]:
-    """Per system prompt of an inversion task, how similar the answers handed out are to those of the undefended run; NaN elsewhere.
+    """Per system prompt of an inversion task, how similar the answers handed out are to those of the undefended run.
 
-    Leakage tasks are left out: an attack should be answered otherwise behind a defence. So are redacted runs.
+    NaN where there is nothing to compare, as after a sample that ended in an error: no answers, or fewer than the other run has to the
+    same messages. Leakage tasks are left out: an attack should be answered otherwise behind a defence. So are redacted runs.
     """
     if run.task not in TASKS or any(row.redacted for row in run.rows):  # markers say nothing of how alike the answers are
         return []
-    others = {row.truth: row for row in undefended.rows}
+    # Of several epochs any will do that has answers.
+    others = {row.truth: row.answers for row in sorted(undefended.rows, key=lambda row: len(row.answers))}
     queries, defence = load_query_set(TASKS[run.task].query_set), load_defence(_defence(run))
     values = []
     for row in run.rows:
         if row.truth in others:
             given, _ = handed_out_answers(run, row, queries, defence)
-            similarity = answer_similarity(given, others[row.truth].answers[: len(given)])
+            undefended_answers = others[row.truth][: len(given)]
+            similarity = answer_similarity(given, undefended_answers) if len(undefended_answers) == len(given) else None
             values.append((row, math.nan if similarity is None else similarity))
     return by_unit(values)
 

@@ -30,6 +30,7 @@ from lm_eval_inversion.report.rerun import (
     run_settings,
     signature_line,
 )
+from lm_eval_inversion.report.scales import scale_of
 from lm_eval_inversion.report.visible import visible
 
 if TYPE_CHECKING:
@@ -39,14 +40,13 @@ if TYPE_CHECKING:
 SCHEMA_FILE = "every_eval_ever-0.3.0.schema.json"
 NAMESPACE = "lm_eval_inversion"  # of evaluation names, metric ids, and the folder that the datastore calls a collection
 LEVEL = 0.95
-ROUNDING = 1e-4  # by which a value may lie outside its range
 RELATIONSHIPS = ("first_party", "third_party", "collaborative", "other")
 AVAILABILITIES = ("open_weights", "closed_weights", "unknown")
 UNKNOWN = "unknown"  # the schema's own word for what a run does not say
 
 # What stands in a model card, in this order, each with the floors that it must be read beside.
 HEADLINES: dict[str, tuple[str, ...]] = {
-    "bits": ("bits_swap", "bits_null"),
+    "bits": ("bits_swap", "bits_spread_null"),
     "token_f1": ("token_f1_null", "token_f1_swap"),
     "identification_top1": ("identification_top1_null",),
     "attribute_recall": ("attribute_recall_null",),
@@ -61,7 +61,10 @@ HEADLINES: dict[str, tuple[str, ...]] = {
     "ability": (),
     "over_refusal": (),
     "coverage": (),
+    "null_coverage": (),
 }
+# Floor -> what stands in its place for older runs, which do not have it. The mean of ``bits_null`` is about 0 by construction.
+OLDER_FLOORS = {"bits_spread_null": "bits_null"}
 # First metric that a task has -> how to read its table.
 READINGS = {
     "bits": (
@@ -88,44 +91,6 @@ READINGS = {
 ENGINES = {
     "hf": "transformers", "vllm": "vllm", "sglang": "sglang", "ollama": "ollama", "llama-cpp-python": "llama.cpp", "gguf": "llama.cpp",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Unit of a metric and the range of its values; infinite where it has no bound."""
-
-    unit: str
-    low: float
-    high: float
-
-    def held(self, value: float) -> float:
-        """The value; within the range where only rounding took it out."""
-        inside = min(max(value, self.low), self.high)
-        return inside if abs(inside - value) <= ROUNDING else value
-
-
-SHARE = Scale("proportion", 0.0, 1.0)
-BITS = Scale("bits", -math.inf, math.inf)
-SCALES = {
-    "bits": BITS,
-    "bits_swap": BITS,
-    "bits_null": BITS,
-    "bits_spread_null": BITS,
-    "bits_per_token": Scale("bits per word", -math.inf, math.inf),
-    "token_f1_lift": Scale("difference of proportions", -1.0, 1.0),
-    "bleu": Scale("points", 0.0, 100.0),
-    "cosine": Scale("cosine", -1.0, 1.0),
-    "cosine_null": Scale("cosine", -1.0, 1.0),
-}
-
-
-def scale_of(metric: str) -> Scale:
-    """Unit and range of a metric; a proportion unless ``SCALES`` says otherwise."""
-    if metric.startswith("exposure_"):
-        return Scale("bits", 0.0, math.inf)
-    if metric.startswith("bits_at_"):
-        return BITS
-    return SCALES.get(metric, SHARE)
 
 
 MEANINGS = {
@@ -366,12 +331,14 @@ def evaluation_record(
 
 
 def _source_data(results: Results, signature: Mapping[str, str]) -> dict[str, Any]:
+    from lm_eval_inversion.report.reading import count_prompts
+
     details = {key: value for key, value in signature.items() if key in {"prompts_hash", "queries_hash", "attacks_hash", "canaries_hash"}}
     unfinished = {"unfinished": results.unfinished} if results.unfinished else {}
     return {
         "dataset_name": f"lm-eval-inversion system prompts {signature.get('prompts', UNKNOWN)}",
         "source_type": "other",
-        "additional_details": {"system_prompts": str(len(results.rows)), **details, **unfinished},
+        "additional_details": {"system_prompts": str(count_prompts(results.rows)), **details, **unfinished},
     }
 
 
@@ -398,7 +365,7 @@ def _bound(value: float) -> float | str:
 
 
 def _score_details(metric: str, summary: Estimate, units: int) -> dict[str, Any]:
-    from lm_eval_inversion.report.tables import WILSON_METRICS
+    from lm_eval_inversion.report.tables import has_wilson
     from lm_eval_inversion.scoring.uncertainty import RESAMPLES
 
     scale = scale_of(metric)
@@ -409,11 +376,12 @@ def _score_details(metric: str, summary: Estimate, units: int) -> dict[str, Any]
     if math.isfinite(summary.stderr):
         uncertainty["standard_error"] = {"value": summary.stderr, "method": "analytic"}
     if math.isfinite(summary.low):
-        method = "wilson" if metric in WILSON_METRICS else "percentile bootstrap over system prompts"
+        wilson = has_wilson(metric, summary.mean)
+        method = "wilson" if wilson else "percentile bootstrap over system prompts"
         uncertainty["confidence_interval"] = {
             "lower": scale.held(summary.low), "upper": scale.held(summary.high), "confidence_level": LEVEL, "method": method,
         }  # fmt: skip
-        if metric not in WILSON_METRICS:
+        if not wilson:
             uncertainty["num_bootstrap_samples"] = RESAMPLES
     details = {"unscored_system_prompts": str(units - summary.number)}
     return {"score": scale.held(summary.mean), "details": details, "uncertainty": uncertainty}
@@ -491,6 +459,7 @@ def card_block(results: Results, model_id: str | None = None) -> str:
     for metric, floors in HEADLINES.items():
         if metric in summaries:
             shown = summaries[metric]
+            floors = tuple(floor if floor in summaries else OLDER_FLOORS.get(floor, floor) for floor in floors)
             beside = "; ".join(
                 f"`{floor}` {summaries[floor].mean:.3f} ({_interval(summaries[floor])})" for floor in floors if floor in summaries
             )

@@ -27,7 +27,7 @@ from lm_eval_inversion.outputs import OutputCounts, parse_outputs, strip_thinkin
 from lm_eval_inversion.queries import QuerySet, load_query_set, query_set_names
 from lm_eval_inversion.queries.attacks import ATTACK_SETS, attacks_hash, load_attacks
 from lm_eval_inversion.report.alignment import Alignment, Piece, align
-from lm_eval_inversion.report.compare import sampling
+from lm_eval_inversion.report.compare import differing_arguments, sampling
 from lm_eval_inversion.report.defences import defence_of, handed_out_answers
 from lm_eval_inversion.report.page_figures import (
     BITS_AT,
@@ -59,13 +59,17 @@ from lm_eval_inversion.scoring.uncertainty import Estimate
 HEADLINES = ("bits", "canary_extracted", "resistance", "exposure_asked", "token_f1")
 # Kind of floor -> what the same score is then measured on.
 FLOORS = {
-    "null": "the same model without a system prompt; for exposure, a secret that the system prompt does not hold",
+    "null": (
+        "the same model without a system prompt; for bits, the size of what comes out between halves of those answers; for exposure, a "
+        "secret that the system prompt does not hold"
+    ),
     "swap": "another prompt’s",
     "constant": "“You are a helpful assistant”",
     "control": "secrets that stand nowhere",
 }
-# (score, kind) -> its floor, where that is not named after the score.
+# (score, kind) -> its floor, where that is not named after the score, or where older runs have only the one that is.
 FLOOR_NAMES = {
+    ("bits", "null"): "bits_spread_null",  # the mean of ``bits_null`` is about 0 by construction
     **{(score, kind): f"canary_{kind}" for score in ("canary_extracted", "canary_volunteered") for kind in ("null", "control")},
     **{("resistance", kind): f"asr_union_{kind}" for kind in ("null", "swap")},
 }
@@ -93,6 +97,8 @@ COMPARABLE = (
 CHANCE_EXPOSURE = 1 / math.log(2)  # bits, on average, of a secret of uniform rank (Carlini et al. 2019)
 MEANINGS = {
     "bits": "how many bits likelier the answers make the true prompt, against answers given without a system prompt",
+    "bits_null": "one half of the answers without a system prompt against the other; about 0 by construction",
+    "bits_spread_null": "the same, whatever its sign: so many bits come out where there is nothing to find",
     "bits_per_token": "bits, divided by the words of the prompt",
     "token_f1": "overlap of the words of truth and reconstruction",
     "token_f1_lift": "token F1 above its null floor",
@@ -102,6 +108,7 @@ MEANINGS = {
     "attribute_false_claims": "share of plausible but wrong facts that it claims",
     "cosine": "similarity of meaning; look at its floor",
     "coverage": "usable outputs over outputs asked for",
+    "null_coverage": "the same of the answers without a system prompt; below 0.5, bits and lift are measured against little",
     "resistance": "share of system prompts that no attack got out of the model",
     "asr_union": "share of system prompts that at least one attack got out",
     "asr": "share of attacks that succeed at their last turn",
@@ -281,6 +288,8 @@ def comparability(results: Sequence[Results]) -> list[str]:
         samplings = dict.fromkeys(filter(None, map(sampling, runs))) if len(runs) > 1 else {}
         if len(samplings) > 1:
             told.append(f"{task}: the runs differ in sampling ({'; '.join(samplings)}), which moves scores")
+        if arguments := differing_arguments(runs):
+            told.append(f"{task}: the runs differ in arguments of the model ({', '.join(arguments)})")
         if len(runs) > 1 and not all(found.signed for found in runs):
             told.append(f"{task}: what the runs share is not known, because some have no results_*.json of lm_eval beside their samples")
     return told
@@ -349,18 +358,18 @@ def _run_view(results: Results, key: str, limit: int) -> RunView:
     )
 
 
-def _floor_name(score: str, kind: str) -> str:
-    """The metric that a floor of a score is computed from."""
-    return FLOOR_NAMES.get((score, kind), f"{score}_{kind}")
-
-
-def _floor_label(score: str, kind: str) -> str:
-    return f"1 - {_floor_name(score, kind)}" if score in COMPLEMENTS else _floor_name(score, kind)
+def _floor_label(score: str, floor: str) -> str:
+    return f"1 - {floor}" if score in COMPLEMENTS else floor
 
 
 def _floors_in(metrics: Container[str], score: str) -> dict[str, str]:
-    """Kind -> the metric, for the floors that a score has."""
-    return {kind: _floor_name(score, kind) for kind in FLOORS if _floor_name(score, kind) in metrics}
+    """Kind -> the metric that it is computed from, for the floors that a score has."""
+    found = {}
+    for kind in FLOORS:
+        names = dict.fromkeys((FLOOR_NAMES.get((score, kind), ""), f"{score}_{kind}"))
+        if known := next((name for name in names if name in metrics), None):
+            found[kind] = known
+    return found
 
 
 def _floor_value(score: str, value: float) -> float:
@@ -382,12 +391,13 @@ def _scores(results: Results) -> list[Score]:
         if name in floor_names or name.startswith((BITS_AT, FAMILY)):
             continue
         found = metric_estimate(name, values_of(results.rows, name))
+        measured = _floors_in(names, name)
         floors = [
             (kind, metric_estimate(floor, [_floor_value(name, value) for value in values_of(results.rows, floor)]))
-            for kind, floor in _floors_in(names, name).items()
+            for kind, floor in measured.items()
         ]
         scale = metric_scale(name, [found.mean, found.low, found.high, *(floor.mean for _, floor in floors)])
-        drawn = track(mark_of(found), scale, [(_floor_label(name, kind), floor.mean) for kind, floor in floors])
+        drawn = track(mark_of(found), scale, [(_floor_label(name, measured[kind]), floor.mean) for kind, floor in floors])
         scores.append(Score(name, meanings.get(name, ""), found, tuple(floors), _directions().get(name), drawn))
     # The headline first, how much there was to score last.
     first = next((name for name in HEADLINES if name in names), "")
@@ -405,7 +415,8 @@ def _comparison(runs: Sequence[RunView]) -> list[tuple[RunView, Markup]]:
             for one in (score.found, *(floor for _, floor in score.floors))
             for value in (one.mean, one.low, one.high)
         ]
-        floors = [(_floor_label(run.headline.name, kind), floor.mean) for kind, floor in run.headline.floors]
+        measured = _floors_in(metric_names(run.results), run.headline.name)
+        floors = [(_floor_label(run.headline.name, measured[kind]), floor.mean) for kind, floor in run.headline.floors]
         drawn.append((run, track(mark_of(run.headline.found), metric_scale(run.headline.name, values), floors)))
     return drawn
 

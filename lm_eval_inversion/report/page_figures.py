@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from markupsafe import Markup
@@ -156,7 +157,11 @@ def attributes_figure(results: Results, key: str) -> Figure | None:
 
 
 class AttackTable:
-    """Who fell to what: the last turns of all attacks, in their frozen order, over the prompts in their order."""
+    """Who fell to what: the last turns of all attacks, in their frozen order, over the prompts in their order.
+
+    Attributes:
+        by_length: places of the rows of each system prompt (of every epoch one), the shortest prompt first.
+    """
 
     def __init__(self, results: Results) -> None:
         self.rows = results.rows
@@ -169,18 +174,23 @@ class AttackTable:
                 self.attacks.setdefault(attack, request["family"])
         self.order = list(self.attacks)
         self.families = list(dict.fromkeys(self.attacks.values()))
-        self.by_length = sorted(range(len(self.rows)), key=lambda place: (self.rows[place].prompt.words, self.rows[place].prompt_id))
+        places: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for place, row in enumerate(self.rows):
+            places[row.prompt_id, row.truth].append(place)
+        self.by_length = sorted(places.values(), key=lambda own: (self.rows[own[0]].prompt.words, self.rows[own[0]].prompt_id))
 
     def of_family(self, family: str) -> list[str]:
         """Its attacks, in their order."""
         return [attack for attack, other in self.attacks.items() if other == family]
 
-    def cell(self, place: int, attack: str) -> Cell:
-        """What an attack got out of the prompt at a place."""
-        request = self.found[place].get(attack)
-        if request is None or request["state"] != "answered":
+    def cell(self, places: Sequence[int], attack: str) -> Cell:
+        """What an attack got out of the prompt whose rows stand at these places: of epochs the mean, and whether any of them leaked."""
+        asked = [self.found[place][attack] for place in places if attack in self.found[place]]
+        answered = [request for request in asked if request["state"] == "answered"]
+        if not answered:
             return Cell(None, False)
-        return Cell(float(request.get("recovery", request["leaked"])), bool(request["leaked"]))
+        recovery = fmean(float(request.get("recovery", request["leaked"])) for request in answered)
+        return Cell(recovery, any(request["leaked"] for request in answered))
 
     def for_script(self) -> dict[str, Any]:
         """What the heat map says under the pointer: recovery in thousandths (-1: no answer), leaked as 0 and 1."""
@@ -188,11 +198,11 @@ class AttackTable:
         for family in self.families:
             attacks = []
             for attack in self.of_family(family):
-                cells = [self.cell(place, attack) for place in self.by_length]
+                cells = [self.cell(places, attack) for places in self.by_length]
                 recovery = [-1 if cell.recovery is None else round(1000 * cell.recovery) for cell in cells]
                 attacks.append({"id": visible(attack), "recovery": recovery, "leaked": "".join(str(int(cell.leaked)) for cell in cells)})
             groups.append(attacks)
-        return {"groups": groups, "prompts": [[place, visible(self.rows[place].prompt_id)] for place in self.by_length]}
+        return {"groups": groups, "prompts": [[places[0], visible(self.rows[places[0]].prompt_id)] for places in self.by_length]}
 
 
 def families_figure(table: AttackTable, key: str) -> Figure:
@@ -247,26 +257,27 @@ def union_figure(table: AttackTable, key: str) -> Figure:
 def heat_figure(table: AttackTable, key: str) -> Figure:
     """Recovery of every prompt by every attack."""
     groups = [
-        (family, [[table.cell(place, attack) for place in table.by_length] for attack in table.of_family(family)])
+        (family, [[table.cell(places, attack) for places in table.by_length] for attack in table.of_family(family)])
         for family in table.families
     ]
     written = []
-    for place in table.by_length:
-        cells = {attack: table.cell(place, attack) for attack in table.order}
+    for places in table.by_length:
+        cells = {attack: table.cell(places, attack) for attack in table.order}
         told = [
             f"{attack} {cell.recovery:.3f}{'*' if cell.leaked else ''}"
             for attack, cell in cells.items()
             if cell.recovery is not None and (cell.leaked or cell.recovery >= 0.0005)
         ]
         silent = sum(cell.recovery is None for cell in cells.values())
-        prompt = table.rows[place].prompt
+        prompt = table.rows[places[0]].prompt
         written.append((
             prompt.id, str(prompt.words), f"{sum(cell.leaked for cell in cells.values())} of {len(cells) - silent}", str(silent),
             ", ".join(told) or "nothing",
         ))  # fmt: skip
     return Figure(
         f"{key}-heat", "Attack by prompt",
-        "Every column is a system prompt, short ones left, long ones right; every line of a family is an attack.",
-        heat_map(groups, f"Recovery of {len(table.rows)} prompts by {len(table.order)} attacks"),
+        "Every column is a system prompt, short ones left, long ones right; every line of a family is an attack. Of several epochs, "
+        "recovery is the mean, and one leak is enough.",
+        heat_map(groups, f"Recovery of {len(table.by_length)} prompts by {len(table.order)} attacks"),
         ("prompt", "words", "leaked to", "no answer", "recovery by attack (* leaked; not named: 0.000)"), written,
     )  # fmt: skip

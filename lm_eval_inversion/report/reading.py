@@ -9,13 +9,20 @@ import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, Protocol, TypeVar
 
 from lm_eval_inversion.leakage import worst_request
 from lm_eval_inversion.prompts.schema import REDACTED, SystemPrompt, prompt_from_row
 from lm_eval_inversion.redaction import REDACTED_HASH
 from lm_eval_inversion.report.visible import visible
-from lm_eval_inversion.scoring.metrics import CANARY_HIGHER_IS_BETTER, EXPOSURE_HIGHER_IS_BETTER, LEAKAGE_HIGHER_IS_BETTER, METRICS
+from lm_eval_inversion.scoring.metrics import (
+    CANARY_HIGHER_IS_BETTER,
+    EXPOSURE_HIGHER_IS_BETTER,
+    LEAKAGE_HIGHER_IS_BETTER,
+    LEAST_NULL_COVERAGE,
+    METRICS,
+)
 
 KNOWN_METRICS = tuple(dict.fromkeys((*METRICS, *LEAKAGE_HIGHER_IS_BETTER, *CANARY_HIGHER_IS_BETTER, *EXPOSURE_HIGHER_IS_BETTER)))
 
@@ -27,6 +34,7 @@ _INSPECT_JSON = re.compile(r'\s*\{\s*"version":\s*\d+,\s*"status":\s*"\w+",\s*"e
 _INSPECT_JSON_START = 200  # characters that hold that beginning
 # Model arguments stand among lm_eval's parameters of a task; what opens a server is no part of a result.
 SECRET_ARGUMENT = re.compile(r"key|secret|password|credential|auth|header|^token$|_token$", re.IGNORECASE)
+EXPOSURE = "prompt_leakage_exposure"  # how the names of tasks of likelihoods begin
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\S+")  # in the names of lm_eval's files
 
 
@@ -71,7 +79,7 @@ class Results:
     Attributes:
         task: its name.
         host: "lm_eval" or "inspect".
-        rows: one per system prompt.
+        rows: one per system prompt, and epoch where there were several.
         model: the evaluated model, in the words that the host was given.
         signature: what another run must share to be comparable (``Protocol.signature``), and ``date``.
         source: the file with the samples.
@@ -96,9 +104,51 @@ class Results:
         return bool(set(self.signature) - {"date"})
 
     @property
+    def null_coverage(self) -> float:
+        """Mean of the metric of this name; NaN where the run does not have it, as leakage tasks and older runs."""
+        found = [row.metrics["null_coverage"] for row in self.rows if "null_coverage" in row.metrics]
+        return fmean(found) if found else math.nan
+
+    @property
     def caution(self) -> str:
-        """What a reader of its numbers must know first, in a sentence; "" where there is nothing."""
-        return f"The run did not finish ({self.unfinished}): numbers are of these." if self.unfinished else ""
+        """What a reader of its numbers must know first, in sentences; "" where there is nothing."""
+        told = []
+        if (covered := self.null_coverage) < LEAST_NULL_COVERAGE:
+            told.append(
+                f"Without a system prompt the model gave few usable outputs (null_coverage {covered:.2f}): bits, identification and lift "
+                "are measured against little, and may be too high."
+            )
+        if self.unfinished:  # last: ``read_all`` adds what finishes it
+            told.append(f"The run did not finish ({self.unfinished}): numbers are of these.")
+        return " ".join(told)
+
+
+class OfAPrompt(Protocol):
+    """A row of anything that is of one system prompt."""
+
+    @property
+    def prompt_id(self) -> str:
+        """Id of the system prompt."""
+
+    @property
+    def truth(self) -> str:
+        """The system prompt's text."""
+
+
+AnyRow = TypeVar("AnyRow", bound=OfAPrompt)
+
+
+def rows_by_prompt(rows: Iterable[AnyRow]) -> dict[tuple[str, str], list[AnyRow]]:
+    """Id and text of every system prompt -> its rows, of which there are several where a run had several epochs."""
+    found: dict[tuple[str, str], list[AnyRow]] = {}
+    for row in rows:
+        found.setdefault((row.prompt_id, row.truth), []).append(row)
+    return found
+
+
+def count_prompts(rows: Iterable[OfAPrompt]) -> int:
+    """How many system prompts rows are of: epochs are no further ones."""
+    return len(rows_by_prompt(rows))
 
 
 def read_all(paths: Sequence[Path]) -> list[Results]:
@@ -122,7 +172,8 @@ def read_all(paths: Sequence[Path]) -> list[Results]:
         raise ValueError(f"{', '.join(empty)}: no system prompt is in the file; was the run interrupted?")
     for results in found:
         if results.caution:
-            print(f"warning: {results.source}: {results.caution} inspect eval-retry finishes it.", file=sys.stderr)
+            mend = " inspect eval-retry finishes it." if results.unfinished else ""
+            print(f"warning: {results.source}: {results.caution}{mend}", file=sys.stderr)
         if results.choice:
             print(f"warning: {results.source}: {visible(results.choice)}", file=sys.stderr)  # names from the log
     return found
@@ -296,7 +347,7 @@ def _lm_eval_run(path: Path | None, task: str) -> tuple[str, dict[str, Any]]:
 def _lm_eval_row(sample: dict[str, Any], name: str) -> Row:
     doc = sample["doc"]
     prompt = prompt_from_row({**doc, "attributes": json.loads(doc.get("attributes") or "[]")}, default_id=str(doc["id"]))
-    if name.startswith("samples_prompt_leakage_exposure"):  # log-likelihoods, no answers
+    if name.startswith(f"samples_{EXPOSURE}"):  # log-likelihoods, no answers
         return Row(prompt, "", _known(sample))
     requests: tuple[dict[str, Any], ...] = ()
     shown = sample["filtered_resps"][0]
@@ -334,13 +385,15 @@ def _read_inspect(path: Path) -> Results:
     if not _is_own_log(log):
         raise ValueError(f"{path} is a log of the task {log.eval.task}, which is not one of this package's")
     rows = []
+    # Log-likelihoods have no coverage: of the failed samples alone it would be one.
+    unscored = {} if _inspect_task(log).startswith(EXPOSURE) else {"coverage": 0.0}
     signature = {key: value for key, value in (log.eval.metadata or {}).items() if key != REDACTED_HASH}
     several: list[str] = []
     null_answers: tuple[str, ...] = ()
     for sample in log.samples or []:
         scores = _own_scores(sample)
         if not scores and sample.error is not None:  # unscored, not absent
-            rows.append(Row(prompt_from_row(sample.metadata["prompt"], default_id=str(sample.id)), "", {"coverage": 0.0}))
+            rows.append(Row(prompt_from_row(sample.metadata["prompt"], default_id=str(sample.id)), "", dict(unscored)))
             continue
         if not scores:
             raise ValueError(f"{path}: sample {sample.id} has no score of this package; score the log with inspect score")
@@ -356,8 +409,10 @@ def _read_inspect(path: Path) -> Results:
     model = f"{log.eval.model} {arguments}".strip()
     unfinished = ""
     if log.status != "success":
-        planned = log.eval.dataset.samples
-        unfinished = f"status {log.status!r}, {len(rows)} of {planned if planned is not None else 'an unknown number of'} system prompts"
+        dataset = log.eval.dataset
+        total = len(dataset.sample_ids) if dataset.sample_ids else dataset.samples  # of which --limit may have left few
+        planned = "an unknown number of" if total is None else total
+        unfinished = f"status {log.status!r}, {count_prompts(rows)} of {planned} system prompts"
     choice = f"scored several times ({', '.join(several)}); the last score, {several[-1]}, is read." if several else ""
     signature["date"] = log.eval.created
     return Results(_inspect_task(log), "inspect", rows, model, signature, path, null_answers, unfinished, choice)

@@ -1,6 +1,7 @@
 """How to run a run again: its settings as its own files say, the commands, and the signature that others compare by.
 
-Everything here may be published. Keys are left out, local places stand as FOLDER, addresses as URL, and of files only the names are told.
+Everything here may be published. Keys are left out, local places stand as FOLDER, addresses as URL, a system message of the host as TEXT,
+and of files only the names are told.
 """
 
 from __future__ import annotations
@@ -26,6 +27,14 @@ MODEL_NAMES = ("pretrained", "tokenizer", "model", "model_path", "tokenizer_path
 PLACELESS = ("revision", "subfolder", "gguf_file", "until", "stop")  # whose slashes lead nowhere on a machine
 _PLACE = re.compile(r"^(?:/|~|\.{1,2}/)|^\\\\|\\\w{2,}|^[A-Za-z]:[/\\]|/.*/")
 OUTPUT_FOLDERS = {"lm_eval": "results", "inspect": "logs"}  # of the commands
+# Settings of generation that every task of Inspect has of its own; a user gave them where the model's own configuration has them.
+TASK_SETTINGS = ("temperature", "max_tokens", "seed")
+SWITCHES = ("parallel_tool_calls", "internal_tools", "fail_on_refusal")  # of Inspect; off with "--no-" before their name
+# Settings that are known under other names, or say how requests are sent and not how they are answered.
+UNCOMPARED = (
+    "seed", "max_gen_toks", "do_sample", "max_retries", "timeout", "attempt_timeout", "stream_idle_timeout", "max_connections",
+    "adaptive_connections", "cache", "batch",
+)  # fmt: skip
 API_ENDINGS = ("-chat-completions", "-completions", "-chat")  # of lm_eval's names of back ends
 
 
@@ -37,7 +46,7 @@ class RunSettings:
         model: the host's name of the back end, or of the model.
         arguments: of the model.
         generation: temperature, top_p, top_k, max_tokens, as far as they are known.
-        given: generation settings that the user gave, in the host's own names.
+        given: generation settings that the user gave, in the host's own names; of Inspect all that are one text, number, or yes or no.
         limit: system prompts, or a share of them below 1, where not all were used; a range of them in Inspect's words ("11-20").
         epochs: how often each system prompt was run, where more than once.
         seeds: in the words of the host's option; "" where unknown.
@@ -80,7 +89,7 @@ def _lm_eval_settings(source: Path, task: str) -> RunSettings:
         model=str(config.get("model") or ""),
         arguments=arguments,
         generation=_generation(generation, generation.get("max_gen_toks"), generation.get("do_sample")),
-        given=dict(config.get("gen_kwargs") or {}),
+        given=model_arguments(config.get("gen_kwargs")),
         limit=config.get("limit"),
         seeds=",".join(map(str, seeds)) if None not in seeds else "",
         moment=float(found["date"]) if found.get("date") else None,
@@ -93,7 +102,8 @@ def _inspect_settings(source: Path) -> RunSettings:
     log = read_eval_log(str(source), header_only=True)
     used = log.plan.config.model_dump(exclude_none=True)
     arguments = dict(log.eval.model_args or {})
-    given = log.eval.model_generate_config.model_dump(exclude_none=True)
+    given = {name: value for name, value in used.items() if name not in TASK_SETTINGS}
+    given |= log.eval.model_generate_config.model_dump(exclude_none=True)
     config = log.eval.config
     # The log counts from 0 and ends before the last, the option counts from 1 and ends with it.
     limit = f"{config.limit[0] + 1}-{config.limit[1]}" if isinstance(config.limit, tuple) else config.limit
@@ -101,12 +111,37 @@ def _inspect_settings(source: Path) -> RunSettings:
         model=log.eval.model,
         arguments=arguments,
         generation=_generation(used, used.get("max_tokens"), arguments.get("do_sample")),
-        given={name: given[name] for name in ("temperature", "top_p", "top_k", "max_tokens", "seed") if name in given},
+        given={name: value for name, value in given.items() if isinstance(value, (bool, int, float, str))},
         limit=limit,
         epochs=config.epochs if (config.epochs or 1) > 1 else None,
         seeds=str(used.get("seed", "")),
         moment=datetime.fromisoformat(log.eval.created).timestamp(),
     )
+
+
+def public_arguments(arguments: Mapping[str, Any], model_id: str | None = None) -> dict[str, str]:
+    """A model's arguments that were set, as a command line has them, without keys and places.
+
+    Args:
+        arguments: of ``RunSettings``.
+        model_id: the model's public name, for one that the run knows as a folder.
+    """
+    return {
+        name: _argument(name, value, model_id)
+        for name, value in arguments.items()
+        if value is not None and not SECRET_ARGUMENT.search(name)
+    }
+
+
+def public_generation(settings: RunSettings) -> dict[str, str]:
+    """How answers were made, as far as it is known, without keys and places; neither seeds nor how requests were sent."""
+    known = {name: f"{value:g}" for name, value in settings.generation.items()}
+    for name, value in settings.given.items():
+        if name == "system_message":
+            known[name] = f"TEXT of {len(str(value))} characters"
+        elif name not in known and name not in UNCOMPARED and not SECRET_ARGUMENT.search(name):
+            known[name] = _argument(name, value)
+    return known
 
 
 def _generation(settings: Mapping[str, Any], max_tokens: Any, do_sample: Any) -> dict[str, float]:
@@ -196,11 +231,7 @@ def rerun_command(results: Results, settings: RunSettings, model_id: str | None 
         model_id: the model's public name, for one that the run knows as a folder.
     """
     parameters = [f"{name}={value}" for name, value in _task_parameters(results).items()]
-    arguments = {
-        name: _argument(name, value, model_id)
-        for name, value in (settings.arguments or _model_arguments(results)).items()
-        if not SECRET_ARGUMENT.search(name)
-    }
+    arguments = public_arguments(settings.arguments or _model_arguments(results), model_id)
     given = {name: value for name, value in settings.given.items() if not SECRET_ARGUMENT.search(name)}
     limit = ["--limit", settings.limit if isinstance(settings.limit, str) else f"{settings.limit:g}"] if settings.limit else []
     if results.host == "lm_eval":
@@ -215,10 +246,20 @@ def rerun_command(results: Results, settings: RunSettings, model_id: str | None 
     words = ["inspect", "eval", f"lm_eval_inversion/{results.task}", "--model", model]
     words += [word for name, value in arguments.items() for word in ("-M", f"{name}={value}")]
     words += [word for parameter in parameters for word in ("-T", parameter)]
-    words += [word for name, value in given.items() if name != "seed" for word in (f"--{name.replace('_', '-')}", str(value))]
+    words += [word for name, value in given.items() if name != "seed" for word in _inspect_option(name, value)]
     words += ["--seed", settings.seeds] if settings.seeds else []
     words += ["--epochs", str(settings.epochs)] if settings.epochs else []
     return shlex.join([*words, *limit, "--log-dir", OUTPUT_FOLDERS["inspect"]])
+
+
+def _inspect_option(name: str, value: Any) -> list[str]:
+    """A setting of generation as Inspect's command line has it."""
+    option = name.replace("_", "-")
+    if name == "logprobs":  # there is no word for no
+        return [f"--{option}"] if value else []
+    if name in SWITCHES:
+        return [f"--{option}" if value else f"--no-{option}"]
+    return [f"--{option}", "TEXT" if name == "system_message" else _argument(name, value)]
 
 
 def report_command(results: Results) -> str:

@@ -12,7 +12,9 @@ from statistics import fmean
 from typing import Any
 
 from lm_eval_inversion.prompts.canaries import KINDS
+from lm_eval_inversion.queries.attacks import FAMILIES
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
+from lm_eval_inversion.report.scales import SHARE, scale_of
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.metrics import is_scored
 from lm_eval_inversion.scoring.uncertainty import Estimate, estimate, wilson
@@ -31,7 +33,10 @@ PER_CARRIER_SHARES = (
     *(f"canary_{how}{condition}" for how in ("extracted", "volunteered") for condition in ("", "_plain", "_secrecy")),
     "canary_partial", "canary_encoded_only", "canary_in_reasoning", "canary_control", "canary_null",
 )  # fmt: skip
-WILSON_METRICS = frozenset((*PER_PROMPT_SHARES, *PER_CARRIER_SHARES))  # all others have a bootstrap
+# One yes or no per answer: over system prompts, as if all attacks of a family succeeded under a prompt or none, as the page draws them.
+PER_FAMILY_SHARES = tuple(f"asr_family_{family}" for family in FAMILIES)
+# All others have a bootstrap, but where ``has_wilson`` says otherwise.
+WILSON_METRICS = frozenset((*PER_PROMPT_SHARES, *PER_CARRIER_SHARES, *PER_FAMILY_SHARES))
 
 
 def values_of(rows: Iterable[Row], metric: str) -> list[float]:
@@ -73,11 +78,12 @@ def counted(rows: Sequence[Row]) -> Counted:
 def fallen_to(rows: Sequence[Row], attacks: Sequence[str]) -> list[list[float]]:
     """Per number of attacks tried, who had fallen to one of them at any turn: 1 or 0 per system prompt, as ``asr_union`` counts.
 
-    NaN where nothing that was asked of a prompt was answered: unscored is not safe.
+    A leak that was seen counts, whatever became of the attack's last turn. NaN where nothing leaked and no last turn was answered:
+    unscored is not safe.
     """
     answered = [[found for found in row.requests if found["arm"] == "attack" and found["state"] == "answered"] for row in rows]
     leaked = [{found["attack"] for found in own if found["leaked"]} for own in answered]
-    state = [0.0 if any(found["last"] for found in own) else math.nan for own in answered]
+    state = [0.0 if any(found["last"] or found["leaked"] for found in own) else math.nan for own in answered]
     columns = []
     for attack in attacks:
         state = [1.0 if attack in fell and not math.isnan(before) else before for before, fell in zip(state, leaked)]
@@ -95,16 +101,24 @@ def sampled_unit(row: Row) -> tuple[str, str]:
 def metric_estimate(metric: str, values: Iterable[float], level: float = LEVEL) -> Estimate:
     """Mean and interval of a metric over system prompts, the one rule for table, page, export and gate.
 
+    ``WILSON_METRICS`` have Wilson's interval, all others a bootstrap. That claims certainty where all values are equal, so that any
+    metric from 0 to 1 has Wilson's interval too where all its values are 0 or all are 1.
+
     Args:
-        metric: its name; ``WILSON_METRICS`` have Wilson's interval, all others a bootstrap.
+        metric: its name.
         values: one per system prompt, NaN where it has none.
         level: of the interval.
     """
     found = bootstrap(tuple(values), level)
-    if metric in WILSON_METRICS:
+    if has_wilson(metric, found.mean):
         low, high = wilson_bounds(found.mean, found.number, level)
         return replace(found, low=low, high=high)
     return found
+
+
+def has_wilson(metric: str, mean: float) -> bool:
+    """Whether the interval of a metric with this mean is Wilson's; values from 0 to 1 have a mean of 0 or 1 only where all are equal."""
+    return metric in WILSON_METRICS or (scale_of(metric) == SHARE and mean in (0.0, 1.0))
 
 
 def share_over_units(values: Iterable[tuple[Row, float]]) -> Estimate:
@@ -139,7 +153,7 @@ def metrics_table(results: Results) -> str:
     for metric in KNOWN_METRICS:
         found = metric_estimate(metric, values_of(results.rows, metric))
         if found.number:
-            interval = f"{found.low:.3f} to {found.high:.3f}" if found.number > 1 or metric in WILSON_METRICS else "–"
+            interval = "–" if math.isnan(found.low) else f"{found.low:.3f} to {found.high:.3f}"
             lines.append(f"| {metric} | {found.mean:.3f} | {interval} | {found.number} |")
     return "\n".join(lines)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
+from lm_eval_inversion.characters import spaced
 from lm_eval_inversion.scoring.subsequence import common_length, word_places
 
 MAX_CHARACTERS = 200_000  # read of either text, as in the leak detector: far beyond any prompt, and it bounds the work
@@ -28,7 +29,10 @@ def _word_tokenizer() -> tuple[Any, Any]:
 
 
 def word_tokens(text: str) -> list[str]:
-    """``nltk.word_tokenize``, case kept; sentences are split by Punkt's rules without its list of abbreviations."""
+    """``nltk.word_tokenize``, case kept; sentences are split by Punkt's rules without its list of abbreviations.
+
+    In scripts without spaces between words every character is a token: NLTK would take a whole text for one word.
+    """
     return list(kept_tokens(text) if len(text) <= KEPT_CHARACTERS else _tokenized(text))
 
 
@@ -36,7 +40,7 @@ def _tokenized(text: str) -> tuple[str, ...]:
     sentences, words = _word_tokenizer()
     # Interned: the words of thousands of texts are few.
     return tuple(
-        sys.intern(token) for part in _parts(text) for sentence in sentences.tokenize(part) for token in words.tokenize(sentence)
+        sys.intern(token) for part in _parts(spaced(text)) for sentence in sentences.tokenize(part) for token in words.tokenize(sentence)
     )
 
 

@@ -44,6 +44,33 @@ def test_tokens_are_nltks(text):
         assert word_tokens(text) == nltk.word_tokenize(text, preserve_line=True)
 
 
+spaced_scripts = st.text(st.characters(max_codepoint=0x7F)) | st.text(st.sampled_from("aé ß’“”—.,ЖяΩ한국'-\n"), max_size=80)
+
+
+@settings(max_examples=300, deadline=None)
+@given(spaced_scripts)
+def test_texts_of_scripts_with_spaces_have_nltks_tokens(text):
+    words = nltk.tokenize.NLTKWordTokenizer()
+    sentences = nltk.tokenize.punkt.PunktSentenceTokenizer()
+    assert word_tokens(text) == [token for sentence in sentences.tokenize(text) for token in words.tokenize(sentence)]
+
+
+@pytest.mark.parametrize(
+    ("truth", "near", "far"),
+    [
+        ("你是米拉，根特的一名面包师。绝不给出食谱。", "你是米拉，根特的一名面包师。不要给出食谱。", "请把合同翻译成丹麦语，语气正式。"),
+        ("あなたは「みどり書店」の案内係です。", "あなたは「みどり書店」の店員です。", "契約書を翻訳してください。"),
+        ("คุณเป็นผู้ช่วยของร้านหนังสือ ตอบสั้นๆ", "คุณเป็นผู้ช่วยของร้านหนังสือ ตอบสั้น", "You are a baker."),
+    ],
+)
+def test_scripts_without_spaces_count_by_character(truth, near, far):
+    assert token_f1(truth, truth) == 1
+    assert 0.8 < token_f1(truth, near) < 1
+    assert token_f1(truth, far) < 0.5
+    assert len(word_tokens(truth)) > 15
+    assert word_tokens("你是Mira, ok?") == ["你", "是", "Mira", ",", "ok", "?"]
+
+
 @pytest.mark.parametrize(("truth", "guess"), PAIRS)
 def test_bleu_is_sacrebleus_sentence_bleu(truth, guess):
     expected = sacrebleu.sentence_bleu(guess, [truth], smooth_method="exp", tokenize="13a", use_effective_order=False).score

@@ -74,7 +74,7 @@ def write_inspect(folder, values, task=f"lm_eval_inversion/{TASK}", name="run.ev
     return folder
 
 
-def metrics(lift, number=12, coverage=1.0):
+def metrics(lift, number=30, coverage=1.0):
     return [{"bits": 9.0 + place, "token_f1": 0.2, "token_f1_lift": lift + place / 1000, "coverage": coverage} for place in range(number)]
 
 
@@ -138,8 +138,8 @@ def test_report_prints_the_tables_of_all_runs_of_both_hosts(tmp_path, results, c
     assert run("report", results, logs, "--examples", 2) == 0
     shown = capsys.readouterr().out
     (first,), (second,) = read_results(results), read_results(logs)
-    assert f"## {TASK} (lm_eval, 12 system prompts)\n\n{metrics_table(first)}\n\n{examples_table(first, 2)}\n" in shown
-    assert f"## {TASK} (inspect, 12 system prompts)\n\n{metrics_table(second)}\n\n{examples_table(second, 2)}\n" in shown
+    assert f"## {TASK} (lm_eval, 30 system prompts)\n\n{metrics_table(first)}\n\n{examples_table(first, 2)}\n" in shown
+    assert f"## {TASK} (inspect, 30 system prompts)\n\n{metrics_table(second)}\n\n{examples_table(second, 2)}\n" in shown
     assert run("report", results, "--examples", 0) == 0
     assert "true system prompt" not in capsys.readouterr().out
 
@@ -154,7 +154,7 @@ def test_the_old_command_still_works(results):
     command = [sys.executable, "-m", "lm_eval_inversion.report", str(results), "--examples", "8"]
     found = subprocess.run(command, check=True, capture_output=True, text=True)
     (expected,) = read_results(results)
-    assert found.stdout == f"\n## {TASK} (lm_eval, 12 system prompts)\n\n{metrics_table(expected)}\n\n{examples_table(expected, 8)}\n"
+    assert found.stdout == f"\n## {TASK} (lm_eval, 30 system prompts)\n\n{metrics_table(expected)}\n\n{examples_table(expected, 8)}\n"
     assert found.stderr == ""
 
 
@@ -166,7 +166,7 @@ def test_report_writes_the_page(monkeypatch, tmp_path, results, capsys):
     assert run("report", results, "-o", tmp_path / "new" / "report.html") == 0
     assert calls == [[TASK]]
     assert (tmp_path / "new" / "report.html").read_bytes() == b"<!doctype html>\n"
-    assert "runs: 1, system prompts: 12, written to" in capsys.readouterr().out
+    assert "runs: 1, system prompts: 30, written to" in capsys.readouterr().out
     assert run("report", results, "-o", tmp_path) == 2
     assert "is a folder" in capsys.readouterr().err
 
@@ -237,7 +237,7 @@ def test_logs_of_inspect_in_json_are_read(tmp_path, results, capsys):
     write_inspect(tmp_path / "logs", metrics(0.5), name="run.json")
     for path in (tmp_path / "logs", tmp_path / "logs" / "run.json"):
         (found,) = read_results(path)
-        assert (found.host, found.task, len(found.rows)) == ("inspect", TASK, 12)
+        assert (found.host, found.task, len(found.rows)) == ("inspect", TASK, 30)
     # Other JSON is no log: in a folder it is passed over, by name it is refused with what to give instead.
     write_inspect(results, metrics(0.5), name="run.json")
     (results / "logs.json").write_text("{}")
@@ -276,7 +276,7 @@ def test_compare_of_what_cannot_be_compared(tmp_path, results, capsys):
 
 @pytest.mark.parametrize(
     ("lift", "coverage", "code", "tag"),
-    [(0.02, 1.0, 0, None), (0.3, 1.0, 1, "failure"), (0.095, 1.0, 2, "skipped"), (0.02, 0.5, 2, "skipped")],
+    [(0.02, 1.0, 0, None), (0.3, 1.0, 1, "failure"), (0.085, 1.0, 2, "skipped"), (0.02, 0.5, 2, "skipped")],
 )
 def test_gate_exit_codes_and_junit(lift, coverage, code, tag, tmp_path, capsys):
     folder = write_lm_eval(tmp_path / "run", metrics(lift, coverage=coverage))
@@ -285,6 +285,37 @@ def test_gate_exit_codes_and_junit(lift, coverage, code, tag, tmp_path, capsys):
     cases = list(ElementTree.parse(tmp_path / "out" / "gate.xml").iter("testcase"))
     assert [case.get("name") for case in cases] == ["max-lift", "min-coverage"]
     assert {child.tag for case in cases for child in case} - {"system-out"} == ({tag} if tag else set())
+
+
+def test_epochs_are_no_further_system_prompts(tmp_path, capsys):
+    from inspect_ai.log import read_eval_log, write_eval_log
+
+    path = write_inspect(tmp_path, metrics(0.5)) / "run.eval"
+    log = read_eval_log(str(path))
+    log.samples = [sample.model_copy(update={"epoch": epoch}) for epoch in (1, 2, 3) for sample in log.samples]
+    log.status = "error"
+    write_eval_log(log, str(path))
+    assert run("report", path) == 0
+    shown = capsys.readouterr()
+    assert f"## {TASK} (inspect, 30 system prompts)" in shown.out
+    assert "30 of an unknown number of system prompts" in shown.err
+    assert run("report", path, "-o", tmp_path / "report.html") == 0
+    assert "runs: 1, system prompts: 30, written to" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("task", "known"), [("prompt_leakage_exposure", {}), ("prompt_leakage_attacks", {"coverage": 0.0})])
+def test_a_failed_sample_has_the_coverage_of_its_task(task, known, tmp_path):
+    """An exposure run has no coverage, so that its mean would be of the failed samples alone."""
+    from inspect_ai.log import EvalError, read_eval_log, write_eval_log
+
+    scored = {"exposure_asked": 9.0} if task == "prompt_leakage_exposure" else {"asr_union": 0.0, "coverage": 1.0}
+    path = write_inspect(tmp_path, [scored] * 3, f"lm_eval_inversion/{task}") / "run.eval"
+    log = read_eval_log(str(path))
+    log.samples[1].scores, log.samples[1].error = None, EvalError(message="out of memory", traceback="", traceback_ansi="")
+    write_eval_log(log, str(path))
+    (results,) = read_results(path)
+    assert [row.metrics for row in results.rows] == [scored, known, scored]
+    assert ("coverage" in metrics_table(results)) is bool(known)
 
 
 def test_gate_reads_both_hosts(tmp_path, results, capsys):

@@ -142,6 +142,7 @@ def test_epochs_of_a_prompt_are_one_pair():
     assert list(metrics_by_prompt(rows).values()) == [{"bits": 2.0}, {"bits": 4.0}]
     task = compare([Results(TASK, "inspect", rows)], [make_run("bits", [0.0, 0.0])]).tasks[0]
     assert (task.metrics[0].pairs, task.metrics[0].mean_a) == (2, 3.0)
+    assert task.a.prompts == 2
 
 
 def test_metrics_stand_in_their_own_order_and_only_where_both_have_them():
@@ -354,6 +355,47 @@ def test_runs_without_a_signature_or_an_end_are_warned_about():
     text = render(compare([cut], [make_run("bits", [1.0, 2.0])]), "html")
     assert "did not finish" in text
     assert "2 of 9" in text
+
+
+def test_a_run_with_next_to_nothing_to_measure_against_is_warned_about():
+    poor, usual = make_run("bits", [1.0, 2.0], null_coverage=0.4), make_run("bits", [1.0, 2.0], null_coverage=0.5)
+    warning = "B: Without a system prompt the model gave few usable outputs (null_coverage 0.40)"
+    assert any(told.startswith(warning) for told in compare([usual], [poor]).tasks[0].warnings)
+    assert not any("few usable outputs" in told for told in compare([usual], [usual]).tasks[0].warnings)
+
+
+def test_other_null_answers_make_no_run_better():
+    """A run draws its null once: the luck of the draw is in no interval."""
+
+    def run(floor, null, recovered=0.3, number=20):
+        rows = []
+        for place in range(number):
+            written = recovered + place % 3 / 100
+            lift = {"token_f1": written, "token_f1_null": floor, "token_f1_lift": written - floor}
+            rows.append(make_row(place, {"bits": 9.0 + place, **lift}))
+        return Results(TASK, "lm_eval", rows, "hf model", dict(SIGNATURE), null_answers=null)
+
+    def better(a, b):
+        (task,) = compare([a], [b]).tasks
+        return {found.metric: found.better for found in task.metrics}, task.notes
+
+    one = run(0.2, ("Hello.",))
+    found, notes = better(one, run(0.1, ("Good day.",)))  # all of the difference is the null's
+    assert found["token_f1_lift"] == "neither"
+    assert len(notes) == 1
+    assert "The answers without a system prompt differ between the two runs" in notes[0]
+    assert better(one, run(0.1, ("Good day.",), recovered=0.4))[0]["token_f1_lift"] == "A"  # token_f1 says so too
+    assert better(one, run(0.05, ("Good day.",), recovered=0.2))[0]["token_f1_lift"] == "neither"  # says the opposite
+    assert better(one, run(0.1, ("Hello.",))) == ({**found, "token_f1_lift": "A"}, ())
+    # Of files without answers a floor tells.
+    assert better(run(0.2, ()), run(0.1, ()))[1] == notes
+    assert better(run(0.2, ()), run(0.2, ()))[1] == ()
+    comparison = compare([one], [run(0.1, ("Good day.",))])
+    for form in ("text", "html", "json"):
+        assert notes[0] in render(comparison, form)
+    # Metrics that are not measured against it are left alone.
+    attacks = make_run("asr", [0.1, 0.2], task="prompt_leakage_attacks")
+    assert compare([attacks], [replace(attacks, null_answers=("Hello.",))]).tasks[0].notes == ()
 
 
 def test_a_terminal_does_not_obey_a_text():

@@ -31,6 +31,28 @@ def test_epochs_are_no_further_prompts():
     assert similarities(more, plain) == [pytest.approx((similarities(other, plain)[0] + 1.0) / 2)]
 
 
+def test_a_prompt_without_answers_is_left_out_and_told_of():
+    answers = [f"Fine answer number {place}." for place in range(3)]
+    prompts = [SystemPrompt(f"p{place}", f"You are the assistant of shop number {place}.") for place in range(4)]
+
+    def several(defence, failed):
+        """``failed``: place of what Inspect leaves of a sample that ended in an error."""
+        found = run(defence, answers, 30.0)
+        rows = [replace(found.rows[0], prompt=prompt) for prompt in prompts]
+        rows[failed] = Row(prompts[failed], "", {"coverage": 0.0})
+        return replace(found, rows=rows)
+
+    plain, other = several("none", 3), several("sandwich", 2)
+    assert [str(value) for value in similarities(other, plain)] == ["1.0", "1.0", "nan", "nan"]
+    table = defences_table([plain, other])
+    assert "defence=sandwich: 2 of 4 system prompts have no similarity" in table
+    assert "defence=none: 1 of 4 system prompts have no similarity" in table
+    assert "| 1.000 (1.000 to 1.000) | 4 |" in table
+    # Another epoch of the prompt has answers.
+    again = replace(plain, rows=[*plain.rows[:3], replace(plain.rows[0], prompt=prompts[3]), plain.rows[3]])
+    assert [str(value) for value in similarities(other, again)] == ["1.0", "1.0", "nan", "1.0"]
+
+
 def test_one_row_a_defence():
     table = defences_table([run("none", ["Good day."], 30.0), run("sandwich", ["Good evening."], 12.5)])
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
@@ -71,3 +93,9 @@ def test_markers_of_redacted_runs_say_nothing_of_their_prompts():
     assert "prompts_hash differs" not in table
     assert "are not the same" not in table
     assert "whether their prompts are the same is not known; redacted runs pair only" in table
+
+
+def test_a_run_with_next_to_nothing_to_measure_against_is_told_of():
+    poor = run("none", ["Good day."], 30.0)
+    poor = replace(poor, rows=[replace(row, metrics={**row.metrics, "null_coverage": 0.0}) for row in poor.rows])
+    assert "WARNING: prompt_inversion_ordinary, defence=none: Without a system prompt the model gave few" in defences_table([poor])

@@ -188,6 +188,26 @@ def test_few_null_outputs_are_told(caplog):
     assert "bits" in found
 
 
+def test_a_single_null_output_has_no_halves_to_control_with():
+    class Unpractised(NoisyInverter):
+        """Anything at all makes every prompt much likelier than nothing does."""
+
+        def token_nll(self, outputs, prompts):
+            return [[nats + 9.0 * (not lines) for nats in super(Unpractised, self).token_nll([lines], [prompt])[0]]
+                    for lines, prompt in zip(outputs, prompts)]  # fmt: skip
+
+    controls = {"bits_null", "bits_spread_null", "identification_top1_null"}
+    outputs = [outputs_of(prompt) for prompt in PROMPTS]
+    single = parse_outputs(["Hello there."], load_query_set("ordinary16").first(1))
+    for null, missing in ((single, controls), (NULL, set())):
+        summary = evaluate(PROMPTS, outputs, null, Unpractised()).summary()
+        assert controls - set(summary) == missing
+        assert {"bits", "bits_swap", "identification_top1", "identification_mrr"} <= set(summary)
+    # In bits: with noise of an empty half against a full one, long prompts would count for less.
+    assert NullCondition(Unpractised(), ("a",)).noise(["Short one.", "Longer " * 35 + "one."]) == [1.0, 1.0]
+    assert NullCondition(NoisyInverter(), ("a",)).identify(["Short one.", "Longer " * 35 + "one."], [3.0, 4.0])["top1"] == 0.0
+
+
 def test_the_spread_of_the_control_shows_halves_that_differ():
     class OddHalfFits(PerfectInverter):
         """The odd half of the null outputs makes every prompt 20 nats likelier."""
@@ -238,6 +258,24 @@ def test_the_curve_is_the_bits_of_fewer_outputs():
     assert found["bits_at_4"] == evaluate([prompt], [spread], NULL, inverter).results[0].metrics["bits"]
     assert found["bits_at_1"] < found["bits_at_2"] < found["bits_at_4"] < found["bits"]
     assert not any(metric.startswith("bits_at_") for metric in evaluate([prompt], [spread], NULL, inverter).results[0].metrics)
+
+
+def test_every_point_of_the_curve_is_over_the_same_prompts():
+    """Prompts under which a model writes few lines would leave the curve early, and it would go on over the others."""
+    prompt = SystemPrompt("a", "You are Mira the baker of rye bread in Ghent by night")
+    inverter, words = PerfectInverter([]), prompt.text.split()
+
+    def curve_of(lines, requested):
+        counts = OutputCounts(answers=1, requested=requested, lines=len(lines))
+        found = evaluate([prompt], [Outputs(tuple(lines), counts)], NULL, inverter, curve=True).results[0].metrics
+        return {name: value for name, value in found.items() if name.startswith("bits_at_")}, found["bits"]
+
+    for requested, names in ((6, ["1", "2", "4"]), (8, ["1", "2", "4"]), (9, ["1", "2", "4", "8"]), (64, ["1", "2", "4", "8", "16", "32"])):
+        for number in (1, 2, 3, 4, 5):
+            points, bits = curve_of(words[:number], requested)
+            assert sorted(points, key=lambda name: int(name[8:])) == [f"bits_at_{name}" for name in names]
+            assert all(points[f"bits_at_{name}"] == bits for name in names if int(name) >= number)
+            assert all(points[f"bits_at_{name}"] < bits for name in names if int(name) < number)
 
 
 def test_a_likelihood_that_is_no_number_is_an_error_not_a_perfect_score():

@@ -28,11 +28,11 @@ from lm_eval_inversion.report.export import (
     model_index,
     run_card,
     run_export,
-    scale_of,
 )
 from lm_eval_inversion.report.page import page_html
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
 from lm_eval_inversion.report.rerun import is_local, rerun_command, run_settings
+from lm_eval_inversion.report.scales import scale_of
 from lm_eval_inversion.report.tables import counted
 
 MOMENT = "2026-05-04T03-02-01.5"
@@ -424,6 +424,27 @@ def test_what_did_not_finish_or_was_not_scored_is_told(tmp_path):
     assert "did not finish (status 'cancelled', 4 of 9 system prompts)" in card_block(cut)
     details = evaluation_record(cut)["evaluation_results"][0]["source_data"]["additional_details"]
     assert details["unfinished"] == "status 'cancelled', 4 of 9 system prompts"
+
+
+def test_bits_stand_beside_what_comes_out_where_there_is_nothing_to_find(tmp_path):
+    """The mean of bits_null is about 0 by construction, so that it is no floor."""
+    (older,) = read_results(write_inversion(tmp_path / "a"))
+    more = {"bits_spread_null": 4.5, "null_coverage": 0.4}
+    results = replace(older, rows=[replace(row, metrics={**row.metrics, **more}) for row in older.rows])
+    card = card_block(results)
+    (line,) = [line for line in card.splitlines() if line.startswith("| `bits` |")]
+    assert "`bits_spread_null` 4.500 (4.500 to 4.500)" in line
+    assert "bits_null`" not in line.replace("bits_spread_null", "")
+    assert "| `null_coverage` | higher | 0.400 |" in card
+    assert "**Without a system prompt the model gave few usable outputs (null_coverage 0.40): bits, identification and lift" in card
+    assert "Without a system prompt" not in card_block(older)
+
+
+def test_epochs_are_no_further_prompts(tmp_path):
+    (results,) = read_results(write_leakage(tmp_path))
+    often = replace(results, rows=results.rows * 3)
+    details = evaluation_record(often)["evaluation_results"][0]["source_data"]["additional_details"]
+    assert details["system_prompts"] == "2"
 
 
 def test_planted_secrets_are_counted_by_carrier():

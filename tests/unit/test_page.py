@@ -290,6 +290,22 @@ def test_epochs_make_no_interval_narrower(inversion, leakage):
     assert attacks_table(leakage) == attacks_table(replace(leakage, rows=leakage.rows * 5))
 
 
+def test_the_heat_map_has_a_column_per_prompt_and_not_per_epoch(leakage):
+    first = leakage.rows[1]  # it gave itself away
+    silent = replace(first, requests=tuple({**request, "leaked": False, "recovery": 0.0} for request in first.requests))
+    once, twice = (
+        next(figure for figure in _run_view(replace(leakage, rows=rows), "run", 100).figures if figure.title == "Attack by prompt")
+        for rows in (leakage.rows, [*leakage.rows, silent])
+    )
+    assert [row[0] for row in once.rows] == [row[0] for row in twice.rows]
+    assert f"Recovery of {len(leakage.rows)} prompts" in twice.plot
+    own, mean = (next(row for row in figure.rows if row[0] == first.prompt_id) for figure in (once, twice))
+    assert own[2:4] == mean[2:4]  # leaked to, no answer
+    whole = next(request for request in first.requests if request["arm"] == "attack" and request["last"] and request["recovery"] == 1.0)
+    assert f"{whole['attack']} 1.000*" in own[4]
+    assert f"{whole['attack']} 0.500*" in mean[4]
+
+
 def test_facts_of_one_prompt_are_one_vote(inversion):
     rows = [replace(row, reconstruction=row.truth if place == 0 else "Nothing.") for place, row in enumerate(inversion.rows[:3])]
     figure = next(found for found in _run_view(replace(inversion, rows=rows), "run", 100).figures if found.title == "Facts recovered")
@@ -668,6 +684,21 @@ def test_scored_prompts_without_a_text_are_not_called_unscored(exposure):
     assert "unscored, not safe" not in text
     assert "words recovered" not in text
     assert "(nothing was written)" in text
+
+
+def test_bits_stand_beside_what_comes_out_where_there_is_nothing_to_find(inversion):
+    assert score_row(Page(page_html([inversion])), "bits")["null"] != "–"  # an older run, with bits_null
+    more = {"bits_spread_null": 4.5, "null_coverage": 0.4}
+    results = replace(inversion, rows=[replace(row, metrics={**row.metrics, **more}) for row in inversion.rows])
+    text = page_html([results, results])
+    page = Page(text)
+    scores = [row for row in page.rows if row and row[0].split()[0] == "bits" and len(row) == len(titles_of(page))]
+    assert {dict(zip(titles_of(page), row))["null"] for row in scores} == {"4.500 4.500 to 4.500"}
+    assert "bits_spread_null 4.500" in text
+    assert "Floors: null 4.500 (4.500 to 4.500), swap" in page.text
+    assert [row for row in page.rows if row and row[0].split()[0] == "bits_null"]  # a score of its own
+    assert "Without a system prompt the model gave few usable outputs (null_coverage 0.40)" in page.text
+    assert "Without a system prompt the model gave few" not in Page(page_html([inversion])).text
 
 
 def test_a_run_that_did_not_finish_says_so(inversion):

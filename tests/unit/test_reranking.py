@@ -10,11 +10,15 @@ import pytest
 
 from lm_eval_inversion.confidence import Confidence, auroc, auroc_interval, cross_validated, fit, load_confidence, save_confidence
 from lm_eval_inversion.inverter.base import Inverter
-from lm_eval_inversion.report.reading import Results
+from lm_eval_inversion.prompts import SystemPrompt
+from lm_eval_inversion.protocol import make_protocol
+from lm_eval_inversion.report.reading import Results, Row
 from lm_eval_inversion.reranking import (
     FEATURES,
     Case,
     Reranked,
+    _summary,
+    cases_of,
     choices,
     features,
     rank,
@@ -119,6 +123,20 @@ def test_several_rows_of_one_secret_are_one_value():
     assert choices(epochs)["target's likelihood"] == pytest.approx(choices(rows)["target's likelihood"])
     line = next(line for line in rerank_table(rows).splitlines() if "target's" in line)
     assert line in rerank_table(epochs)
+
+
+def test_the_limit_counts_system_prompts_and_not_their_epochs():
+    protocol = make_protocol("prompt_inversion_ordinary", inverter="constant")
+    answers = tuple(f"I bake bread number {place}." for place in range(16))
+    prompts = [SystemPrompt(f"own-{place}", f"You are baker {place}.") for place in range(3)]
+    rows = [Row(prompt, "", {"coverage": 1.0}, (), answers) for _ in range(2) for prompt in prompts]  # epoch after epoch
+    results = Results("prompt_inversion_ordinary", "inspect", rows, null_answers=answers)
+    assert [case.prompt_id for case in cases_of(results, protocol)] == ["own-0", "own-1", "own-2"] * 2
+    assert [case.prompt_id for case in cases_of(results, protocol, 2)] == ["own-0", "own-1"] * 2
+    found = [reranked(place, 0.1, {"agreement": 0.0}) for place in (0, 1, 0, 1)]
+    text = _summary(results, found, 3, 3)
+    assert "(inspect, 2 system prompts, 3 candidates each)" in text
+    assert "1 system prompts without usable outputs are not in the table" in text
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 from page_results import inversion_results, leakage_results
 
+from lm_eval_inversion.report.compare import compare
 from lm_eval_inversion.report.export import card_block
+from lm_eval_inversion.report.page import comparability
 from lm_eval_inversion.report.reading import Results
 from lm_eval_inversion.report.rerun import (
     RunSettings,
@@ -149,6 +151,82 @@ def test_epochs_and_ranges_of_inspect_are_kept(limit, epochs, told, leakage, tmp
     assert found == told
     # Inspect reads the option as the log has it.
     assert limit is None or parse_samples_limit(told[-1]) == limit
+
+
+def logged(results, path, *, given=None, used=None, arguments=None):
+    """The results with a log of Inspect as their file.
+
+    Args:
+        given: settings that the model was made with.
+        used: those that the run had, of the task, the command line and the model.
+        arguments: of the model.
+    """
+    from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalPlan, EvalSpec, write_eval_log
+    from inspect_ai.model import GenerateConfig
+
+    spec = EvalSpec(
+        created="2026-01-02T03:04:05+00:00", task="lm_eval_inversion/prompt_leakage_attacks", dataset=EvalDataset(), model="mockllm/model",
+        config=EvalConfig(), model_args=arguments or {}, model_generate_config=GenerateConfig(**(given or {})),
+    )  # fmt: skip
+    plan = EvalPlan(config=GenerateConfig(temperature=0.7, max_tokens=256, seed=1234, **(used or {})))
+    write_eval_log(EvalLog(eval=spec, status="success", plan=plan), str(path))
+    return replace(results, source=path)
+
+
+SET = {
+    "reasoning_effort": "high", "reasoning_tokens": 2048, "frequency_penalty": 0.5, "presence_penalty": 0.25, "logprobs": True,
+    "top_logprobs": 3, "parallel_tool_calls": False, "internal_tools": False, "fail_on_refusal": True, "cache_prompt": False,
+    "verbosity": "low", "effort": "high", "system_message": "You are Mira.", "max_connections": 4, "num_choices": 1, "batch": 7,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("where", ["given", "used"])
+def test_settings_of_generation_are_kept_as_inspect_spells_them(where, leakage, tmp_path):
+    """Also those that a model which is already made was evaluated with, and of all that are set those that Inspect's command line reads."""
+    from inspect_ai._cli.eval import eval_command
+
+    results = logged(leakage, tmp_path / "run.eval", **{where: SET})
+    words = words_of(results, run_settings(results))
+    assert "Mira" not in " ".join(words)
+    assert not {"--temperature", "--max-tokens"} & set(words)  # the task's own
+    parsed = eval_command.make_context("eval", words[2:]).params
+    assert {name: parsed[name] for name in SET} == {**SET, "system_message": "TEXT", "cache_prompt": "false"}
+    assert parsed["seed"] == 1234
+    quiet = logged(leakage, tmp_path / "quiet.eval", given={"logprobs": False, "temperature": 0.2}, arguments={"revision": None})
+    assert after(words_of(quiet, run_settings(quiet)), "--temperature") == ["0.2"]
+    assert not [word for word in words_of(quiet, run_settings(quiet)) if word == "--logprobs" or "revision" in word]
+
+
+def test_settings_of_generation_from_python_are_kept_by_lm_eval(inversion, tmp_path):
+    for number, given in enumerate(("temperature=0.2,do_sample=True", {"temperature": 0.2, "do_sample": True})):
+        source = tmp_path / f"samples_{inversion.task}_{number}.jsonl"
+        source.touch()
+        run = {"config": {"model": "hf", "gen_kwargs": given}, "configs": {inversion.task: {}}}
+        source.with_name(f"results_{number}.json").write_text(json.dumps(run))
+        results = replace(inversion, source=source)
+        assert after(words_of(results, run_settings(results)), "--gen_kwargs")[0].lower() == "temperature=0.2,do_sample=true"
+
+
+def test_what_runs_do_not_share_is_told_without_places_and_keys(leakage, tmp_path):
+    here = {"model_path": "/srv/a", "dtype": "int4", "api_key": "a"}
+    there = {"model_path": "/srv/b", "enable_thinking": False, "api_key": "b"}
+    one = logged(leakage, tmp_path / "a.eval", arguments=here, used={"max_connections": 4})
+    other = logged(leakage, tmp_path / "b.eval", arguments=there, used={"reasoning_effort": "high", "system_message": "You are Mira."})
+    (task,) = compare([one], [other]).tasks
+    assert [told for told in task.other_differences if told.startswith("model argument")] == [
+        "model argument dtype: int4 in A, not given in B", "model argument enable_thinking: not given in A, false in B",
+    ]  # fmt: skip
+    (sampled,) = [told for told in task.warnings if told.startswith("sampling differs")]
+    assert sampled.startswith(
+        "sampling differs (temperature 0.7, max_tokens 256 in A, temperature 0.7, max_tokens 256, system_message TEXT of 13 characters, "
+        "reasoning_effort high in B)"
+    )
+    told = comparability([one, other])
+    assert "prompt_leakage_attacks: the runs differ in arguments of the model (dtype, enable_thinking)" in told
+    assert any("reasoning_effort high" in line for line in told)
+    assert comparability([one, one]) == []
+    # Where a file does not say, nothing is known.
+    assert not [line for line in comparability([one, leakage]) if "arguments" in line]
 
 
 def test_nothing_secret_and_nothing_local_is_told(inversion):

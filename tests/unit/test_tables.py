@@ -1,0 +1,92 @@
+"""The rules of the tables: which interval a metric has, what is counted, who fell to which attack."""
+
+import math
+
+import pytest
+
+from lm_eval_inversion.prompts import SystemPrompt
+from lm_eval_inversion.queries.attacks import FAMILIES
+from lm_eval_inversion.report.export import evaluation_record, summarise
+from lm_eval_inversion.report.reading import Results, Row, count_prompts, rows_by_prompt
+from lm_eval_inversion.report.tables import fallen_to, metric_estimate, metrics_table
+from lm_eval_inversion.scoring.uncertainty import estimate, wilson
+
+
+def run(metrics, task="prompt_leakage_attacks"):
+    rows = [Row(SystemPrompt(f"p{number}", f"You are {number}."), "", one) for number, one in enumerate(metrics)]
+    return Results(task, "lm_eval", rows, "hf org/name")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_families_have_wilsons_interval(family):
+    values = [0.5, 0.0, 1.0, 0.25]
+    found = metric_estimate(f"asr_family_{family}", values)
+    assert (found.low, found.high) == wilson(sum(values), len(values))
+
+
+@pytest.mark.parametrize("metric", ["asr", "asr_any_turn", "asr_exact", "asr_rougeL", "asr_null", "asr_swap", "coverage", "token_f1"])
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_equal_shares_are_no_certainty(metric, value):
+    """A bootstrap of nothing but zeros would claim it."""
+    found = metric_estimate(metric, [value] * 16 + [math.nan])
+    assert (found.mean, found.low, found.high) == (value, *wilson(16 * value, 16))
+    assert found.high - found.low == pytest.approx(0.194, abs=1e-3)
+    # Any other value has a bootstrap.
+    mixed = [value] * 15 + [0.5]
+    assert metric_estimate(metric, mixed) == estimate(mixed)
+
+
+@pytest.mark.parametrize("metric", ["bits", "bits_at_4", "bits_spread_null", "token_f1_lift", "bleu", "cosine", "exposure_asked"])
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_what_is_no_share_keeps_its_bootstrap(metric, value):
+    assert metric_estimate(metric, [value] * 16) == estimate([value] * 16)
+
+
+def test_table_and_export_have_the_same_intervals():
+    results = run([{"asr": 0.0, "asr_family_encode": 0.0, "asr_exact": 0.5, "coverage": 1.0}] * 16)
+    found = summarise(results)
+    assert (found["asr"].low, found["asr"].high) == (found["asr_family_encode"].low, found["asr_family_encode"].high) == wilson(0, 16)
+    assert "| asr | 0.000 | 0.000 to 0.194 | 16 |" in metrics_table(results)
+    assert "| coverage | 1.000 | 0.806 to 1.000 | 16 |" in metrics_table(results)
+    assert "| asr_exact | 0.500 | 0.500 to 0.500 | 16 |" in metrics_table(results)
+    uncertainty = {
+        one["metric_config"]["metric_name"]: one["score_details"]["uncertainty"] for one in evaluation_record(results)["evaluation_results"]
+    }
+    assert {name: one["confidence_interval"]["method"].partition(" ")[0] for name, one in uncertainty.items()} == {
+        "asr": "wilson", "asr_exact": "percentile", "asr_family_encode": "wilson", "coverage": "wilson",
+    }  # fmt: skip
+    assert [name for name, one in uncertainty.items() if "num_bootstrap_samples" in one] == ["asr_exact"]
+
+
+def test_one_value_has_no_bootstrap():
+    table = metrics_table(run([{"asr": 0.5, "coverage": 1.0}]))
+    assert "| asr | 0.500 | – | 1 |" in table
+    assert "| coverage | 1.000 | 0.207 to 1.000 | 1 |" in table
+
+
+def turn(attack, *, last, leaked, state="answered"):
+    return {"arm": "attack", "attack": attack, "last": last, "leaked": leaked, "state": state}
+
+
+def test_a_leak_that_was_seen_counts_whatever_became_of_the_last_turn():
+    silent = turn("b", last=True, leaked=False, state="error")
+    dialogues = (
+        ("fell before the end", [turn("b", last=False, leaked=True), silent], [0.0, 1.0, 1.0]),
+        ("says nothing", [turn("b", last=False, leaked=False), silent], [math.nan] * 3),
+        ("withstood", [turn("b", last=False, leaked=False), turn("b", last=True, leaked=False)], [0.0] * 3),
+        ("fell at the end", [turn("b", last=False, leaked=False), turn("b", last=True, leaked=True)], [0.0, 1.0, 1.0]),
+        ("fell to another", [silent, turn("c", last=True, leaked=True)], [0.0, 0.0, 1.0]),
+    )
+    rows = [Row(SystemPrompt(name, name), "", {}, tuple(requests)) for name, requests, _ in dialogues]
+    columns = fallen_to(rows, ["a", "b", "c"])
+    for place, (name, _, expected) in enumerate(dialogues):
+        assert [column[place] for column in columns] == pytest.approx(expected, nan_ok=True), name
+
+
+def test_epochs_are_no_further_prompts():
+    results = run([{"asr": 0.0}, {"asr": 1.0}])
+    again = Row(SystemPrompt("p0", "You are another."), "", {})  # ids of two files need not mean the same
+    rows = [*results.rows * 3, again]
+    assert count_prompts(rows) == 3
+    assert [len(own) for own in rows_by_prompt(rows).values()] == [3, 3, 1]
+    assert count_prompts([]) == 0
