@@ -214,24 +214,32 @@ def _add_redact_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run_redact(options: argparse.Namespace) -> int:
     from lm_eval_inversion.adapters.inspect.redacting import redact_log, sample_buffers
-    from lm_eval_inversion.report.reading import result_files
+    from lm_eval_inversion.report.reading import own_files
 
-    logs = dict.fromkeys(file for path in options.logs for file in result_files(path))
+    logs = own_files(options.logs)
     # Before any log is overwritten: whoever names a folder expects that nothing in it stays readable.
     if samples := [str(file) for file in logs if file.suffix == ".jsonl"]:
         raise ValueError(
             f"{', '.join(samples)}: samples of lm_eval cannot be redacted afterwards, and nothing was; run it again with redact=true, or "
             "name Inspect's logs one by one"
         )
+    readable = []
     for log in logs:
-        redact_log(log)
-        print(f"redacted: {log}")
+        try:
+            redact_log(log)
+        except Exception as error:  # one that cannot be read must not leave those behind it in plain text
+            message = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            readable.append(message if str(log) in message else f"{log}: {message}")
+        else:
+            print(f"redacted: {log}")
     if buffers := sample_buffers():
         print(
             f"warning: Inspect keeps what unfinished runs sent and got in {buffers[0].parent}, in plain text ({len(buffers)} files); once "
             "no run goes on that is still wanted, delete that folder",
             file=sys.stderr,
         )
+    if readable:
+        raise ValueError(f"{len(readable)} of {len(logs)} logs could NOT be redacted and are still readable: {'; '.join(readable)}")
     return 0
 
 

@@ -101,8 +101,8 @@ class Protocol:
         return TASKS[self.task].secret
 
     def check_inverter(self) -> None:
-        """Fail early where ``inverter`` would fail late; raises ``ValueError``."""
-        check_inverter(self.inverter_name, self.inverter_device, self.inverter_dtype)
+        """Fail early where ``inverter`` would fail late, also on one of the prompts; raises ``ValueError``."""
+        check_inverter(self.inverter_name, self.inverter_device, self.inverter_dtype, self.prompts)
 
     @property
     def inverter(self) -> Inverter:

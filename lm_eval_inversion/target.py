@@ -6,12 +6,14 @@ The model is loaded with transformers, whatever host ran it before: no host comp
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import DynamicCache
 
 from lm_eval_inversion.attention import require_attention, with_cache
+from lm_eval_inversion.inverter.model_folder import require_undamaged
 from lm_eval_inversion.inverter.prefix_model import pad_rows
 from lm_eval_inversion.outputs import with_opened_thinking
 from lm_eval_inversion.queries import Message, SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
@@ -47,7 +49,8 @@ class Target:
                 that were made so.
 
         Raises:
-            ValueError: it cannot be loaded, see ``require_readable``, or it has no chat template that lets a prompt through.
+            ValueError: it cannot be loaded, see ``require_undamaged`` and ``require_readable``, or it has no chat template that lets a
+                prompt through.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -55,11 +58,12 @@ class Target:
 
         place = choose_device(device)
         fast = fast_dtype(place)
+        require_undamaged(Path(name), f"--model {name}")
         try:
             source = {"revision": revision, "trust_remote_code": False}
             tokenizer = AutoTokenizer.from_pretrained(name, **source)
             model = AutoModelForCausalLM.from_pretrained(name, dtype=fast if fast is torch.float32 else "auto", **source)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # transformers raises many kinds
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ValueError(
                 f"--model {name} cannot be loaded ({reason}); log-likelihoods need the model itself, as a folder or hub name that "
@@ -105,7 +109,8 @@ class Target:
             said.append(own)
             asked.append(self._ids(request))
             if room := getattr(self.model.config, "max_position_embeddings", None):
-                require_room(str(prompt)[:40], len(asked[-1]), len(own), room, "take a model of a longer context")
+                # Its length and not its text: system prompts may be private.
+                require_room(f"of {len(prompt or '')} characters", len(asked[-1]), len(own), room, "take a model of a longer context")
         pairs = [(request, own) for request, own in zip(asked, said) if own]
         if not pairs:
             return 0.0

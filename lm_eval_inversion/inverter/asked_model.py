@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from lm_eval_inversion.attention import require_attention, with_cache, written_c
 from lm_eval_inversion.characters import whole_characters
 from lm_eval_inversion.hashing import content_hash, file_sha256
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets, Secret, check_pairs
-from lm_eval_inversion.inverter.model_folder import config_and_tokenizer, require_whole_model, whole_model
+from lm_eval_inversion.inverter.model_folder import config_and_tokenizer, require_vocabulary, require_whole_model, whole_model
 from lm_eval_inversion.inverter.tokens import listed_ids, plain_ids, special_ids
 from lm_eval_inversion.outputs import MAX_OUTPUTS, strip_thinking
 from lm_eval_inversion.queries.conversations import SENTINEL, user_turn, without_thinking
@@ -177,23 +177,31 @@ class AskedModelInverter(Inverter):
         return result
 
 
-def check_folder(folder: Path, name: str) -> None:
+def check_folder(folder: Path, name: str) -> tuple[int | None, Callable[[str], int]]:
     """Read the small files of a chat model's folder and the names of its weights, so that what cannot be asked is found before a run.
+
+    Returns:
+        Tokens of the longest prompt that fits the model's context behind the longest question and before the end of the answer, None
+        where the context has no limit; and what counts the tokens of a prompt.
 
     Raises:
         ValueError: see ``check_small_files``, or weights are missing.
     """
     from transformers import AutoModelForCausalLM
 
-    config, _ = check_small_files(folder, name)
+    config, tokenizer = check_small_files(folder, name)
     require_whole_model(AutoModelForCausalLM, folder, name, config)
+    context = getattr(config.get_text_config(), "max_position_embeddings", None)
+    room = None if context is None else context - question_tokens(tokenizer) - 1
+    return room, lambda text: len(tokenizer(whole_characters(text), add_special_tokens=False)["input_ids"])
 
 
 def check_small_files(folder: Path, name: str) -> tuple[Any, Any]:
     """Read the small files of a chat model's folder; returns configuration and tokenizer.
 
     Raises:
-        ValueError: the folder holds no causal language model, see ``check_tokenizer``, or its context is too short for the question.
+        ValueError: the folder holds no causal language model, see ``check_tokenizer`` and ``require_vocabulary``, or its context is too
+            short for the question.
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -203,15 +211,25 @@ def check_small_files(folder: Path, name: str) -> tuple[Any, Any]:
     require_attention(config.get_text_config(), f"inverter={name!r}")
     check_tokenizer(tokenizer, name)
     context = getattr(config.get_text_config(), "max_position_embeddings", None)
-    numbers = "".join(f"\n{number}. " for number in range(1, MAX_OUTPUTS + 1))
-    frame = len(tokenizer(render(tokenizer, user_turn(QUESTIONS["system"] + numbers)), add_special_tokens=False)["input_ids"])
-    needed = frame + MAX_OUTPUTS * MAX_OUTPUT_TOKENS + DEFAULT_MAX_NEW_TOKENS
+    require_vocabulary(tokenizer, config, name, _longest_frame(tokenizer))
+    needed = question_tokens(tokenizer) + DEFAULT_MAX_NEW_TOKENS
     if context is not None and context < needed:
         raise ValueError(
             f"inverter={name!r}: the question with {MAX_OUTPUTS} outputs and its answer take up to {needed} tokens, the model's context "
             f"has {context}; give a model with a longer context"
         )
     return config, tokenizer
+
+
+def question_tokens(tokenizer: Any) -> int:
+    """Tokens of the longest question: as many outputs as are read, each as long as it is read."""
+    return len(_longest_frame(tokenizer)) + MAX_OUTPUTS * MAX_OUTPUT_TOKENS
+
+
+def _longest_frame(tokenizer: Any) -> list[int]:
+    """Token ids of the question with the numbers of all outputs, and without the outputs."""
+    numbers = "".join(f"\n{number}. " for number in range(1, MAX_OUTPUTS + 1))
+    return list(tokenizer(render(tokenizer, user_turn(QUESTIONS["system"] + numbers)), add_special_tokens=False)["input_ids"])
 
 
 def check_tokenizer(tokenizer: Any, name: str) -> None:

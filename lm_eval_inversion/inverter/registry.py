@@ -7,20 +7,26 @@ is asked to guess), and the baselines ``nearest``, ``central``, ``constant``.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lm_eval_inversion.inverter.base import Inverter
 from lm_eval_inversion.inverter.baselines import BASELINES
-from lm_eval_inversion.inverter.checkpoint import DESCRIPTION_FILE, verify_checkpoint
+from lm_eval_inversion.inverter.checkpoint import DESCRIPTION_FILE, TOKENIZER_FILE, Checkpoint, verify_checkpoint
 from lm_eval_inversion.inverter.model_folder import require_weights
 from lm_eval_inversion.precision import choose_device
 
 if TYPE_CHECKING:
     import torch
+
+    from lm_eval_inversion.prompts import SystemPrompt
+
+logger = logging.getLogger(__name__)
 
 DEFAULT = "default"
 # SHA-256 of inverter.json of the shipped checkpoint; training.pack prints it. Every other file's hash stands in that file.
@@ -28,6 +34,8 @@ DEFAULT_SHA256 = "d7aa466ad168c4607f283bd3bdcc51cc6ea4ece78312ef81b8ba8f5043bc5a
 _HUB_NAME = re.compile(r"hub:(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>\S+)")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
+PROMPT_ENDS = 2  # tokens around a prompt: its start and its end
+SHOWN_PROMPTS = 5  # named in a warning
 DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 
 
@@ -36,11 +44,15 @@ def shipped_checkpoint() -> Path:
     return Path(str(files("lm_eval_inversion").joinpath("checkpoints")))
 
 
-def check_inverter(name: str, device: str = "auto", dtype: str = "auto") -> None:
+def check_inverter(name: str, device: str = "auto", dtype: str = "auto", prompts: Sequence[SystemPrompt] = ()) -> None:
     """Fail now, and not after hours of generation, when ``load_inverter`` with the same arguments would fail.
 
+    Args:
+        prompts: whose likelihoods the inverter will be asked for. Those that are longer than any that it was trained on are logged.
+
     Raises:
-        ValueError: see ``load_inverter``; checkpoint folders are verified, hub names are fetched.
+        ValueError: see ``load_inverter``; checkpoint folders are verified, hub names are fetched. Or a prompt has more tokens than the
+            inverter has positions.
     """
     check_dtype(dtype)
     if name in BASELINES:
@@ -55,10 +67,51 @@ def check_inverter(name: str, device: str = "auto", dtype: str = "auto") -> None
     if name.startswith("asked:"):
         from lm_eval_inversion.inverter.asked_model import check_folder
 
-        check_folder(_asked_folder(name), name)
+        room, tokens = check_folder(_asked_folder(name), name)
+        _require_positions(name, room, {prompt.id: tokens(prompt.text) for prompt in prompts})
         return
     folder, expected = _checkpoint_folder(name)
-    verify_checkpoint(folder, expected)
+    checkpoint = verify_checkpoint(folder, expected)
+    if prompts:
+        from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
+
+        layout = BlockFormat(**checkpoint.description["block_format"])
+        tokenizer = BlockTokenizer(folder / TOKENIZER_FILE, layout)
+        lengths = {prompt.id: len(tokenizer.prompt(prompt.text)) - PROMPT_ENDS for prompt in prompts}
+        _require_positions(name, prompt_room(checkpoint), lengths)
+        _tell_of_long_prompts(name, layout.max_prompt_tokens, lengths)
+
+
+def prompt_room(checkpoint: Checkpoint) -> int:
+    """Tokens of the longest prompt whose likelihood a checkpoint's model has positions for, without its start and end."""
+    from transformers import AutoConfig
+
+    from lm_eval_inversion.inverter.tokens import BlockFormat
+
+    layout = BlockFormat(**checkpoint.description["block_format"])
+    config = AutoConfig.for_model(**checkpoint.description["model_config"])
+    return int(config.max_position_embeddings) - layout.prompt_position - PROMPT_ENDS
+
+
+def _require_positions(name: str, room: int | None, lengths: Mapping[str, int]) -> None:
+    """Raise ``ValueError`` where a prompt has more tokens than there is room for; its text may be private and is not shown."""
+    longest = max(lengths, key=lambda prompt_id: lengths[prompt_id], default=None)
+    if room is not None and longest is not None and lengths[longest] > room:
+        raise ValueError(
+            f"inverter={name!r} has positions for prompts of {room} tokens, and the prompt {longest!r} has {lengths[longest]}; take it out "
+            "of the prompts, shorten it, or give an inverter with more positions"
+        )
+
+
+def _tell_of_long_prompts(name: str, trained: int, lengths: Mapping[str, int]) -> None:
+    long = [prompt_id for prompt_id, tokens in lengths.items() if tokens > trained]
+    if long:
+        logger.warning(
+            "inverter=%r was trained on prompts of at most %d tokens; %d of %d prompts are longer (%s%s), the longest has %d. Their bits "
+            "and identification are less certain, and take time and memory that grow with the square of their tokens.",
+            name, trained, len(long), len(lengths), ", ".join(map(repr, long[:SHOWN_PROMPTS])), ", …" if len(long) > SHOWN_PROMPTS else "",
+            max(lengths.values()),
+        )  # fmt: skip
 
 
 def load_inverter(name: str | os.PathLike[str] = DEFAULT, device: str = "auto", dtype: str = "auto") -> Inverter:
@@ -131,7 +184,7 @@ def _checkpoint_folder(name: str) -> tuple[Path, str | None]:
         return shipped_checkpoint(), DEFAULT_SHA256
     if name.startswith("hub:"):
         return _from_hub(name), None
-    folder = Path(name).expanduser()
+    folder = _local_folder(name, name)
     if not (folder / DESCRIPTION_FILE).is_file():
         found = "a folder without inverter.json" if folder.is_dir() else "no folder"
         raise ValueError(
@@ -141,8 +194,16 @@ def _checkpoint_folder(name: str) -> tuple[Path, str | None]:
     return folder, None
 
 
+def _local_folder(path: str, name: str) -> Path:
+    """A folder as the user wrote it, "~" being a home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"inverter={name!r}: nobody here is called {path.split('/')[0]!r}; write the folder's path in full") from error
+
+
 def _t5_folder(name: str) -> Path:
-    folder = Path(name.removeprefix("t5:")).expanduser()
+    folder = _local_folder(name.removeprefix("t5:"), name)
     if not (folder / "config.json").is_file():
         raise ValueError(f"inverter={name!r}: {folder} holds no config.json; give the folder of a T5ForConditionalGeneration")
     require_weights(folder, name)
@@ -151,7 +212,7 @@ def _t5_folder(name: str) -> Path:
 
 def _asked_folder(name: str) -> Path:
     source = name.removeprefix("asked:")
-    folder = _from_hub(name) if source.startswith("hub:") else Path(source).expanduser()
+    folder = _from_hub(name) if source.startswith("hub:") else _local_folder(source, name)
     if not (folder / "config.json").is_file():
         raise ValueError(
             f"inverter={name!r}: {folder} holds no config.json; give the folder of a chat model, or asked:hub:org/name@REVISION"

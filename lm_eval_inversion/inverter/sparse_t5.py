@@ -17,7 +17,7 @@ import torch
 from lm_eval_inversion.characters import whole_characters
 from lm_eval_inversion.hashing import SHORT_HASH_DIGITS, content_hash, file_sha256
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets, check_pairs
-from lm_eval_inversion.inverter.model_folder import READING, config_and_tokenizer, require_whole_model, whole_model
+from lm_eval_inversion.inverter.model_folder import config_and_tokenizer, require_vocabulary, require_whole_model, whole_model
 from lm_eval_inversion.inverter.tokens import plain_ids, special_ids
 from lm_eval_inversion.outputs import MAX_OUTPUTS
 
@@ -92,14 +92,31 @@ def check_t5(folder: Path, name: str) -> None:
     """Read the small files of a T5's folder and the names of its weights, so that what cannot be loaded is found before a run.
 
     Raises:
-        ValueError: transformers cannot read them, or they are another model's or a part of one.
+        ValueError: see ``check_small_files``; or the weights are a part of the model's.
     """
     from transformers import T5ForConditionalGeneration
 
-    config, _ = config_and_tokenizer(folder, name)
+    config, _ = check_small_files(folder, name)
+    require_whole_model(T5ForConditionalGeneration, folder, name, config)
+
+
+def check_small_files(folder: Path, name: str) -> tuple[Any, Any]:
+    """Read the small files of a T5's folder; returns configuration and tokenizer.
+
+    Raises:
+        ValueError: transformers cannot read them, they are another model's, or model and tokenizer do not fit each other.
+    """
+    config, tokenizer = config_and_tokenizer(folder, name)
     if config.model_type != "t5":
         raise ValueError(f"inverter={name!r}: {folder} holds a {config.model_type}; give the folder of a T5ForConditionalGeneration")
-    require_whole_model(T5ForConditionalGeneration, folder, name, config)
+    most = getattr(config, "max_output_tokens", MAX_OUTPUT_TOKENS)
+    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+        raise ValueError(f"inverter={name!r}: max_output_tokens of its config.json is {str(most)[:40]!r}; give a whole number from 1 on")
+    ends = {"eos": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id}
+    if missing := next((end for end, token in ends.items() if token is None), None):
+        raise ValueError(f"inverter={name!r}: its tokenizer has no {missing} token; put the model's own tokenizer into the folder")
+    require_vocabulary(tokenizer, config, name, ends.values())
+    return config, tokenizer
 
 
 class SparseT5Inverter(Inverter):
@@ -128,12 +145,12 @@ class SparseT5Inverter(Inverter):
 
         Raises:
             OSError: transformers cannot read the folder.
-            ValueError: weights are missing.
+            ValueError: see ``check_small_files``, or weights are missing.
         """
-        from transformers import AutoTokenizer, T5ForConditionalGeneration
+        from transformers import T5ForConditionalGeneration
 
+        tokenizer = check_small_files(folder, name)[1]
         model = whole_model(T5ForConditionalGeneration, folder, f"inverter={name!r}", dtype=dtype)
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), **READING)
         files = sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".json"})
         digest = content_hash([[path.name, file_sha256(path)] for path in files])[:SHORT_HASH_DIGITS]
         return cls(model.to(device).eval(), tokenizer, name=name, hash=digest, padded_tokens=padded_tokens)

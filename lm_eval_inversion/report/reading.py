@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Any, Protocol, TypeVar
 
 from lm_eval_inversion.leakage import worst_request
+from lm_eval_inversion.prompts.loading import HUB_PREFIX, PROMPT_SETS, prompts_hash
 from lm_eval_inversion.prompts.schema import REDACTED, SystemPrompt, prompt_from_row
 from lm_eval_inversion.redaction import REDACTED_HASH
 from lm_eval_inversion.report.visible import visible
@@ -86,6 +87,7 @@ class Results:
         null_answers: what the model said without a system prompt, raw.
         unfinished: what is known of a run that did not come to its end; "" of one that did.
         choice: which of several scores of its samples was read; "" where there was no choice.
+        mixed: whether its samples are known to be of other system prompts than its signature says.
     """
 
     task: str
@@ -97,6 +99,7 @@ class Results:
     null_answers: tuple[str, ...] = ()
     unfinished: str = ""
     choice: str = ""
+    mixed: bool = False
 
     @property
     def signed(self) -> bool:
@@ -117,6 +120,11 @@ class Results:
             told.append(
                 f"Without a system prompt the model gave few usable outputs (null_coverage {covered:.2f}): bits, identification and lift "
                 "are measured against little, and may be too high."
+            )
+        if self.mixed:
+            told.append(
+                "Samples are of other system prompts than the log is signed with; was the prompts file changed before inspect eval-retry? "
+                "Run the task anew."
             )
         if self.unfinished:  # last: ``read_all`` adds what finishes it
             told.append(f"The run did not finish ({self.unfinished}): numbers are of these.")
@@ -305,12 +313,18 @@ def _read_lm_eval(path: Path) -> Results:
             continue
         try:
             sample = json.loads(line)
-            rows.append(_lm_eval_row(sample, path.name))
-            answers.append([_answer(response) for response in sample["resps"]])
+            unscored = "bypass" in sample and not _known(sample)  # what the harness writes in the place of metrics
+            if not unscored:
+                rows.append(_lm_eval_row(sample, path.name))
+                answers.append([_answer(response) for response in sample["resps"]])
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise ValueError(
                 f"{path} line {number} is not a sample of an inversion or leakage task ({type(error).__name__}: {error})"
             ) from error
+        if unscored:
+            raise ValueError(
+                f"{path}: the run was made with --predict_only and has no scores; run it without, or give it to training.convert"
+            )
     task, moment = _lm_eval_names(path)
     model, signature = _lm_eval_run(results_file(path), task)
     # The conversations without a system prompt ride on the first document, behind its own.
@@ -410,12 +424,34 @@ def _read_inspect(path: Path) -> Results:
     unfinished = ""
     if log.status != "success":
         dataset = log.eval.dataset
-        total = len(dataset.sample_ids) if dataset.sample_ids else dataset.samples  # of which --limit may have left few
+        total = dataset.samples
+        if total is not None and dataset.sample_ids:  # of which --limit left few; older logs lack them, and reading fills in what is there
+            total = min(total, len(dataset.sample_ids))
         planned = "an unknown number of" if total is None else total
         unfinished = f"status {log.status!r}, {count_prompts(rows)} of {planned} system prompts"
     choice = f"scored several times ({', '.join(several)}); the last score, {several[-1]}, is read." if several else ""
     signature["date"] = log.eval.created
-    return Results(_inspect_task(log), "inspect", rows, model, signature, path, null_answers, unfinished, choice)
+    mixed = _is_mixed(log, rows)
+    return Results(_inspect_task(log), "inspect", rows, model, signature, path, null_answers, unfinished, choice, mixed)
+
+
+def _is_mixed(log: Any, rows: Sequence[Row]) -> bool:
+    """Whether a log of Inspect is signed with other system prompts than its samples are of.
+
+    ``inspect eval-retry`` takes the samples of the log before it along and loads the prompts anew. Only of whole runs in the order of
+    their file that hold the texts can it be told, and only files are changed between two attempts.
+    """
+    metadata, config = log.eval.metadata or {}, log.eval.config
+    source = str(metadata.get("prompts", "")).rpartition("/")[0]
+    if not source or source in PROMPT_SETS or source.startswith(HUB_PREFIX):
+        return False
+    if config.limit is not None or config.sample_id is not None or config.sample_shuffle or any(row.redacted for row in rows):
+        return False
+    known: dict[str, SystemPrompt] = {}
+    if any(known.setdefault(row.prompt_id, row.prompt) != row.prompt for row in rows):  # in several epochs
+        return True
+    names = [str(name) for name in log.eval.dataset.sample_ids or []]
+    return set(names) == known.keys() and prompts_hash([known[name] for name in names]) != metadata.get("prompts_hash")
 
 
 def _own_scores(sample: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ batch (of a local model) has its own seed, so that an interrupted run writes the
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -24,10 +25,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lm_eval_inversion.hashing import content_hash, file_sha256
+from lm_eval_inversion.inverter.model_folder import require_undamaged
 from lm_eval_inversion.inverter.tokens import listed_ids
 from lm_eval_inversion.outputs import with_opened_thinking
 from lm_eval_inversion.precision import choose_device, fast_dtype
-from lm_eval_inversion.prompts import load_prompts
+from lm_eval_inversion.prompts import PROMPT_SETS, load_prompts
 from lm_eval_inversion.queries import detect_system_role, require_prompt_in_request
 from lm_eval_inversion.queries.conversations import without_thinking
 from lm_eval_inversion.training.asking import (
@@ -49,6 +52,26 @@ from lm_eval_inversion.training.silence import Silence
 __all__ = ["collect", "read_pairs", "training_prompts"]
 
 USER_REQUESTS = Path(__file__).with_name("data") / "user_requests.jsonl"
+# Of a model's folder, what its answers depend on beside its weights.
+SMALL_FILES = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
+    "model.safetensors.index.json",
+)  # fmt: skip
+SAMPLED_PIECES, SAMPLED_BYTES = 64, 1 << 16  # of a file of weights
+LOCAL_OPTIONS = ("revision", "batch_prompts", "device")
+ENDPOINT_OPTIONS = (
+    "api_key_env", "connections", "tries", "timeout", "first_wait", "system_role", "length_field", "body",
+)  # fmt: skip
+LENGTH_FIELDS = ("max_tokens", "max_completion_tokens")
+# Fields of a request that rows tell of, or that are asked about, and what sets them.
+BODY_OPTIONS = {
+    "model": "give --model",
+    "messages": "they are planned (--source, --shares)",
+    "temperature": "give --temperature",
+    "seed": "give --seed",
+    **dict.fromkeys(LENGTH_FIELDS, "give --message-tokens and --list-tokens, and --length-field for the name"),
+}
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 Progress = Callable[[int, int], None]
 
 
@@ -69,6 +92,30 @@ def training_prompts(number: int, seed: int, source: str | None = None, split: s
         prompts = [prompt.text for prompt in load_prompts(source, split=split)]
     random.Random(seed).shuffle(prompts)
     return prompts[:number]
+
+
+def model_hash(model_name: str, revision: str | None = None) -> str | None:
+    """What tells models apart whose folders have one name; nothing of it says where a folder is.
+
+    Of a folder: its small files, and the sizes and a sample of its weights, which take minutes to read whole. Of a hub model: its name
+    and revision. None where there is neither.
+    """
+    folder = Path(model_name)
+    if folder.is_dir():
+        small = [[name, file_sha256(folder / name)] for name in SMALL_FILES if (folder / name).is_file()]
+        weights = sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".bin"} and path.is_file())
+        return content_hash([small, [[path.name, *_sampled(path)] for path in weights]])
+    return content_hash([model_name, revision]) if HUB_NAME.fullmatch(model_name) else None
+
+
+def _sampled(path: Path) -> tuple[int, str]:
+    """Size of a file in bytes, and SHA-256 of pieces of it that are spread evenly, from its beginning on."""
+    size, digest = path.stat().st_size, hashlib.sha256()
+    with path.open("rb") as stream:
+        for start in sorted({size * piece // SAMPLED_PIECES for piece in range(SAMPLED_PIECES)}):
+            stream.seek(start)
+            digest.update(stream.read(SAMPLED_BYTES))
+    return size, digest.hexdigest()
 
 
 def collect(
@@ -97,7 +144,8 @@ def collect(
     Raises:
         ValueError: the file was written with other arguments, or the chat template does not let a system prompt through.
     """
-    done = resume(output, places, Path(model_name).name, step=batch_prompts)
+    answering = model_hash(model_name, revision)
+    done = resume(output, places, Path(model_name).name, step=batch_prompts, model_hash=answering)
     progress(sum(len(place.asked) for place in places[:done]), 0)
     if done == len(places):
         return
@@ -108,12 +156,17 @@ def collect(
     from lm_eval_inversion.training.generation import sample_answers
 
     device = choose_device(device, "--device")
+    require_undamaged(Path(model_name), f"--model {model_name}")
     try:
         source = {"revision": revision, "trust_remote_code": False}
         tokenizer = AutoTokenizer.from_pretrained(model_name, **source)
-        model = AutoModelForCausalLM.from_pretrained(model_name, dtype=fast_dtype(device), **source).to(device).eval()
-    except (OSError, ValueError) as error:
-        raise ValueError(f"--model {model_name} cannot be loaded ({str(error).splitlines()[0][:200]})") from error
+        model = AutoModelForCausalLM.from_pretrained(model_name, dtype=fast_dtype(device), **source)
+    except Exception as error:  # transformers raises many kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise ValueError(
+            f"--model {model_name} cannot be loaded ({reason}); give the folder or hub name of a whole chat model, or get its files again"
+        ) from error
+    model = model.to(device).eval()
     ends = (tokenizer.eos_token_id, model.config.get_text_config().eos_token_id, model.generation_config.eos_token_id)
     stop_ids = {token for value in ends for token in listed_ids(value)}
 
@@ -152,7 +205,9 @@ def collect(
                     for index, text, request in zip(indices, tokenizer.batch_decode(ids, skip_special_tokens=True), texts):
                         row[index] = with_opened_thinking(request, text)
             silence.add(answer or "" for row in answers for answer in row)
-            stream.writelines(as_line(row_of(place, Path(model_name).name, row)) for place, row in zip(batch, answers))
+            stream.writelines(
+                as_line(row_of(place, Path(model_name).name, row, model_hash=answering)) for place, row in zip(batch, answers)
+            )
             stream.flush()
             progress(sum(map(len, answers)), tokens)
 
@@ -220,6 +275,21 @@ def _shown(shares: Mapping[str, int]) -> str:
     return " ".join(f"{name}={share}" for name, share in shares.items())
 
 
+def _misplaced(parser: argparse.ArgumentParser, given: argparse.Namespace) -> str | None:
+    """What is wrong with options that would have no effect, or another one than the rows say; None where nothing is."""
+    if given.split and given.source not in PROMPT_SETS:
+        return f"--split {given.split}: only shipped sets have splits; add --source {' or '.join(PROMPT_SETS)}, or leave it out"
+    names, kind = (LOCAL_OPTIONS, "local models, and --endpoint is given") if given.endpoint else (ENDPOINT_OPTIONS, "--endpoint")
+    for name in names:
+        if getattr(given, name) != parser.get_default(name):
+            mend = "leave one of the two out" if given.endpoint else "add --endpoint, or leave it out"
+            return f"--{name.replace('_', '-')} is for {kind}; {mend}"
+    for field, option in BODY_OPTIONS.items():
+        if given.body.get(field) is not None:
+            return f"--body: rows would say another {field!r} than was sent; {option}, or give null to send none"
+    return None
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lm_eval_inversion.training.collect", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", required=True, help="folder or hub name of any transformers chat model, or the endpoint's name for it")
@@ -266,8 +336,11 @@ def _parser() -> argparse.ArgumentParser:
     remote.add_argument("--timeout", type=float, default=120.0, help="seconds")
     remote.add_argument("--first-wait", type=float, default=1.0, help="seconds before the second try; doubles with each further one")
     remote.add_argument("--system-role", choices=("system", "user"), default="system", help="user: for models without a system role")
-    remote.add_argument("--length-field", choices=("max_tokens", "max_completion_tokens"), default="max_tokens")
-    remote.add_argument("--body", type=read_body, default={}, metavar="JSON", help="more fields of each request; null takes one away")
+    remote.add_argument("--length-field", choices=LENGTH_FIELDS, default=LENGTH_FIELDS[0])
+    remote.add_argument(
+        "--body", type=read_body, default={}, metavar="JSON",
+        help="more fields of each request; null takes one away. Fields that have an option of their own are refused",
+    )  # fmt: skip
     return parser
 
 
@@ -282,6 +355,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--output {given.output}: rows are written as plain lines; give a .jsonl file, and compress it when it is whole")
     if len(given.temperature) > 2:
         parser.error("--temperature: give one number, or two ends of a range")
+    if problem := _misplaced(parser, given):
+        parser.error(problem)
     shares = dict(given.shares or (USER_QUERY_SHARES if given.secret == "user" else QUERY_SHARES))
     settings = Settings(
         shares, (given.temperature[0], given.temperature[-1]), tuple(given.message_tokens), tuple(given.list_tokens),

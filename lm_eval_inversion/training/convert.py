@@ -56,13 +56,13 @@ def _from_lm_eval(path: Path) -> Iterator[dict[str, Any]]:
     if task.startswith(LEAKAGE_TASKS):
         raise ValueError("answers to attacks are no training data")
     # Not ``splitlines``: answers may hold other line separators, which JSON leaves as they are.
-    samples = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    samples = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").split("\n") if line]
     if task not in TASKS:
         yield _any_lm_eval_task(path, task, samples)
         return
     query_ids = [query.id for query in load_query_set(TASKS[task].query_set).queries]
     run = results_file(path)
-    stripped = run is not None and _host_strips_thinking(json.loads(run.read_text(encoding="utf-8")))
+    stripped = run is not None and _host_strips_thinking(json.loads(run.read_text(encoding="utf-8-sig")))
     for sample in samples:
         settings = [tuple(argument.values()) for argument in sample["arguments"].values()]
         answers = _whole_answers([request for request, *_ in settings], [found[0] for found in sample["resps"]], stripped)
@@ -99,7 +99,7 @@ def _any_lm_eval_task(path: Path, task: str, samples: list[dict[str, Any]]) -> d
     if run is None:
         raise ValueError(f"results_{path.stem.rpartition('_')[2]}.json is missing beside it; it says what the system prompt was")
     answers = [sample["resps"][0][0] for sample in samples]
-    facts = json.loads(run.read_text(encoding="utf-8"))
+    facts = json.loads(run.read_text(encoding="utf-8-sig"))
     if not all(isinstance(answer, str) for answer in answers):
         raise ValueError("the task compares likelihoods, the model wrote nothing")
     settings = list(samples[0]["arguments"].values())[0] if samples else {}
@@ -150,12 +150,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("results", nargs="+", type=Path, help="files or folders that the hosts wrote")
     parser.add_argument("--output", required=True, type=Path, help="JSONL file, written anew")
     options = parser.parse_args(arguments)
+    if options.output.is_dir():
+        parser.error(f"--output {options.output} is a folder; give a file")
     try:
         rows = [row for path in options.results for file in result_files(path) for row in pairs_from_file(file)]
     except ValueError as error:
         parser.error(str(error))
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    try:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    except OSError as error:
+        parser.error(f"--output {options.output} cannot be written ({error}); give another file")
     print(f"{options.output}: {len(rows)} rows, {sum(len(row['answers']) for row in rows)} answers")
 
 

@@ -280,9 +280,13 @@ def _reply(data: Any) -> Reply:
     """
     choice = data["choices"][0]
     message, end = choice["message"], choice.get("finish_reason")
+    if not isinstance(message, dict):
+        raise TypeError(f"the message is {type(message).__name__}, not an object")
     content = message.get("content")
     if isinstance(content, list):  # thoughts and texts in parts
         content = "".join(part["text"] for part in content if part["type"] == "text")
+    if not isinstance(content, str | None):
+        raise TypeError(f"the message's content is {type(content).__name__}, not a string")
     usage = data.get("usage")
     counted = usage.get("completion_tokens") if isinstance(usage, dict) else None
     tokens = counted if isinstance(counted, int) else 0
@@ -292,8 +296,8 @@ def _reply(data: Any) -> Reply:
         return Reply(None, tokens, CUT_OFF)
     if end and (content is None or (end == "content_filter" and not content)):
         return Reply(None, tokens, f"no content (finish_reason {_shown(str(end))})")
-    if not isinstance(content, str):
-        raise TypeError(f"the message's content is {type(content).__name__}, not a string")
+    if content is None:
+        raise TypeError("the message has no content")
     return Reply(content, tokens)
 
 

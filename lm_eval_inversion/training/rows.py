@@ -3,8 +3,9 @@
 One JSON object a line::
 
     {"place": 4, "prompt": "Act as a lighthouse keeper.", "answers": [["weekend", "Ah, the weekend! ..."], ...], "model": "...",
-     "temperatures": [0.31, ...], "max_tokens": [64, ...]}
+     "temperatures": [0.31, ...], "max_tokens": [64, ...], "model_hash": "0123456789ab"}
 
+``model_hash`` tells local models of one name apart (``training.collect.model_hash``); rows of endpoints and older rows have none.
 ``prompt`` is null for conversations without a system prompt; ``"secret": "user"`` says that it is a user's message; ``defence`` is there
 when a line followed the prompt; ``missing`` lists queries that got no answer, each with the reason, and they are absent from ``answers``.
 """
@@ -47,7 +48,13 @@ def read_pairs(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def row_of(place: Place, model: str, answers: Sequence[str | None], reasons: Mapping[int, str] | None = None) -> dict[str, Any]:
+def row_of(
+    place: Place,
+    model: str,
+    answers: Sequence[str | None],
+    reasons: Mapping[int, str] | None = None,
+    model_hash: str | None = None,
+) -> dict[str, Any]:
     """The row of one place.
 
     Args:
@@ -55,6 +62,7 @@ def row_of(place: Place, model: str, answers: Sequence[str | None], reasons: Map
         model: the answering model's name.
         answers: one per conversation; None where none arrived.
         reasons: index of a missing answer -> why it is missing.
+        model_hash: which of the models of this name answered; None where that is not known.
     """
     came = [index for index, answer in enumerate(answers) if answer is not None]
     row: dict[str, Any] = {
@@ -65,6 +73,8 @@ def row_of(place: Place, model: str, answers: Sequence[str | None], reasons: Map
         "temperatures": [place.asked[index].temperature for index in came],
         "max_tokens": [place.asked[index].max_tokens for index in came],
     }
+    if model_hash:
+        row["model_hash"] = model_hash
     if place.secret != "system":
         row["secret"] = place.secret
     if place.defence:
@@ -81,7 +91,7 @@ def as_line(row: Mapping[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 
-def resume(path: Path, places: Sequence[Place], model: str, step: int = 1) -> int:
+def resume(path: Path, places: Sequence[Place], model: str, step: int = 1, model_hash: str | None = None) -> int:
     """Cut a file to the rows that are whole, and say how many of the places are done.
 
     Args:
@@ -89,13 +99,14 @@ def resume(path: Path, places: Sequence[Place], model: str, step: int = 1) -> in
         places: the plan of the run that goes on.
         model: its model, by the name that stands in rows.
         step: rows are kept in multiples of so many (the batch of a local model), unless all are there.
+        model_hash: which of the models of that name, as of ``row_of``; compared where the row has one too.
 
     Raises:
-        ValueError: the file was written with another plan.
+        ValueError: the file was written with another plan, or by something else; it is left as it is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
-    lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last line's end is empty, or half a row
+    *lines, rest = path.read_bytes().split(b"\n")
     for number, (line, place) in enumerate(zip(lines, places), 1):
         try:
             row = json.loads(line)
@@ -103,12 +114,13 @@ def resume(path: Path, places: Sequence[Place], model: str, step: int = 1) -> in
             same = same and row.get("secret", "system") == place.secret
             asked = {query for query, _ in [*row["answers"], *row.get("missing", [])]}
             same = same and asked == {asked.query.id for asked in place.asked} and row["model"] == model
+            same = same and (model_hash is None or row.get("model_hash", model_hash) == model_hash)
             came = {query for query, _ in row["answers"]}
             planned = [asked for asked in place.asked if asked.query.id in came]
             same = same and row["temperatures"] == [asked.temperature for asked in planned]
             same = same and row["max_tokens"] == [asked.max_tokens for asked in planned]
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} line {number} is no row of this command; choose another --output") from error
+            raise ValueError(_foreign(path, number)) from error
         if not same:
             raise ValueError(
                 f"{path} line {number} was written with other arguments (model, prompts, seed, shard, queries, temperature or lengths); "
@@ -116,12 +128,25 @@ def resume(path: Path, places: Sequence[Place], model: str, step: int = 1) -> in
             )
     if len(lines) > len(places):
         raise ValueError(f"{path} has {len(lines)} rows, the plan only {len(places)} places; choose another --output")
+    # Behind the last line's end stands nothing, or what a kill left of the next row; anything else is somebody else's, and stays.
+    if rest and not (len(lines) < len(places) and _begins_row(rest, places[len(lines)])):
+        raise ValueError(_foreign(path, len(lines) + 1))
     done = len(lines)
     if done < len(places):
         done -= done % step
     with path.open("r+b") as stream:
         stream.truncate(sum(len(line) + 1 for line in lines[:done]))
     return done
+
+
+def _foreign(path: Path, number: int) -> str:
+    return f"{path} line {number} is no row of this command; choose another --output"
+
+
+def _begins_row(part: bytes, place: Place) -> bool:
+    """Whether the row of a place may have been cut off to this part."""
+    beginning = as_line({"place": place.number, "prompt": place.prompt}).removesuffix("}\n").encode("utf-8", "replace")
+    return part.startswith(beginning) or beginning.startswith(part)
 
 
 def _writable(text: str) -> str:

@@ -30,7 +30,7 @@ def check(rows, model):
         assert row["model"].endswith(model)
 
 
-def test_lm_eval_samples(chat_model, own_prompts, tmp_path):
+def test_lm_eval_samples(chat_model, own_prompts, tmp_path, capsys):
     command = [
         sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--model_args", f"pretrained={chat_model},dtype=float32",
         "--tasks", "prompt_inversion_ordinary", "--apply_chat_template", "--device", "cpu", "--batch_size", "8", "--predict_only",
@@ -43,6 +43,22 @@ def test_lm_eval_samples(chat_model, own_prompts, tmp_path):
     convert.main([str(tmp_path / "results"), "--output", str(output)])
     check([json.loads(line) for line in output.read_text().splitlines()], chat_model.name)
     assert {pair.prompt for pair in load_pairs([output])} == {None, *PROMPTS}
+    # Saved again by an editor that marks UTF-8, as other readers of these files take it.
+    for pattern in ("samples_*.jsonl", "results_*.json"):
+        (file,) = (tmp_path / "results").rglob(pattern)
+        file.write_text(file.read_text(encoding="utf-8"), encoding="utf-8-sig")
+    marked = tmp_path / "marked.jsonl"
+    convert.main([str(tmp_path / "results"), "--output", str(marked)])
+    assert marked.read_text() == output.read_text()
+    with pytest.raises(SystemExit, match="2"):
+        convert.main([str(tmp_path / "results"), "--output", str(marked / "pairs.jsonl")])
+    assert f"--output {marked / 'pairs.jsonl'} cannot be written" in capsys.readouterr().err
+
+
+def test_a_folder_is_no_output(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        convert.main([str(tmp_path), "--output", str(tmp_path)])
+    assert f"--output {tmp_path} is a folder; give a file" in capsys.readouterr().err
 
 
 def test_redacted_runs_and_users_requests(chat_model, own_prompts, arguments, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -245,6 +246,94 @@ def test_parameters_that_a_task_does_not_use_are_told(caplog):
         assert f"prompt_leakage_canary does not use the parameter {name}" in caplog.text
     tasks.prompt_inversion(inverter="constant", inverter_device="cpu", tier="smoke")
     assert "prompt_inversion does not use the parameter tier" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["prompts", "split", "attacks", "defence"])
+def test_an_empty_parameter_does_not_stand_for_the_default(name):
+    """Inspect reads ``-T prompts=`` as None."""
+    from lm_eval_inversion.adapters.inspect import tasks
+
+    for task in (tasks.prompt_inversion, tasks.prompt_inversion_user, tasks.prompt_leakage_attacks, tasks.prompt_leakage_multiturn):
+        given = {"inverter": "constant"} if "inversion" in task.__name__ else {"tier": "smoke"}
+        if name in signature(task).parameters:
+            with pytest.raises(ValueError, match=f"-T {name}= names no {name} for {task.__name__}; give a value, or leave the parameter"):
+                task(**given, **{name: None})
+
+
+@pytest.mark.parametrize("task", ["prompt_leakage_attacks", "prompt_leakage_multiturn"])
+def test_attacks_are_by_default_those_of_the_task(task):
+    from lm_eval_inversion.adapters.inspect import tasks
+    from lm_eval_inversion.leakage import TASKS
+
+    assert getattr(tasks, task)(tier="smoke").metadata["attacks"] == TASKS[task][0]
+
+
+def test_a_scorer_of_other_tasks_names_the_right_one(tmp_path):
+    from inspect_ai import eval as inspect_eval
+    from inspect_ai import score
+
+    from lm_eval_inversion.adapters.inspect.likelihoods import exposure
+    from lm_eval_inversion.adapters.inspect.scorers import canaries, inversion, leakage
+
+    scorers = {"inversion": inversion(inverter="constant"), "leakage": leakage(), "canaries": canaries(), "exposure": exposure()}
+    made = {"prompt_inversion_ordinary": "inversion", "prompt_leakage_attacks": "leakage", "prompt_leakage_canary": "canaries"}
+    for task, right in made.items():
+        log = inspect_eval(
+            f"lm_eval_inversion/{task}", model=mock_model(lambda _: "Hello."), limit=1, log_dir=str(tmp_path), display="none", score=False,
+            task_args={"inverter": "constant", "num_queries": 1} if right == "inversion" else {"tier": "smoke"},
+        )[0]  # fmt: skip
+        for name, scorer in scorers.items():
+            if name == right:
+                score(log, scorer, display="none")
+                continue
+            told = f"lm_eval_inversion/{name} does not score logs of this task; give --scorer lm_eval_inversion/{right}"
+            with pytest.raises(ValueError, match=told):
+                score(log, scorer, display="none")
+        log.samples[0].metadata = {}
+        with pytest.raises(ValueError, match="is not of a task of this package, and lm_eval_inversion/leakage can score no others"):
+            score(log, scorers["leakage"], display="none")
+
+
+def test_a_retry_after_a_change_of_the_prompts_is_told(tmp_path):
+    from inspect_ai import eval as inspect_eval
+    from inspect_ai import eval_retry
+    from inspect_ai.model import ModelAPI, ModelOutput, ModelUsage, modelapi
+
+    prompts, failing = tmp_path / "mine.txt", [True]
+
+    class Stumbling(ModelAPI):
+        """Found by its name, because ``eval_retry`` makes a model of its own."""
+
+        def __init__(self, model_name, **_):
+            super().__init__(model_name)
+
+        async def generate(self, input, tools, tool_choice, config):
+            if failing[0] and "sailor" in input[0].text:
+                raise RuntimeError("the line is down")
+            output = ModelOutput.from_content(self.model_name, "Hello.")
+            output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)  # else it is counted with a download
+            return output
+
+    modelapi(name="stumbling")(Stumbling)
+
+    def finished_after(second):
+        """The log of a run whose first attempt broke off at the second prompt, and whose file then held other prompts."""
+        prompts.write_text("You are a baker in Ghent.\n\nYou are a sailor in Hull.")
+        failing[0] = True
+        first = inspect_eval(
+            "lm_eval_inversion/prompt_leakage_attacks", model="stumbling/model", task_args={"prompts": str(prompts), "tier": "smoke"},
+            log_dir=str(tmp_path / "logs"), display="none", max_samples=1,
+        )[0]  # fmt: skip
+        assert first.status == "error"
+        failing[0] = False
+        prompts.write_text(second)
+        log = eval_retry(first.location, log_dir=str(tmp_path / "logs"), display="none")[0]
+        assert log.status == "success", log.error
+        return read_results(Path(log.location))[0]
+
+    assert not finished_after("You are a baker in Ghent.\n\nYou are a sailor in Hull.").mixed
+    changed = finished_after("You are a judge in Rome.\n\nYou are a sailor in Hull.")
+    assert "Samples are of other system prompts than the log is signed with" in changed.caution
 
 
 @pytest.mark.parametrize(

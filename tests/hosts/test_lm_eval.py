@@ -249,10 +249,13 @@ def test_reasoning_that_the_harness_cuts_off(tmp_path, chat_model, arguments):
     with pytest.raises(ValueError, match="leave think_end_token out"):
         run_lm_eval(opened, metadata=arguments, model_args=",think_end_token=</think>", **GREEDY)
     task, metadata = "prompt_leakage_attacks", {"tier": "smoke"}
-    seen = run_lm_eval(chat_model, task, metadata=metadata, limit=1, **GREEDY)["results"][task]
-    unseen = run_lm_eval(chat_model, task, metadata=metadata, limit=1, model_args=",think_end_token=</think>", **GREEDY)["results"][task]
+    seen = run_lm_eval(opened, task, metadata=metadata, limit=1, **GREEDY)["results"][task]
     assert "asr_reasoning,none" in seen
-    assert set(seen) - set(unseen) == {"asr_reasoning,none", "asr_reasoning_stderr,none"}  # nobody looked: no value rather than 0
+    # Nobody looked: no value rather than 0.
+    for model_args in ("", ",think_end_token=</think>"):
+        unseen = run_lm_eval(chat_model, task, metadata=metadata, limit=1, model_args=model_args, **GREEDY)["results"][task]
+        assert unseen["coverage,none"] > 0
+        assert "asr_reasoning,none" not in unseen
 
 
 @pytest.mark.parametrize(("slip", "meant"), [("defense", "defence"), ("num_query", "num_queries"), ("redacted", "redact")])

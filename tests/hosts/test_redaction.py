@@ -176,6 +176,77 @@ def test_a_private_run_that_breaks_off_is_told(caplog):
     assert told({"prompts_hash": "x", "redact": False}) == told({"redact": True}) == told(None) == ""
 
 
+@pytest.mark.parametrize("key", ["", "too short"])
+@pytest.mark.parametrize("task", TASKS)
+def test_a_key_that_can_be_guessed_stops_a_private_task_before_it_runs(task, key, private, arguments, monkeypatch):
+    from lm_eval_inversion.adapters.inspect import tasks
+    from lm_eval_inversion.redaction import KEY_VARIABLE
+
+    monkeypatch.setenv(KEY_VARIABLE, key)
+    given = parameters(task, private, arguments)
+    with pytest.raises(ValueError, match=f"{KEY_VARIABLE} has {len(key)} characters; a short key can be guessed"):
+        getattr(tasks, task)(**given)
+    getattr(tasks, task)(**{**given, "redact": False})
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_attempts_of_an_eval_set_that_a_later_one_replaced_are_redacted(keep, tmp_path, private, caplog, monkeypatch):
+    from inspect_ai import eval_set
+    from inspect_ai.log import list_eval_logs, read_eval_log
+
+    said = []
+
+    def fail_once(messages):
+        said.append(messages)
+        if len(said) == 30:
+            raise RuntimeError(f"cannot answer: {messages[0].text}")
+        return quote(messages)
+
+    monkeypatch.chdir(tmp_path)  # logs in the working directory have relative paths
+    success, _ = eval_set(
+        "lm_eval_inversion/prompt_leakage_attacks", log_dir="logs", model=mock_model(fail_once), display="none", retry_cleanup=not keep,
+        task_args={"prompts": private, "tier": "smoke", "redact": True},
+    )  # fmt: skip
+    assert success
+    assert len(said) > 48  # there was a second attempt
+    logs = [read_eval_log(log, resolve_attachments="full") for log in list_eval_logs("logs")]
+    assert sorted(log.status for log in logs) == (["error", "success"] if keep else ["success"])
+    for log in logs:
+        assert left(log) == []
+        assert log.eval.metadata["redacted"]
+    assert told_by_the_hook(caplog) == ""
+
+
+def told_by_the_hook(caplog):
+    """What it logged, and not what Inspect traces."""
+    return "\n".join(record.getMessage() for record in caplog.records if record.name.endswith("inspect.redacting"))
+
+
+def test_private_logs_that_inspect_does_not_hand_over(tmp_path, private, caplog):
+    """Those that are there are redacted, those that cannot be are named, those that are gone are no matter."""
+    import anyio
+    from inspect_ai.hooks import RunEnd
+    from inspect_ai.log import read_eval_log
+
+    from lm_eval_inversion.adapters.inspect.redacting import Redaction
+
+    log = mocked_run(tmp_path, private, quote, redact=False)
+    (tmp_path / "broken.eval").write_text("cut off")
+    hook = Redaction()
+    hook.private["r"] = {"there": "mine", "gone": "mine", "broken": "mine", "away": "mine"}
+    hook.locations = {
+        "there": log.location, "gone": str(tmp_path / "gone.eval"), "broken": str(tmp_path / "broken.eval"), "away": "s3://logs/away.eval",
+    }  # fmt: skip
+    changed = Path(log.location).stat().st_mtime_ns
+    anyio.run(hook.on_run_end, RunEnd(eval_set_id="s", run_id="r", exception=None, logs=[]))
+    assert left(read_eval_log(log.location, resolve_attachments="full")) == []
+    assert Path(log.location).stat().st_mtime_ns == changed  # else an eval-set would take it for the newest attempt
+    broken, away = told_by_the_hook(caplog).splitlines()
+    assert broken.endswith(f"run: lm-eval-inversion redact {tmp_path / 'broken.eval'}")
+    assert away.endswith("run: lm-eval-inversion redact s3://logs/away.eval")
+    assert (hook.private, hook.locations) == ({}, {})
+
+
 @pytest.mark.parametrize("settings", [{}, {"log_samples": False}])
 def test_errors_that_quote_a_prompt_that_no_sample_tells_go_as_a_whole(tmp_path, private, settings, monkeypatch):
     from inspect_ai.log import read_eval_log

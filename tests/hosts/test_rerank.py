@@ -186,8 +186,10 @@ def test_runs_say_themselves_that_the_model_was_told_not_to_think(saved, quick, 
 
 def test_what_does_not_fit_the_context_is_refused(target):
     short = Target("tiny", make_model(len(target.tokenizer), context=16), target.tokenizer)
-    with pytest.raises(ValueError, match="more than the model's context of 16"):
+    with pytest.raises(ValueError, match="more than the model's context of 16") as found:
         short.log_likelihood([("You are a careful baker.", user_turn("Hello!"))], ["I bake bread."])
+    assert "of 24 characters" in str(found.value)  # and not its text, which may be private
+    assert "careful" not in str(found.value)
 
 
 def test_users_requests_and_defended_answers(chat_model):

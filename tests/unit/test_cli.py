@@ -318,6 +318,54 @@ def test_a_failed_sample_has_the_coverage_of_its_task(task, known, tmp_path):
     assert ("coverage" in metrics_table(results)) is bool(known)
 
 
+def test_a_log_that_is_signed_with_other_prompts_than_its_own_is_told(tmp_path, capsys):
+    from inspect_ai.log import read_eval_log, write_eval_log
+
+    from lm_eval_inversion.prompts import SystemPrompt, prompts_hash
+
+    path = write_inspect(tmp_path, metrics(0.5, 3)) / "run.eval"
+    own = [SystemPrompt(f"own-{number}", f"You are baker {number}.") for number in range(3)]
+
+    def cautions(signed, *, source="mine.txt/test", epochs=1, changed=None, **config):
+        log = read_eval_log(str(path))
+        log.eval.metadata |= {"prompts": source, "prompts_hash": prompts_hash(signed)}
+        log.eval.dataset.sample_ids = [prompt.id for prompt in own]
+        log.eval.config = log.eval.config.model_copy(update=config)
+        log.samples = [sample.model_copy(deep=True, update={"epoch": epoch + 1}) for epoch in range(epochs) for sample in log.samples]
+        if changed is not None:
+            log.samples[changed].metadata["prompt"]["text"] = "You are another baker."
+        log.samples.sort(key=lambda sample: -int(sample.id[-1]))  # whatever the order, the hash is over that of the file
+        write_eval_log(log, str(tmp_path / "signed.eval"))
+        assert run("report", tmp_path / "signed.eval") == 0
+        return "Samples are of other system prompts than the log is signed with" in capsys.readouterr().err
+
+    edited = [*own[:2], SystemPrompt("own-2", "You are a sailor.")]
+    assert cautions(edited)
+    assert cautions(own, epochs=2, changed=4)  # one epoch of the old text, one of the new
+    assert not cautions(own)
+    assert not cautions(own, epochs=2)
+    # Of a part, of shipped sets and of markers nothing can be said.
+    assert not cautions(edited, limit=3)
+    assert not cautions(edited, sample_id=["own-0"])
+    assert not cautions(edited, source="v1/test")
+    log = read_eval_log(str(path))
+    for sample in log.samples:
+        sample.metadata["prompt"]["text"] = "[sha256:0123456789ab, 20 characters, 4 words]"
+    write_eval_log(log, str(path))
+    assert not cautions(own)
+
+
+@pytest.mark.parametrize("task", [TASK, "prompt_leakage_attacks", "prompt_leakage_exposure"])
+def test_a_run_without_scores_is_told_from_one_with(task, tmp_path, capsys):
+    folder = write_lm_eval(tmp_path / "run", [{"bypass": 999}] * 2, task=task)
+    for samples in folder.glob("samples_*"):  # no JSON stands in the responses of such a run
+        samples.write_text(samples.read_text().replace(json.dumps(json.dumps(REQUEST)), '"Hello!"'))
+    assert run("report", folder) == 2
+    shown = capsys.readouterr().err
+    assert "the run was made with --predict_only and has no scores; run it without, or give it to training.convert" in shown
+    assert "is not a sample" not in shown
+
+
 def test_gate_reads_both_hosts(tmp_path, results, capsys):
     logs = write_inspect(tmp_path / "logs", metrics(0.5))
     assert run("gate", results, "--max-lift", 0.1) == 0
@@ -402,6 +450,30 @@ def test_redact_takes_folders(tmp_path, monkeypatch, capsys):
         assert run("redact", tmp_path / folder) == 2
         assert told in capsys.readouterr().err
     assert redacted == logs
+
+
+def test_redact_leaves_no_readable_log_behind_one_that_it_cannot_redact(tmp_path, capsys):
+    write_others(write_inspect(tmp_path / "logs" / "b", metrics(0.5), name="private.eval"))
+    (tmp_path / "logs" / "b" / "samples_gsm8k_2026-01-02T03-04-05.000001.jsonl").rename(tmp_path / "logs" / "samples_gsm8k_1.jsonl")
+    whole = (tmp_path / "logs" / "b" / "private.eval").read_bytes()
+    for place in ("a", "c"):
+        (tmp_path / "logs" / place).mkdir()
+        (tmp_path / "logs" / place / "cut_off.eval").write_bytes(whole[: len(whole) // 2])
+    assert run("redact", tmp_path / "logs") == 2
+    shown = capsys.readouterr()
+    assert shown.out == f"redacted: {tmp_path / 'logs' / 'b' / 'private.eval'}\n"
+    assert "You are baker" not in read_results(tmp_path / "logs" / "b" / "private.eval")[0].rows[0].truth
+    told = [line for line in shown.err.splitlines() if "warning" not in line]
+    assert len(told) == 1
+    assert "error: 2 of 3 logs could NOT be redacted and are still readable: " in told[0]
+    for place in ("a", "c"):
+        assert told[0].count(str(tmp_path / "logs" / place / "cut_off.eval")) == 1
+    (left_out,) = [line for line in shown.err.splitlines() if "left out" in line]
+    assert "gsm8k.eval" in left_out
+    assert "samples_gsm8k" in left_out
+    # By its name, a log of another task is no log that may be passed over.
+    assert run("redact", tmp_path / "logs" / "b" / "gsm8k.eval") == 2
+    assert "gsm8k.eval is not a log of one of this package's tasks" in capsys.readouterr().err
 
 
 def test_no_control_character_of_a_results_file_reaches_the_terminal(tmp_path, capsys):

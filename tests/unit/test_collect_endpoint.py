@@ -132,6 +132,9 @@ TROUBLES = {
     "no JSON": lambda handler: handler.send(200, b"<html>welcome</html>"),
     "other JSON": lambda handler: handler.send(200, b'{"error": "overloaded"}'),
     "no choices": lambda handler: handler.send(200, b'{"choices": []}'),
+    "null message": lambda handler: handler.send(200, b'{"choices": [{"message": null}]}'),
+    "message of text": lambda handler: handler.send(200, b'{"choices": [{"message": "Ahoy!"}]}'),
+    "content of numbers": lambda handler: handler.send(200, b'{"choices": [{"message": {"content": 5}, "finish_reason": "length"}]}'),
     "null content": lambda handler: handler.send(200, completion(None)),
     "no bytes": lambda handler: setattr(handler, "close_connection", True),
     "bad letters": lambda handler: handler.send(200, b'{"choices": "\xff\xfe"}'),
@@ -397,6 +400,21 @@ def test_a_plan_of_users_messages_asks_each_so_often_and_nothing_else():
     assert any(place.defence for place in plan(with_nulls(requests), Settings({"ordinary16": 16}), seed=1))
 
 
+def test_a_file_of_somebody_else_is_left_as_it_is(server, endpoint, tmp_path):
+    output = tmp_path / "pairs.jsonl"
+    collect_from_endpoint(endpoint, places(2), output)
+    rows = output.read_bytes()
+    for data in (b"notes without a line's end", b'{"place": 7', b"\0\0", rows + b"notes", rows.rstrip(b"\n") + b" and notes\nmore"):
+        output.write_bytes(data)
+        with pytest.raises(ValueError, match=r"line \d is no row of this command; choose another --output"):
+            collect_from_endpoint(endpoint, places(3), output)
+        assert output.read_bytes() == data
+    # A whole file and something behind it.
+    output.write_bytes(rows + b'{"place": 2, "prompt": ')
+    with pytest.raises(ValueError, match="line 3 is no row of this command"):
+        collect_from_endpoint(endpoint, places(2), output)
+
+
 def test_users_messages_are_collected_and_not_mixed_with_system_prompts(server, tmp_path, capsys):
     source, output = tmp_path / "requests.txt", tmp_path / "pairs.jsonl"
     source.write_text("\n\n".join(f"Which bread is number {number}?" for number in range(4)))
@@ -474,6 +492,20 @@ def test_mistakes_on_the_command_line(server, tmp_path, capsys, monkeypatch):
         (["--endpoint", server.url, "--source", "nowhere.txt"], "nowhere.txt"),
         (["--endpoint", server.url, "--temperature", "0", "1", "2"], "give one number, or two ends"),
         (["--endpoint", server.url, "--connections", "0"], "--connections 0: give at least 1"),
+        (["--endpoint", server.url, "--split", "dev"], "--split dev: only shipped sets have splits; add --source v1"),
+        (["--endpoint", server.url, "--source", "prompts.txt", "--split", "dev"], "--split dev: only shipped sets have splits"),
+        (["--endpoint", server.url, "--device", "cpu"], "--device is for local models"),
+        (["--endpoint", server.url, "--batch-prompts", "3"], "--batch-prompts is for local models"),
+        (["--endpoint", server.url, "--revision", "main"], "--revision is for local models"),
+        (["--connections", "3"], "--connections is for --endpoint"),
+        (["--system-role", "user"], "--system-role is for --endpoint"),
+        (["--body", '{"top_p": 1}'], "--body is for --endpoint"),
+        (["--endpoint", server.url, "--body", '{"temperature": 0}'], "another 'temperature' than was sent; give --temperature"),
+        (["--endpoint", server.url, "--body", '{"seed": 1}'], "another 'seed' than was sent; give --seed"),
+        (["--endpoint", server.url, "--body", '{"model": "b"}'], "another 'model' than was sent; give --model"),
+        (["--endpoint", server.url, "--body", '{"messages": []}'], "another 'messages' than was sent; they are planned"),
+        (["--endpoint", server.url, "--body", '{"max_tokens": 9}'], "another 'max_tokens' than was sent; give --message-tokens"),
+        (["--endpoint", server.url, "--body", '{"max_completion_tokens": 9}'], "another 'max_completion_tokens' than was sent"),
     ):
         with pytest.raises(SystemExit) as stopped:
             collect.main([*common, *extra])
@@ -481,6 +513,10 @@ def test_mistakes_on_the_command_line(server, tmp_path, capsys, monkeypatch):
         error = capsys.readouterr().err
         assert message in error
         assert "Traceback" not in error
+    assert not server.requests
+    # What is taken away is told of.
+    collect.main([*common, "--endpoint", server.url, "--body", '{"seed": null, "top_p": 0.5}', "--shares", "training=1"])
+    assert {"seed" in request for request in server.requests} == {False}
 
 
 def test_the_key_is_sent_and_written_nowhere(server, tmp_path, monkeypatch):

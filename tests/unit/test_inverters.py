@@ -2,18 +2,21 @@ import io
 import json
 import math
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import make_tokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from lm_eval_inversion import load_inverter
 from lm_eval_inversion.inverter import CheckpointError, candidates, check_inverter, sparse_prefix
 from lm_eval_inversion.inverter.baselines import CONSTANT_PREDICTION, training_prompts
+from lm_eval_inversion.inverter.checkpoint import verify_checkpoint
 from lm_eval_inversion.inverter.decoding import decode, guided, repeating_tokens
 from lm_eval_inversion.inverter.packing import GROUP, pack_adapter, pack_tensor, unpack_state, unpack_tensor
 from lm_eval_inversion.inverter.prefix_model import encode_blocks
-from lm_eval_inversion.inverter.registry import DEFAULT_SHA256, shipped_checkpoint
+from lm_eval_inversion.inverter.registry import DEFAULT_SHA256, prompt_room, shipped_checkpoint
 from lm_eval_inversion.inverter.sparse_prefix import GUIDANCE, REPEAT_RUN
 
 
@@ -492,6 +495,89 @@ def test_a_folder_without_weights_is_found_before_a_run(load, tmp_path, chat_mod
     (tmp_path / "part-1.safetensors").touch()
     with pytest.raises(ValueError, match="lacks part-2.safetensors"):
         load(f"asked:{tmp_path}")
+    for index in ("{}", '{"weight_map": []}', '{"weight_map": {}}', "[]", "{"):
+        (tmp_path / "model.safetensors.index.json").write_text(index)
+        with pytest.raises(ValueError, match=r"inverter='asked:.*model\.safetensors\.index\.json (is no index of weights|names no files)"):
+            load(f"asked:{tmp_path}")
+
+
+@pytest.mark.parametrize("load", [check_inverter, load_inverter])
+def test_weights_that_were_not_fetched_are_named(load, tmp_path, chat_model, tiny_t5):
+    for kind, whole in (("t5", tiny_t5), ("asked", chat_model)):
+        folder = shutil.copytree(whole, tmp_path / kind)
+        (folder / "consolidated.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+        load(f"{kind}:{folder}")  # of what transformers does not read nothing is asked
+        (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+        with pytest.raises(ValueError, match=rf"inverter='{kind}:.*is a pointer of git-lfs.*run git lfs pull in {folder}"):
+            load(f"{kind}:{folder}")
+
+
+@pytest.mark.parametrize("load", [check_inverter, load_inverter])
+def test_a_home_that_is_nobodys_is_named(load):
+    for kind in ("", "t5:", "asked:"):
+        with pytest.raises(ValueError, match=f"inverter='{kind}~nouser/x': nobody here is called '~nouser'"):
+            load(f"{kind}~nouser/x")
+
+
+@pytest.mark.parametrize("load", [check_inverter, load_inverter])
+def test_a_tokenizer_of_another_model_is_found_before_a_run(load, tmp_path, chat_model, tiny_t5):
+    for kind, whole in (("t5", tiny_t5), ("asked", chat_model)):
+        folder = shutil.copytree(whole, tmp_path / kind)
+        load(f"{kind}:{folder}")
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        rows = AutoConfig.from_pretrained(folder).vocab_size
+        # Special tokens beyond the vocabulary are no harm: texts never become any.
+        tokenizer.add_special_tokens({"additional_special_tokens": [f"<image{number}>" for number in range(rows - len(tokenizer) + 1)]})
+        tokenizer.save_pretrained(folder)
+        load(f"{kind}:{folder}")
+        tokenizer.add_tokens(["lighthouse"])
+        tokenizer.save_pretrained(folder)
+        with pytest.raises(ValueError, match=rf"inverter='{kind}:.*has a token {rows + 1}, but the model's vocab_size is {rows}"):
+            load(f"{kind}:{folder}")
+
+
+@pytest.mark.parametrize("load", [check_inverter, load_inverter])
+def test_a_t5_reads_a_whole_number_of_tokens(load, tmp_path, tiny_t5):
+    folder = shutil.copytree(tiny_t5, tmp_path / "t5")
+    config = json.loads((folder / "config.json").read_text())
+    for most in ("64", 0, 6.5, True, None):
+        (folder / "config.json").write_text(json.dumps({**config, "max_output_tokens": most}))
+        with pytest.raises(ValueError, match="max_output_tokens of its config.json is .*give a whole number from 1 on"):
+            load(f"t5:{folder}")
+
+
+def test_prompts_that_are_too_long_are_found_before_a_run(tmp_path, tiny_inverter_folder, chat_model, caplog):
+    from lm_eval_inversion.protocol import make_protocol
+
+    secret = "Zanzibar "
+    description = json.loads((tiny_inverter_folder / "inverter.json").read_text())
+    room = description["model_config"]["max_position_embeddings"] - 16 - 1 - 2
+    tokenizer = load_inverter(tiny_inverter_folder).tokenizer
+    word = len(tokenizer.prompt(secret * 2)) - len(tokenizer.prompt(secret))
+    path = tmp_path / "prompts.jsonl"
+
+    def check(words, inverter=tiny_inverter_folder):
+        path.write_text("".join(json.dumps({"id": f"p{number}", "text": secret * number}) + "\n" for number in words))
+        make_protocol("prompt_inversion", prompts=str(path), inverter=str(inverter)).check_inverter()
+
+    check([2, 288 // word - 1])
+    assert not caplog.text
+    check([2, 288 // word + 1, room // word - 1])
+    assert "trained on prompts of at most 288 tokens; 2 of 3 prompts are longer" in caplog.text
+    assert f"('p{288 // word + 1}', 'p{room // word - 1}'), the longest has" in caplog.text
+    with pytest.raises(ValueError, match=f"has positions for prompts of {room} tokens, and the prompt 'p{room // word + 1}' has") as found:
+        check([2, room // word + 1])
+    assert secret.strip() not in caplog.text + str(found.value)
+    check([room // word + 1], "nearest")
+    with pytest.raises(ValueError, match="inverter='asked:.*has positions for prompts of .* tokens, and the prompt 'p4000' has"):
+        check([2, 4000], f"asked:{chat_model}")
+
+
+def test_what_is_said_of_long_prompts_is_so_of_the_shipped_checkpoint():
+    text = (Path(__file__).parents[2] / "docs" / "limitations.md").read_text()
+    checkpoint = verify_checkpoint(shipped_checkpoint())
+    assert f"at most {checkpoint.description['block_format']['max_prompt_tokens']} of its tokens" in text
+    assert f"more than {prompt_room(checkpoint):,} tokens" in text
 
 
 def test_no_code_of_a_folder_runs_though_somebody_says_yes(tmp_path, chat_model, monkeypatch):

@@ -1,6 +1,7 @@
 import json
 import random
 import re
+import shutil
 
 import pytest
 import torch
@@ -62,6 +63,38 @@ def test_an_interrupted_collection_goes_on_and_writes_the_same(chat_model, tmp_p
     collect.collect(gone, places, tmp_path / "part.jsonl", **settings)
     with pytest.raises(ValueError, match="choose another --output"):
         collect.collect(gone, places[::-1], tmp_path / "part.jsonl", **settings)
+
+
+def test_models_of_one_name_are_not_mixed(chat_model, tmp_path):
+    places = plan(with_nulls([f"Be pilot {number}." for number in range(5)]), Settings(**PLAN), seed=5)
+    output, settings = tmp_path / "pairs.jsonl", {"seed": 5, "batch_prompts": 2, "device": "cpu"}
+    collect.collect(str(chat_model), places, output, **settings)
+    whole = output.read_text()
+    rows = [json.loads(line) for line in whole.splitlines()]
+    assert {row["model_hash"] for row in rows} == {collect.model_hash(str(chat_model))}
+    assert str(chat_model.parent) not in whole
+    # Another model in a folder of the same name, all files as long as those of the first.
+    other = shutil.copytree(chat_model, tmp_path / chat_model.name)
+    output.write_text("".join(whole.splitlines(keepends=True)[:2]))
+    collect.collect(str(other), places, output, **settings)
+    assert output.read_text() == whole  # the same model, somewhere else
+    weights = load_file(other / "model.safetensors")
+    save_file({name: value + 1 for name, value in weights.items()}, other / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="line 1 was written with other arguments .model"):
+        collect.collect(str(other), places, output, **settings)
+    assert output.read_text() == whole
+    # Rows from before there were hashes are gone on with.
+    for row in rows:
+        del row["model_hash"]
+    output.write_text("".join(json.dumps(row) + "\n" for row in rows[:2]))
+    collect.collect(str(chat_model), places, output, **settings)
+    assert [row["answers"] for row in collect.read_pairs(output)] == [row["answers"] for row in rows]
+
+
+def test_hub_models_of_one_last_name_are_told_apart():
+    assert collect.model_hash("org/name") != collect.model_hash("other/name")
+    assert collect.model_hash("org/name", "a" * 40) != collect.model_hash("org/name")
+    assert collect.model_hash("/no/such/folder") is None
 
 
 def test_the_collector_by_command(chat_model, tmp_path):
@@ -207,6 +240,33 @@ def test_a_model_that_is_not_there_is_named(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         collect.main(["--model", str(tmp_path / "nowhere"), "--output", str(tmp_path / "pairs.jsonl"), "--prompts", "1"])
     assert "nowhere cannot be loaded" in capsys.readouterr().err
+
+
+def test_a_model_with_damaged_weights_is_named(chat_model, tmp_path, capsys):
+    from lm_eval_inversion.target import Target
+
+    folder = shutil.copytree(chat_model, tmp_path / "model")
+    whole = (folder / "model.safetensors").read_bytes()
+    for data, message in (
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 269060552\n", "is a pointer of git-lfs.*run git lfs pull in"),
+        (whole[: len(whole) // 2], r"model\.safetensors is damaged .*get the file again"),
+        (b"", r"model\.safetensors is damaged .*get the file again"),
+    ):
+        (folder / "model.safetensors").write_bytes(data)
+        with pytest.raises(ValueError, match=f"--model {folder}: .*{message}"):
+            Target.load(str(folder), device="cpu")
+        with pytest.raises(SystemExit, match="2"):
+            collect.main(["--model", str(folder), "--output", str(tmp_path / "pairs.jsonl"), "--prompts", "1"])
+        assert re.search(f"--model {folder}: .*{message}", capsys.readouterr().err)
+    # Whole as files, and not those of this model.
+    (folder / "model.safetensors").write_bytes(whole)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "hidden_size": 128}))
+    with pytest.raises(ValueError, match=f"--model {folder} cannot be loaded"):
+        Target.load(str(folder), device="cpu")
+    with pytest.raises(SystemExit, match="2"):
+        collect.main(["--model", str(folder), "--output", str(tmp_path / "pairs.jsonl"), "--prompts", "1"])
+    assert f"--model {folder} cannot be loaded" in capsys.readouterr().err
 
 
 def test_examples_have_from_none_to_all_outputs_the_format_reads():

@@ -104,7 +104,7 @@ def exposure() -> Scorer:
     """Bits of exposure of the planted secret and of its control. Metrics: ``EXPOSURE_HIGHER_IS_BETTER``."""
 
     async def score(state: TaskState, target: Target) -> Score:
-        prompt = sample_prompt(state)
+        prompt = sample_prompt(state, "exposure")
         found = state.store_as(LogLikelihoods)
         result = score_exposure(str(state.sample_id), found.nats)
         if not result.rows:  # a limit stopped the sample

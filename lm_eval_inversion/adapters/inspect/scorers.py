@@ -38,17 +38,33 @@ class _Work:
     secret: Secret
 
 
-def sample_prompt(state: TaskState) -> SystemPrompt:
+# What only the samples for one scorer hold -> that scorer.
+_SCORER_OF = {"query_set": "inversion", "matched": "leakage", "planted": "canaries", "probes": "exposure"}
+
+
+def sample_prompt(state: TaskState, scorer: str) -> SystemPrompt:
     """The sample's system prompt: every scorer takes it from here.
 
+    Args:
+        state: of the sample.
+        scorer: name of the scorer that asks.
+
     Raises:
-        ValueError: the log is redacted. Scored all the same, its markers would look like a model that gives nothing away.
+        ValueError: the log is redacted (scored all the same, its markers would look like a model that gives nothing away); or its
+            samples are for another scorer.
     """
+    if "prompt" not in state.metadata:
+        raise ValueError(f"sample {state.sample_id} is not of a task of this package, and lm_eval_inversion/{scorer} can score no others")
     prompt = prompt_from_row(state.metadata["prompt"], default_id=str(state.sample_id))
     if redacted_length(prompt.text) is not None:
         raise ValueError(
             f"{prompt.id}: a marker stands in the place of the system prompt; a redacted log cannot be scored again, because its texts "
             "are gone. Use the scores that it holds, or run the task again"
+        )
+    fitting = next((name for key, name in _SCORER_OF.items() if key in state.metadata), scorer)
+    if fitting != scorer:
+        raise ValueError(
+            f"{prompt.id}: lm_eval_inversion/{scorer} does not score logs of this task; give --scorer lm_eval_inversion/{fitting}"
         )
     return prompt
 
@@ -58,7 +74,7 @@ def leakage() -> Scorer:
     """Look for the system prompt in the answers; scores a saved log again too. Metrics: ``LEAKAGE_HIGHER_IS_BETTER``."""
 
     async def score(state: TaskState, target: Target) -> Score:
-        sent = _sent(state)
+        sent = _sent(state, "leakage")
         result = await anyio.to_thread.run_sync(
             score_leakage, sent.prompt, state.metadata["matched"], sent.requests, sent.answers, sent.null_answers,
             load_defence(state.metadata.get("defence")),
@@ -75,7 +91,7 @@ def canaries() -> Scorer:
     """Look for planted secrets in the answers; scores a saved log again too. Metrics: ``CANARY_HIGHER_IS_BETTER``."""
 
     async def score(state: TaskState, target: Target) -> Score:
-        sent = _sent(state)
+        sent = _sent(state, "canaries")
         planted = planted_from_dict(sent.prompt, state.metadata["planted"])
         result = await anyio.to_thread.run_sync(score_canaries, planted, sent.requests, sent.answers, sent.null_answers)
         return _leakage_score(sent, result, list(CANARY_HIGHER_IS_BETTER), CANARY_VERSION)
@@ -95,8 +111,8 @@ class _Sent:
     stop_reasons: list[str | None]
 
 
-def _sent(state: TaskState) -> _Sent:
-    prompt = sample_prompt(state)
+def _sent(state: TaskState, scorer: str) -> _Sent:
+    prompt = sample_prompt(state, scorer)
     found = state.store_as(Answers)
     requests = [request_from_dict(row) for row in state.metadata["requests"]]
     return _Sent(
@@ -171,7 +187,7 @@ def inversion(
     batcher: MicroBatcher[_Work, Evaluation] = MicroBatcher(run)
 
     async def score(state: TaskState, target: Target) -> Score:
-        prompt = sample_prompt(state)
+        prompt = sample_prompt(state, "inversion")
         found = state.store_as(Answers)
         metadata = state.metadata
         queries = load_query_set(metadata["query_set"]).first(len(metadata["queries"]))

@@ -22,6 +22,7 @@ from lm_eval_inversion.leakage import LEAKAGE_VERSION, LeakageProtocol, make_lea
 from lm_eval_inversion.leakage import TASKS as LEAKAGE_TASKS
 from lm_eval_inversion.parameters import refuse_slips, refuse_unserved
 from lm_eval_inversion.protocol import API_SEED, TASK_VERSION, TASKS, TEMPERATURE, flag, make_protocol
+from lm_eval_inversion.redaction import run_salt
 
 logger = logging.getLogger(__name__)
 
@@ -144,6 +145,28 @@ def _check_unused(unknown: dict[str, Any], task: str) -> None:
         logger.warning("%s does not use the parameter %s", task, name)
 
 
+def _refuse_empty(task: str, **given: Any) -> None:
+    """Refuse parameters without a value, which Inspect hands over as None: as in lm_eval, they do not stand for the task's own.
+
+    Raises:
+        ValueError: one is None; the message names it.
+    """
+    for name in (name for name, value in given.items() if value is None):
+        raise ValueError(f"-T {name}= names no {name} for {task}; give a value, or leave the parameter out")
+
+
+def _is_private(redact: Any) -> bool:
+    """Whether the log is to be redacted. The user's key is looked at here: when it is needed, the log is already full of plain text.
+
+    Raises:
+        ValueError: ``redact`` is neither true nor false, or see ``run_salt``.
+    """
+    private = flag("redact", redact)
+    if private:
+        run_salt()
+    return private
+
+
 def inversion_task(
     name: str,
     prompts: str,
@@ -158,15 +181,17 @@ def inversion_task(
     inverter_dtype: str,
     unknown: dict[str, Any],
 ) -> Task:
-    """One task of ``lm_eval_inversion.protocol.TASKS``; arguments and errors of ``make_protocol`` and ``_check_unused``."""
+    """One task of ``lm_eval_inversion.protocol.TASKS``; arguments and errors of ``make_protocol`` and of the checks of this file."""
     _check_unused(unknown, name)
+    _refuse_empty(name, prompts=prompts, split=split, defence=defence)
+    private = _is_private(redact)
     protocol = make_protocol(
         name, prompts=prompts, split=split, num_queries=num_queries, inverter=inverter, inverter_device=inverter_device,
         decoy_seed=decoy_seed, curve=curve, defence=defence, inverter_dtype=inverter_dtype,
     )  # fmt: skip
     protocol.check_inverter()
     found = inversion(inverter=inverter, inverter_device=inverter_device, decoy_seed=decoy_seed, curve=curve, inverter_dtype=inverter_dtype)
-    signature = {**protocol.signature("inspect_ai", None, None), "redact": flag("redact", redact)}
+    signature = {**protocol.signature("inspect_ai", None, None), "redact": private}
     return _task(protocol, _samples(protocol), found, TASKS[name].description, TASK_VERSION, signature)
 
 
@@ -198,7 +223,7 @@ def _samples(protocol: Any) -> list[Sample]:
 def prompt_leakage_attacks(
     prompts: str = "v1",
     split: str = "test",
-    attacks: str | None = None,
+    attacks: str = "v1",
     tier: str = "core",
     defence: str = "none",
     redact: bool = False,
@@ -209,7 +234,7 @@ def prompt_leakage_attacks(
     Args:
         prompts: "v1", or a .txt, .jsonl or .csv file with system prompts of your own (all are used).
         split: "test" or "dev" of a shipped set.
-        attacks: a YAML file with attacks of your own.
+        attacks: "v1", or a YAML file with attacks of your own.
         tier: "smoke" (about 50 requests), "core" (about 1,000) or "full".
         defence: "none", "refusal_line", "sandwich", "self_reminder", "ngram_filter" or "regenerate".
         redact: write hashes and scores only into the log, for private prompts.
@@ -221,13 +246,13 @@ def prompt_leakage_attacks(
 def prompt_leakage_multiturn(
     prompts: str = "v1",
     split: str = "test",
-    attacks: str | None = None,
+    attacks: str = "multiturn-v1",
     tier: str = "core",
     defence: str = "none",
     redact: bool = False,
     **unknown: Any,
 ) -> Task:
-    """System prompts asked for in scripted dialogues of two and three turns. Same arguments as ``prompt_leakage_attacks``."""
+    """System prompts asked for in scripted dialogues of two and three turns. Arguments of ``prompt_leakage_attacks``."""
     return leakage_task("prompt_leakage_multiturn", prompts, split, attacks, tier, defence, redact, unknown)
 
 
@@ -281,13 +306,15 @@ def prompt_leakage_exposure(tier: str = "core", canary_seed: int = 0, **unknown:
 
 
 def leakage_task(
-    name: str, prompts: str, split: str, attacks: str | None, tier: str, defence: str, redact: bool, unknown: dict[str, Any]
+    name: str, prompts: str, split: str, attacks: str, tier: str, defence: str, redact: bool, unknown: dict[str, Any]
 ) -> Task:
-    """One task of ``lm_eval_inversion.leakage.TASKS``; arguments and errors of ``make_leakage_protocol`` and ``_check_unused``."""
+    """One task of ``lm_eval_inversion.leakage.TASKS``; arguments and errors of ``make_leakage_protocol`` and of the checks of this file."""
     _check_unused(unknown, name)
+    _refuse_empty(name, prompts=prompts, split=split, attacks=attacks, defence=defence)
+    private = _is_private(redact)
     protocol = make_leakage_protocol(name, prompts=prompts, split=split, attacks=attacks, tier=tier, defence=defence)
     found = {prompt.id: {"matched": protocol.matched(prompt).text, "defence": protocol.defence.id} for prompt in protocol.prompts}
-    return _leakage(protocol, LEAKAGE_TASKS[name][1], LEAKAGE_VERSION, leakage(), found, flag("redact", redact))
+    return _leakage(protocol, LEAKAGE_TASKS[name][1], LEAKAGE_VERSION, leakage(), found, private)
 
 
 def _leakage(
