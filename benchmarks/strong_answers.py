@@ -71,7 +71,7 @@ def headlines(found: Evaluation, roles: Sequence[str]) -> str:
     summary = found.summary()
     floors = {
         "token_f1_lift": "0",
-        "bits": f"0 (control: {summary['bits_null'].mean:.1f})" if "bits_null" in summary else "0",
+        "bits": f"{summary['bits_spread_null'].mean:.1f} (control)" if "bits_spread_null" in summary else "0",
         "identification_top1": "1/16",
     }
     for metric, words in HEADLINES.items():

@@ -25,7 +25,7 @@ from lm_eval_inversion.inverter.prefix_model import encode_blocks
 from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
 from lm_eval_inversion.training.calibration import calibration_examples, round_weights
-from lm_eval_inversion.training.pairs import Pair, held_out_pairs, load_pairs
+from lm_eval_inversion.training.pairs import Pair, held_out_pairs, load_pairs, pairs_hash
 from lm_eval_inversion.training.train import ADAPTER_FILE, PACKED_BASE_FILE, SETTINGS_FILE, read_settings
 
 TRAINING_PROMPTS_FILE = "training_prompts.jsonl.xz"
@@ -67,6 +67,8 @@ def packed_weights(run: Path, training: Sequence[Pair], layout: BlockFormat) -> 
 def pack(run: Path, pairs: list[Path], output: Path) -> dict[str, Any]:
     """Write the checkpoint; returns its SHA-256, size, and its held-out nats beside those of the run before packing.
 
+    The latter are None where the run held out other pairs, because it was trained on other files.
+
     Raises:
         ValueError: the pairs cannot be read, or none is held out.
     """
@@ -79,6 +81,8 @@ def pack(run: Path, pairs: list[Path], output: Path) -> dict[str, Any]:
     if not held_out:
         raise ValueError(f"--pairs: none of {len(training)} pairs is held out to measure packing on; give those of the training")
     log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    evaluated = next(row for row in reversed(log) if "nats" in row)
+    own = pairs_hash(held_out)
     facts = {
         "base": settings["base"],
         "steps": settings["steps_done"],
@@ -94,7 +98,7 @@ def pack(run: Path, pairs: list[Path], output: Path) -> dict[str, Any]:
     inverter = SparsePrefixInverter.from_folder(output, name=str(output), device="cpu", dtype=torch.float32)
     return {
         **facts,
-        "held_out_nats_before_packing": next(row["nats"] for row in reversed(log) if "nats" in row),
+        "held_out_nats_before_packing": evaluated["nats"] if evaluated.get("held_out", own) == own else None,
         "held_out_nats": statistics.fmean(_nats(inverter, pair) for pair in held_out),
         "sha256": sha256,
         "megabytes": round(sum(path.stat().st_size for path in output.iterdir()) / 1e6, 1),

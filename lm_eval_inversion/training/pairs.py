@@ -114,6 +114,11 @@ def held_out_pairs(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
     return [pair for pair in pairs if not held_out(pair)], [chosen[key] for key in sorted(chosen)][:HELD_OUT_MOST]
 
 
+def pairs_hash(pairs: Sequence[Pair]) -> str:
+    """Of what is evaluated on: only nats of the same pairs compare."""
+    return content_hash([[pair.prompt, list(pair.outputs), pair.secret] for pair in pairs])
+
+
 def examples(
     pairs: Sequence[Pair], seed: int, rank: int, world: int, max_outputs: int = MAX_OUTPUTS
 ) -> Iterator[Example]:

@@ -41,7 +41,7 @@ from lm_eval_inversion.scoring.embedding import embed_many
 from lm_eval_inversion.training.adapter import adapter_state, keep_base, round_base, with_adapter, write_whole
 from lm_eval_inversion.training.contrast import alike_together, contrast, with_rivals
 from lm_eval_inversion.training.packed_loss import PackedLoss
-from lm_eval_inversion.training.pairs import HELD_OUT_EVERY, Pair, examples, held_out_pairs, load_dev_pairs, load_pairs
+from lm_eval_inversion.training.pairs import HELD_OUT_EVERY, Pair, examples, held_out_pairs, load_dev_pairs, load_pairs, pairs_hash
 
 FIRST_STATE_SECONDS, STATE_EVERY_SECONDS = 60.0, 600.0  # early once, so that a run that is killed every few minutes still gets on
 TRAINABLE = ("llama", "qwen2")  # whose layers are those of ``packed_loss``
@@ -262,7 +262,8 @@ def train(options: argparse.Namespace, data: Data) -> None:
     def evaluate_now() -> None:
         bare = accelerator.unwrap_model(loss)
         bare.eval()
-        row = {"step": progress["step"], **evaluate_pairs(bare, tokenizer, data.held_out, options.batch, accelerator.autocast)}
+        row = {"step": progress["step"], "held_out": pairs_hash(data.held_out)}
+        row |= evaluate_pairs(bare, tokenizer, data.held_out, options.batch, accelerator.autocast)
         if data.dev:
             found = evaluate_pairs(bare, tokenizer, data.dev, options.batch, accelerator.autocast)
             row |= {f"dev_{name}": value for name, value in found.items()}

@@ -349,6 +349,9 @@ def test_training_learns_resumes_and_packs(chat_model, tmp_path, capsys):
     found = pack.pack(tmp_path / "second", [pairs], tmp_path / "second_checkpoint")
     assert found["steps"] == 42
     assert found["held_out_nats"] == pytest.approx(found["held_out_nats_before_packing"], rel=0.02)
+    others = write_pairs(tmp_path / "others.jsonl")
+    others.write_text(others.read_text().replace("Be a", "Act as a"))
+    assert pack.pack(tmp_path / "second", [others], tmp_path / "other")["held_out_nats_before_packing"] is None  # they do not compare
     smaller = load_inverter(tmp_path / "second_checkpoint")
     assert smaller.model.config.vocab_size == 256
     assert smaller.tokenizer.decode(smaller.tokenizer.prompt("Be a baker, friend!")) == "Be a baker, friend!"
