@@ -41,7 +41,7 @@ from lm_eval_inversion.report.reading import Results, Row, read_results
 from lm_eval_inversion.report.tables import examples_table, metric_estimate, metrics_table, values_of
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.embedding import embed, embed_many
-from lm_eval_inversion.scoring.identification import CANDIDATES
+from lm_eval_inversion.scoring.identification import CANDIDATES, identification_scores
 from lm_eval_inversion.scoring.metrics import CURVE_NUMBERS, CURVE_PREFIX
 from lm_eval_inversion.scoring.uncertainty import Estimate
 from lm_eval_inversion.training.rows import read_pairs
@@ -210,7 +210,7 @@ def rows_of(inverter: Inverter, answers: Answers, curve: bool = False) -> list[R
         for row, outputs, hard in zip(rows, answers.outputs, hard_decoys(texts, answers.pool, filling_of(answers.secret))):
             if outputs.usable:
                 candidates = [row.truth, *hard]
-                row.metrics[HARD] = null.identify(candidates, null.pmi(outputs.lines, candidates))["top1"]
+                row.metrics[HARD] = identification_scores(null.pmi(outputs.lines, candidates))["top1"]
     return rows
 
 

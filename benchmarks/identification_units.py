@@ -1,27 +1,54 @@
-"""What it is worth to compare candidates in units of their noise, on the same answers.
+"""In which unit should candidates of identification be compared? In nats, as the package does, or in units of their noise?
 
 Command::
 
     python -m lm_eval_inversion.training.collect --model FOLDER --source v1 --split dev --prompts 50 --shares ordinary16=16 \\
         --temperature 0.7 --message-tokens 64 --defence-share 0 --output dev.jsonl
-    python benchmarks/identification_units.py dev.jsonl
+    python benchmarks/identification_units.py dev.jsonl [--inverter default] [--limit N]
 
-Of every prompt the same likelihoods of the same 16 candidates, ranked by pointwise mutual information as it is, in nats, and in units of
-each candidate's noise (``scoring.identification.noise``): top-1, and in how many prompts only the one or only the other finds the truth.
+The likelihood of a long prompt moves by more than that of a short one whatever is read. The noise of a prompt is how far its tokens'
+likelihoods move between the halves of the answers without a system prompt. Every prompt is scored after the answers under every
+other; top-1 is the mean over many draws of 15 decoys among the file's own prompts. Two collections of the same model's answers differ as
+much as two units do (``docs/LOG.md``): look at more than one. Takes 15 minutes for 50 prompts on one core.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
-from baselines import filling_of, limited, read_answers
+import numpy as np
+from baselines import limited, read_answers
 from tqdm import tqdm
 
 from lm_eval_inversion import load_inverter
-from lm_eval_inversion.evaluation import decoys_for, null_condition
-from lm_eval_inversion.report.tables import metric_estimate
-from lm_eval_inversion.scoring.identification import identification_scores
+from lm_eval_inversion.scoring.identification import CANDIDATES, identification_scores
+
+DRAWS = 300  # of decoys
+LEAST_NOISE = 1e-3  # nats; a prompt that the halves do not tell apart at all has no noise to divide by
+POWERS = (0.0, 0.25, 0.5, 1.0)  # of the noise; 0 compares in nats
+
+
+def noise(one: Sequence[float], other: Sequence[float]) -> float:
+    """Root of the summed squares of how far each token's -log p moves between two sets of outputs that tell nothing of the prompt."""
+    return max(LEAST_NOISE, float(np.linalg.norm(np.subtract(one, other))))
+
+
+def top1(scores: np.ndarray, draws: Sequence[Sequence[Sequence[int]]]) -> float:
+    """Mean over draws and prompts.
+
+    Args:
+        scores: (prompts, prompts), of every prompt after the outputs of the first.
+        draws: per draw and prompt, the candidates, the truth first.
+    """
+    return fmean(
+        identification_scores(scores[truth, candidates].tolist())["top1"]
+        for draw in draws
+        for truth, candidates in enumerate(draw)
+    )  # fmt: skip
 
 
 def main() -> None:
@@ -35,22 +62,26 @@ def main() -> None:
         answers = limited(read_answers(options.answers), options.limit)
     except ValueError as error:
         parser.error(str(error))
-    inverter = load_inverter(options.inverter).of(answers.secret)
-    null = null_condition(inverter, answers.null.lines)
-    decoys = dict(zip(answers.pool, decoys_for(answers.pool, answers.seed, filling_of(answers.secret))))
-    found: dict[str, list[float]] = {"nats": [], "units of noise": []}
-    for prompt, outputs in zip(tqdm(answers.prompts, desc="prompts"), answers.outputs):
-        candidates = [prompt.text, *decoys[prompt.text]]
-        pmi = null.pmi(outputs.lines, candidates)
-        found["nats"].append(identification_scores(pmi)["top1"])
-        found["units of noise"].append(null.identify(candidates, pmi)["top1"])
-    print(f"{options.inverter} {inverter.hash}, {len(answers.prompts)} prompts, 16 candidates each\n")
-    print("| compared in | top-1 | 95 % interval | found by this alone |\n|---|---:|---|---:|")
-    for name, values in found.items():
-        other = next(rest for kind, rest in found.items() if kind != name)
-        estimate = metric_estimate("identification_top1", values)
-        alone = sum(one > two for one, two in zip(values, other))
-        print(f"| {name} | {estimate.mean:.3f} | {estimate.low:.3f} to {estimate.high:.3f} | {alone} |")
+    texts = [prompt.text for prompt in answers.prompts]
+    if len(texts) < CANDIDATES:
+        parser.error(f"{options.answers} has {len(texts)} prompts; identification among {CANDIDATES} needs as many")
+    inverter, lines = load_inverter(options.inverter).of(answers.secret), answers.null.lines
+
+    def tokens_after(outputs: Sequence[str]) -> list[list[float]]:
+        return inverter.token_nll([outputs] * len(texts), texts)
+
+    floor = np.array(list(map(sum, tokens_after(lines))))
+    noises = np.array([noise(even, odd) for even, odd in zip(tokens_after(lines[0::2]), tokens_after(lines[1::2]))])
+    nats = np.array([floor - list(map(sum, tokens_after(outputs.lines))) for outputs in tqdm(answers.outputs, desc="prompts")])
+    draw = random.Random(0)
+    places = range(len(texts))
+    draws = [
+        [[truth, *draw.sample([place for place in places if place != truth], CANDIDATES - 1)] for truth in places] for _ in range(DRAWS)
+    ]
+    print(f"{options.inverter} {inverter.hash}, {len(texts)} prompts, {CANDIDATES} candidates, mean of {DRAWS} draws of decoys\n")
+    print("| nats divided by | top-1 |\n|---|---:|")
+    for power in POWERS:
+        print(f"| noise to the power of {power:g} | {top1(nats / noises**power, draws):.3f} |")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from lm_eval_inversion.scoring import score_reconstruction
 from lm_eval_inversion.scoring.attributes import attribute_scores
 from lm_eval_inversion.scoring.bits import bits_above_null
 from lm_eval_inversion.scoring.embedding import cosine
-from lm_eval_inversion.scoring.identification import CANDIDATES, choose_all_decoys, identification_scores, noise
+from lm_eval_inversion.scoring.identification import CANDIDATES, choose_all_decoys, identification_scores
 from lm_eval_inversion.scoring.metrics import CURVE_NUMBERS, CURVE_PREFIX, LEAST_NULL_COVERAGE, METRICS
 from lm_eval_inversion.scoring.text import token_f1, word_tokens
 from lm_eval_inversion.scoring.uncertainty import Estimate, estimate
@@ -181,7 +181,6 @@ class NullCondition:
         self.has_halves = len(lines) >= 2
         self.reconstructions: dict[int, str] = {}
         self.known: dict[tuple[str, str], float] = {}
-        self.noises: dict[str, float] = {}
 
     def reconstruction(self, max_new_tokens: int) -> str:
         """What the inverter writes for all null outputs."""
@@ -196,28 +195,10 @@ class NullCondition:
                 self.known[arm, prompt] = self.inverter.nll([self.arms[arm]], [prompt])[0]
         return [self.known[arm, prompt] for prompt in prompts]
 
-    def noise(self, prompts: Sequence[str]) -> list[float]:
-        """See ``identification.noise``, between the two halves of the null outputs.
-
-        1 for all, so that they are compared in bits, where tokens have no likelihoods or a half holds no output.
-        """
-        if not (self.has_halves and self.inverter.has_token_likelihood()):
-            return [1.0] * len(prompts)
-        for prompt in prompts:
-            if prompt not in self.noises:
-                halves = {arm: self.inverter.token_nll([self.arms[arm]], [prompt])[0] for arm in ("even", "odd")}
-                self.noises[prompt] = noise(halves["even"], halves["odd"])
-                self.known |= {(arm, prompt): sum(nats) for arm, nats in halves.items()}
-        return [self.noises[prompt] for prompt in prompts]
-
     def pmi(self, lines: Sequence[str], candidates: Sequence[str]) -> list[float]:
         """How many bits likelier each candidate is after some outputs than after the null's: pointwise mutual information."""
         own = self.inverter.nll([lines] * len(candidates), candidates)
         return [bits_above_null(floor, nats) for floor, nats in zip(self.nll("all", candidates), own)]
-
-    def identify(self, candidates: Sequence[str], pmi: Sequence[float]) -> dict[str, float]:
-        """``identification_scores`` of candidates, the truth first, each in units of its noise."""
-        return identification_scores([value / unit for value, unit in zip(pmi, self.noise(candidates), strict=True)])
 
 
 @lru_cache(maxsize=4)
@@ -257,7 +238,7 @@ def _likelihood_metrics(truth: str, decoys: Sequence[str], outputs: Outputs, nul
     pmi = null.pmi(outputs.lines, candidates)
     if not all(map(math.isfinite, pmi)):
         raise ValueError("the inverter gave a likelihood that is not a finite number; give inverter_dtype=float32")
-    found = null.identify(candidates, pmi)  # first: it reads the halves token by token, and the control takes their sums
+    found = identification_scores(pmi)
     metrics = {
         "bits": pmi[0],
         "bits_per_token": pmi[0] / max(1, len(word_tokens(truth))),
@@ -272,7 +253,7 @@ def _likelihood_metrics(truth: str, decoys: Sequence[str], outputs: Outputs, nul
     return metrics | {
         "bits_null": control[0],
         "bits_spread_null": abs(control[0]),
-        "identification_top1_null": null.identify(candidates, control)["top1"],
+        "identification_top1_null": identification_scores(control)["top1"],
     }
 
 

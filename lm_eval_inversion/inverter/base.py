@@ -82,11 +82,7 @@ class Inverter(ABC):
 
     def has_likelihood(self) -> bool:
         """Whether ``nll`` works."""
-        return type(self).nll is not Inverter.nll or self.has_token_likelihood()
-
-    def has_token_likelihood(self) -> bool:
-        """Whether ``token_nll`` works."""
-        return type(self).token_nll is not Inverter.token_nll
+        return type(self).nll is not Inverter.nll or type(self).token_nll is not Inverter.token_nll
 
     def has_sampling(self) -> bool:
         """Whether ``sample`` works."""

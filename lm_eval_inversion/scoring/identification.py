@@ -1,20 +1,16 @@
 """Identification: can the true prompt be picked out among decoys?
 
 Candidates are ranked by pointwise mutual information, NLL under the null minus NLL under the outputs: raw NLL favours prompts
-that are likely anyway. That of a long prompt moves by more than that of a short one whatever is read, so it is counted in units of its
-own noise (``noise``), as speaker verification normalises the scores of a model by how they spread over impostors. Chance is 1 / candidates
-by construction.
+that are likely anyway. Chance is 1 / candidates by construction.
 """
 
 from __future__ import annotations
 
-import math
 import random
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 CANDIDATES = 16
-LEAST_NOISE = 1e-3  # nats; the likelihood of a prompt that the two sets do not tell apart at all is no noise to divide by
 
 
 def choose_decoys(truth: str, pool: Sequence[str], seed: int, candidates: int = CANDIDATES) -> list[str]:
@@ -54,23 +50,11 @@ def rank_of_first(scores: Sequence[float]) -> float:
     return 1.0 + sum(score > first for score in rest) + 0.5 * sum(score == first for score in rest)
 
 
-def noise(one: Sequence[float], other: Sequence[float]) -> float:
-    """How far the likelihood of a prompt moves between two sets of outputs that tell nothing of it, in nats.
-
-    The root of the summed squares over its tokens: their plain sum is one draw, these are as many as the prompt has tokens.
-
-    Args:
-        one: -log p of each of its tokens after the one set, in nats.
-        other: after the other.
-    """
-    return max(LEAST_NOISE, math.sqrt(sum((a - b) ** 2 for a, b in zip(one, other, strict=True))))
-
-
 def identification_scores(pmi: Sequence[float]) -> dict[str, float]:
     """``top1`` (0 or 1; a tie for first place counts its share) and ``mrr`` (1 / rank) of the first candidate, the truth.
 
     Args:
-        pmi: of every candidate, in whatever unit, the truth first.
+        pmi: of every candidate, in bits or nats, the truth first.
     """
     first, *rest = pmi
     ties = sum(score == first for score in rest)

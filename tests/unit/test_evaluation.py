@@ -6,13 +6,12 @@ import pytest
 
 from lm_eval_inversion import evaluate, load_inverter, load_prompts
 from lm_eval_inversion import protocol as protocol_module
-from lm_eval_inversion.evaluation import NullCondition, decoys_for
+from lm_eval_inversion.evaluation import decoys_for
 from lm_eval_inversion.inverter import Inverter
 from lm_eval_inversion.outputs import OutputCounts, Outputs, parse_outputs
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.protocol import make_protocol
 from lm_eval_inversion.queries import load_query_set
-from lm_eval_inversion.scoring.identification import noise
 from lm_eval_inversion.scoring.metrics import USUAL_METRICS, is_scored
 
 QUERIES = load_query_set("ordinary16").first(4)
@@ -66,35 +65,6 @@ class NoisyInverter(Inverter):
 
     def token_nll(self, outputs, prompts):
         return [[5.0 + (len(lines) + place) % 2 for place, _ in enumerate(prompt.split())] for lines, prompt in zip(outputs, prompts)]
-
-
-def test_a_candidate_is_compared_in_units_of_its_own_noise():
-    assert noise([1.0, 2.0, 3.0], [1.0, 4.0, 2.0]) == pytest.approx(math.sqrt(5))
-    assert noise([1.0], [1.0]) > 0
-    with pytest.raises(ValueError, match="zip"):
-        noise([1.0], [1.0, 2.0])
-    null = NullCondition(NoisyInverter(), ("a", "b", "c"))  # an even half of two, an odd half of one
-    short, long = "Short one.", "Longer " * 35 + "one."
-    assert null.noise([short, long]) == pytest.approx([math.sqrt(2), 6.0])
-    # 3 bits of the short one are two units of its noise, 4 bits of the long one are less than one.
-    assert null.identify([short, long], [3.0, 4.0]) == {"top1": 1.0, "mrr": 1.0}
-    assert null.identify([long, short], [4.0, 3.0])["top1"] == 0.0
-    assert NullCondition(PerfectInverter([]), ("a", "b")).noise([short, long]) == [1.0, 1.0]  # it has no likelihoods of tokens
-
-
-def test_reading_the_noise_reads_the_halves_of_the_null_once():
-    class Counting(NoisyInverter):
-        asked = 0
-
-        def token_nll(self, outputs, prompts):
-            Counting.asked += len(prompts)
-            return super().token_nll(outputs, prompts)
-
-    null = NullCondition(Counting(), ("a", "b", "c"))
-    null.noise(["Short one."])
-    halves = [null.nll(arm, ["Short one."])[0] for arm in ("even", "odd")]
-    assert Counting.asked == 2
-    assert halves == [sum(NoisyInverter().token_nll([null.arms[arm]], ["Short one."])[0]) for arm in ("even", "odd")]
 
 
 @pytest.mark.parametrize("number", [1, 2, 15, 16, 17])
@@ -203,9 +173,6 @@ def test_a_single_null_output_has_no_halves_to_control_with():
         summary = evaluate(PROMPTS, outputs, null, Unpractised()).summary()
         assert controls - set(summary) == missing
         assert {"bits", "bits_swap", "identification_top1", "identification_mrr"} <= set(summary)
-    # In bits: with noise of an empty half against a full one, long prompts would count for less.
-    assert NullCondition(Unpractised(), ("a",)).noise(["Short one.", "Longer " * 35 + "one."]) == [1.0, 1.0]
-    assert NullCondition(NoisyInverter(), ("a",)).identify(["Short one.", "Longer " * 35 + "one."], [3.0, 4.0])["top1"] == 0.0
 
 
 def test_the_spread_of_the_control_shows_halves_that_differ():
