@@ -222,7 +222,7 @@ def cases_of(results: Results, protocol: Protocol, limit: int | None = None) -> 
     """
     from lm_eval_inversion.queries import user_turn
     from lm_eval_inversion.queries.defences import defend_answers
-    from lm_eval_inversion.report.reading import rows_by_prompt
+    from lm_eval_inversion.report.reading import prompt_key, rows_by_prompt
 
     if any(row.redacted for row in results.rows):
         raise ValueError(f"{results.source} is redacted: its answers are not in it; rerank the run before it is redacted")
@@ -233,7 +233,7 @@ def cases_of(results: Results, protocol: Protocol, limit: int | None = None) -> 
     wanted = set(list(rows_by_prompt(results.rows))[:limit])  # with all their epochs
     found = []
     for row in results.rows:
-        if (row.prompt_id, row.truth) not in wanted:
+        if prompt_key(row) not in wanted:
             continue
         outputs = protocol.outputs(row.truth, row.answers, results.null_answers)
         if not outputs.usable:

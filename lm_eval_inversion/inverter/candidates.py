@@ -42,21 +42,21 @@ def candidates_attention(
         attention_mask: ignored.
         scaling: of the scores.
         prefix: of one prompt.
-        masks: of every candidate, (1, 1, its tokens, prefix width + its tokens), as of ``visible``.
+        masks: of every candidate, (1, 1, shared * its tokens, prefix width + its tokens): those of ``visible``, repeated for the heads
+            that share keys.
 
     Returns:
         (1, tokens, heads, size).
     """
-    heads, shared, size = query.shape[1], key.shape[1], query.shape[3]
+    heads, key_heads, size = query.shape[1], key.shape[1], query.shape[3]
     keys, values = prefix.keys[module.layer_idx], prefix.values[module.layer_idx]
-    lengths = [mask.shape[2] for mask in masks]
+    lengths = [mask.shape[2] * key_heads // heads for mask in masks]
     found = []
     for own_query, own_key, own_value, mask in zip(*(torch.split(part, lengths, 2) for part in (query, key, value)), masks):
         # The queries of the heads that share keys stand below each other: the keys need no copy for each of them.
-        grouped = own_query.reshape(1, shared, -1, size)
+        grouped = own_query.reshape(1, key_heads, -1, size)
         seen = functional.scaled_dot_product_attention(
-            grouped, torch.cat([keys, own_key], 2), torch.cat([values, own_value], 2),
-            attn_mask=mask.repeat(1, 1, heads // shared, 1), scale=scaling,
+            grouped, torch.cat([keys, own_key], 2), torch.cat([values, own_value], 2), attn_mask=mask, scale=scaling
         )  # fmt: skip
         found.append(seen.reshape(1, heads, -1, size))
     return torch.cat(found, 2).transpose(1, 2), None
@@ -82,10 +82,14 @@ def candidate_token_losses(model: Any, prefix: Prefix, prompts: Sequence[Sequenc
     device = prefix.mask.device
     ids = torch.tensor([[token for prompt in prompts for token in prompt]], device=device)
     places = torch.tensor([[index for prompt in prompts for index in range(len(prompt))]], device=device)
+    shared = model.config.num_attention_heads // model.config.num_key_value_heads
+    # Made here and not by each layer.
     masks = [
-        visible(prefix, torch.ones(1, len(prompt), len(prompt), dtype=torch.bool, device=device).tril(), prefix.keys[0].dtype)
+        visible(
+            prefix, torch.ones(1, len(prompt), len(prompt), dtype=torch.bool, device=device).tril(), prefix.keys[0].dtype
+        ).repeat(1, 1, shared, 1)
         for prompt in prompts
-    ]
+    ]  # fmt: skip
     with attention_by(model, ATTENTION):
         hidden = model.get_decoder()(
             input_ids=ids, position_ids=position + places, use_cache=False, prefix=prefix, masks=masks

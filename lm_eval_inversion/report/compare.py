@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 import lm_eval_inversion
-from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row, count_prompts
+from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row, count_prompts, prompt_key
 from lm_eval_inversion.report.rerun import RunSettings, public_arguments, public_generation, run_settings
 from lm_eval_inversion.report.tables import sampled_unit
 from lm_eval_inversion.report.visible import visible
@@ -207,7 +207,7 @@ def metrics_by_prompt(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, fl
     """
     found: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        values = found[row.prompt_id, row.truth]
+        values = found[prompt_key(row)]
         for metric, value in row.metrics.items():
             if math.isinf(value):
                 raise ValueError(f"{metric} of the system prompt {row.prompt_id!r} is infinite; score the run again")

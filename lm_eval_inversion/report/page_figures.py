@@ -14,7 +14,7 @@ from markupsafe import Markup
 from lm_eval_inversion.prompts.schema import SLOTS
 from lm_eval_inversion.queries import QuerySet
 from lm_eval_inversion.report.plots import SHARES, Cell, DotRow, Mark, Scale, curve, dot_plot, heat_map, scale_of
-from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
+from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row, prompt_key
 from lm_eval_inversion.report.tables import (
     answers_to,
     bootstrap,
@@ -176,7 +176,7 @@ class AttackTable:
         self.families = list(dict.fromkeys(self.attacks.values()))
         places: dict[tuple[str, str], list[int]] = defaultdict(list)
         for place, row in enumerate(self.rows):
-            places[row.prompt_id, row.truth].append(place)
+            places[prompt_key(row)].append(place)
         self.by_length = sorted(places.values(), key=lambda own: (self.rows[own[0]].prompt.words, self.rows[own[0]].prompt_id))
 
     def of_family(self, family: str) -> list[str]:

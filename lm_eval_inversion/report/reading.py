@@ -146,11 +146,16 @@ class OfAPrompt(Protocol):
 AnyRow = TypeVar("AnyRow", bound=OfAPrompt)
 
 
+def prompt_key(row: OfAPrompt) -> tuple[str, str]:
+    """What tells the system prompt of a row from others: its id and text, whatever the epoch."""
+    return row.prompt_id, row.truth
+
+
 def rows_by_prompt(rows: Iterable[AnyRow]) -> dict[tuple[str, str], list[AnyRow]]:
     """Id and text of every system prompt -> its rows, of which there are several where a run had several epochs."""
     found: dict[tuple[str, str], list[AnyRow]] = {}
     for row in rows:
-        found.setdefault((row.prompt_id, row.truth), []).append(row)
+        found.setdefault(prompt_key(row), []).append(row)
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from lm_eval_inversion.prompts.canaries import KINDS
 from lm_eval_inversion.queries.attacks import FAMILIES
-from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
+from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row, prompt_key
 from lm_eval_inversion.report.scales import SHARE, scale_of
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.metrics import is_scored
@@ -95,7 +95,7 @@ def sampled_unit(row: Row) -> tuple[str, str]:
     """What was sampled: a prompt, whatever its epochs; of planted secrets the carrier, whatever its draws and its secrecy line."""
     if row.prompt.category == PLANTED:
         return _PLANTING.sub("", row.prompt_id), ""
-    return row.prompt_id, row.truth
+    return prompt_key(row)
 
 
 def metric_estimate(metric: str, values: Iterable[float], level: float = LEVEL) -> Estimate:

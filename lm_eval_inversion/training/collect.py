@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_inversion.hashing import content_hash, file_sha256
-from lm_eval_inversion.inverter.model_folder import require_undamaged
+from lm_eval_inversion.inverter.model_folder import INDEX_FILE, require_undamaged
 from lm_eval_inversion.inverter.tokens import listed_ids
 from lm_eval_inversion.outputs import with_opened_thinking
 from lm_eval_inversion.precision import choose_device, fast_dtype
@@ -54,8 +54,7 @@ __all__ = ["collect", "read_pairs", "training_prompts"]
 USER_REQUESTS = Path(__file__).with_name("data") / "user_requests.jsonl"
 # Of a model's folder, what its answers depend on beside its weights.
 SMALL_FILES = (
-    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
-    "model.safetensors.index.json",
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", INDEX_FILE,
 )  # fmt: skip
 SAMPLED_PIECES, SAMPLED_BYTES = 64, 1 << 16  # of a file of weights
 LOCAL_OPTIONS = ("revision", "batch_prompts", "device")
