@@ -44,7 +44,7 @@ from lm_eval_inversion.scoring.embedding import embed, embed_many
 from lm_eval_inversion.scoring.identification import CANDIDATES, identification_scores
 from lm_eval_inversion.scoring.metrics import CURVE_NUMBERS, CURVE_PREFIX
 from lm_eval_inversion.scoring.uncertainty import Estimate
-from lm_eval_inversion.training.rows import read_pairs
+from lm_eval_inversion.training.rows import read_pairs, repeated_place
 
 HARD, ABOVE_SWAP = "identification_top1_hard", "token_f1_above_swap"
 # Heading -> metric, decimals.
@@ -94,7 +94,7 @@ def collected_answers(rows: Sequence[Mapping[str, Any]], name: str) -> Answers:
     """The answers in rows of ``training.collect``.
 
     Raises:
-        ValueError: no rows with a prompt, none without or none that fits, both kinds of secrets, or an unknown query.
+        ValueError: no rows with a prompt, none without or none that fits, one twice, both kinds of secrets, or an unknown query.
     """
     prompted = [row for row in rows if row["prompt"] is not None]
     nulls = [row for row in rows if row["prompt"] is None]
@@ -102,6 +102,8 @@ def collected_answers(rows: Sequence[Mapping[str, Any]], name: str) -> Answers:
         raise ValueError(
             f"{name}: {len(prompted)} rows with a prompt and {len(nulls)} without; both are needed, as training.collect writes them"
         )
+    if (place := repeated_place(rows)) is not None:
+        raise ValueError(f"{name} holds place {place} twice: two collectors wrote it at a time; keep one row of each place")
     secrets = {row.get("secret", "system") for row in prompted}
     if len(secrets) > 1:
         raise ValueError(f"{name} holds system prompts and messages of users; give one kind")

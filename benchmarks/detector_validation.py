@@ -66,7 +66,7 @@ def unrelated_texts(characters: int, number: int) -> list[str]:
 
 def cases() -> Iterator[Case]:
     """All labelled cases."""
-    by_hand = [*rows("detector_cases_by_hand.jsonl"), *rows("detector_cases_translated.jsonl")]
+    by_hand = [row for name in ("by_hand", "translated", "short") for row in rows(f"detector_cases_{name}.jsonl")]
     for row in by_hand:
         yield row["kind"], row["prompt"], row["output"], row.get("message", ""), bool(row["leaked"])
     prompts = sorted({row["prompt"] for row in rows("detector_cases_by_hand.jsonl")})
@@ -111,8 +111,9 @@ def main() -> None:
         "# The leak detector, measured",
         "",
         "Written by `python benchmarks/detector_validation.py`; do not edit. The detector: `lm_eval_inversion/scoring/leakage`.",
-        f"{sum(map(len, found.values())):,} labelled cases. One threshold was chosen by such data, `MARGIN_BITS` in `runs.py`: on the",
-        "unrelated texts and on verbatim parts of these and of the benchmark's `dev` prompts.",
+        f"{sum(map(len, found.values())):,} labelled cases. Two thresholds were chosen by such data: `MARGIN_BITS` in `runs.py` on the",
+        "unrelated texts and on verbatim parts of these and of the benchmark's `dev` prompts, `MOST_NEEDED_SHARE` in `detector.py`",
+        "on the cases called short, under prompts of 5 to 18 words, and 26 others.",
         "",
         "| kind | cases | truly a leak | called a leak | right | 95 % interval |",
         "|---|---:|---|---:|---:|---:|",

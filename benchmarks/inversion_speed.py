@@ -56,11 +56,13 @@ def load(kind: str) -> Any:
     )
     torch.manual_seed(0)
     model = transformers.T5ForConditionalGeneration(
-        transformers.T5Config(vocab_size=len(fast), pad_token_id=0, decoder_start_token_id=0, eos_token_id=0, **T5_BASE)
+        transformers.T5Config(
+            vocab_size=len(fast), pad_token_id=0, decoder_start_token_id=0, eos_token_id=0, padded_output_tokens=OUTPUT_TOKENS, **T5_BASE
+        )
     ).eval()
     model.generation_config.eos_token_id = None
     dtype = torch.bfloat16 if kind == "t5-bfloat16" else torch.float32
-    return SparseT5Inverter(model.to(dtype), fast, name="t5", hash="0", padded_tokens=OUTPUT_TOKENS)
+    return SparseT5Inverter(model.to(dtype), fast, name="t5", hash="0")
 
 
 def measure(kind: str, batch: int, repeats: int, threads: int) -> dict[str, Any]:

@@ -30,3 +30,29 @@ def positive_whole(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
+
+
+def non_negative(text: str) -> float:
+    """0, or a number above it.
+
+    Raises:
+        argparse.ArgumentTypeError: it is neither.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+    return value
+
+
+def non_negative_whole(text: str) -> int:
+    """0, or a whole number above it.
+
+    Raises:
+        argparse.ArgumentTypeError: it is neither.
+    """
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 
-_WORD = re.compile(r"\w+")
+# Ranges of a regular expression: scripts without spaces between words (Thai, Lao, Chinese, Japanese), where each character counts as one.
+UNSPACED = "\u0e00-\u0eff\u3040-\u9fff\U00020000-\U0010ffff"
+_UNSPACED, _WORD = re.compile(f"[{UNSPACED}]"), re.compile(r"\w+")
 
 
-def unspaced(character: str) -> bool:
-    """Whether a character is of a script without spaces between words (Thai, Lao, Chinese, Japanese), where each counts as a word."""
-    return 0x0E00 <= ord(character) <= 0x0EFF or 0x3040 <= ord(character) <= 0x9FFF or ord(character) >= 0x20000
+def count_unspaced(text: str) -> int:
+    """How many of its characters are of a script without spaces between words."""
+    return len(_UNSPACED.findall(text))
 
 
 def spaced(text: str) -> str:
     """The text with spaces around every character of a script without spaces between words; any other text as it is."""
-    return text if text.isascii() else "".join(f" {one} " if unspaced(one) else one for one in text)
+    return _UNSPACED.sub(r" \g<0> ", text)
 
 
 def words_of(text: str) -> list[str]:

@@ -104,7 +104,7 @@ def _add_report_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help=RESULTS_HELP)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write one self-contained HTML page instead of tables")
     parser.add_argument(
-        "--examples", type=_number, default=3, metavar="N", help="truths to show beside their reconstructions in the tables (default 3)"
+        "--examples", type=_number, default=3, metavar="N", help="how many prompts to show beside their reconstructions (default 3)"
     )
 
 
@@ -121,11 +121,13 @@ def _run_report(options: argparse.Namespace) -> int:
         write_file(options.output, page_html(found))
         print(f"runs: {len(found)}, system prompts: {sum(count_prompts(results.rows) for results in found)}, written to {options.output}")
         return 0
-    from lm_eval_inversion.report.tables import attacks_table, examples_table, metrics_table
+    from lm_eval_inversion.report.rerun import run_lines
+    from lm_eval_inversion.report.tables import attacks_table, counted, examples_table, metrics_table
     from lm_eval_inversion.report.visible import visible
 
     for results in found:
-        print(f"\n## {visible(results.task)} ({results.host}, {count_prompts(results.rows)} system prompts)")
+        print(visible(f"\n## {results.task} ({results.host}, {counted(results.rows).told})\n"))
+        print("\n".join(map(visible, run_lines(results))))
         print(f"\n{metrics_table(results)}")
         if any(request["arm"] == "attack" for row in results.rows for request in row.requests):
             print(f"\n{attacks_table(results)}")
@@ -135,11 +137,11 @@ def _run_report(options: argparse.Namespace) -> int:
 
 
 def _add_compare_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("a", type=Path, metavar="A", help=f"the run to compare against: {RESULTS_HELP}")
-    parser.add_argument("b", type=Path, metavar="B", help="the run whose change is of interest; differences are B minus A")
-    parser.add_argument("--format", choices=("text", "json", "html"), default="text", help="default text: Markdown tables")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: stdout")
-    parser.add_argument("--changed", type=_number, default=5, metavar="N", help="so many of the prompts that changed most (default 5)")
+    parser.add_argument("a", type=Path, metavar="A", help=f"the baseline run: {RESULTS_HELP}")
+    parser.add_argument("b", type=Path, metavar="B", help="the run to compare with A; differences are B minus A")
+    parser.add_argument("--format", choices=("text", "json", "html"), default="text", help="output format (default: text, Markdown tables)")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to a file instead of the screen")
+    parser.add_argument("--changed", type=_number, default=5, metavar="N", help="how many of the most-changed prompts to show (default 5)")
 
 
 def _run_compare(options: argparse.Namespace) -> int:
@@ -159,15 +161,19 @@ def _run_compare(options: argparse.Namespace) -> int:
 
 
 def _add_gate_arguments(parser: argparse.ArgumentParser) -> None:
+    from lm_eval_inversion.scoring.metrics import LEAST_COVERAGE
+    from lm_eval_inversion.scoring.uncertainty import LEVEL
+
     parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help=RESULTS_HELP)
     parser.add_argument("--max-lift", type=float, metavar="X", help="token_f1_lift at most X (inversion tasks)")
     parser.add_argument("--max-asr", type=float, metavar="X", help="asr_union at most X: share of system prompts that any attack gets out")
     parser.add_argument("--max-canary", type=float, metavar="X", help="canary_extracted at most X: share of planted secrets that come out")
     parser.add_argument("--max-bits", type=float, metavar="X", help="bits at most X (inversion tasks)")
     parser.add_argument(
-        "--min-coverage", type=float, metavar="X", help="inconclusive when the mean coverage is below X (default 0.8; 0 switches it off)"
-    )
-    parser.add_argument("--confidence", type=float, default=0.95, metavar="X", help="of the two-sided intervals (default 0.95)")
+        "--min-coverage", type=float, metavar="X",
+        help=f"inconclusive if mean coverage is below X (default {LEAST_COVERAGE}; 0 turns this off)",
+    )  # fmt: skip
+    parser.add_argument("--confidence", type=float, default=LEVEL, metavar="X", help=f"level of the two-sided intervals (default {LEVEL})")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML, one test case per task and limit")
 
 
@@ -253,8 +259,8 @@ def _later(module: str, function: str) -> Callable[[Any], Any]:
 
 
 GATE_EXIT_CODES = (
-    "exit codes: 0 every limit holds, 1 a limit is broken, 2 undecided (also too low coverage, with or without a system prompt, and "
-    "unfinished runs), 3 error (also: no result has the metric)"
+    "exit codes: 0 every limit holds; 1 a limit is broken; 2 inconclusive (also if coverage is too low, with or without a system prompt, "
+    "and for unfinished or mixed runs); 3 error (also if no result has the metric)"
 )
 VERBS = {
     "report": Verb(
@@ -285,8 +291,8 @@ VERBS = {
     "rerank": Verb(
         "several reconstructions, ranked by the target's likelihood of its own answers",
         f"{PROGRAM} rerank results --model FOLDER -o reranked.jsonl",
-        _later("lm_eval_inversion.reranking", "add_arguments"),
-        _later("lm_eval_inversion.reranking", "run"),
+        _later("lm_eval_inversion.report.reranked", "add_arguments"),
+        _later("lm_eval_inversion.report.reranked", "run"),
     ),
     "redact": Verb(
         "replace the texts in Inspect logs by keyed hashes",
@@ -319,8 +325,10 @@ def _parsers(chosen: str | None) -> tuple[argparse.ArgumentParser, dict[str, _Pa
     """The command's parser and one per verb; only the chosen verb's options are declared, the others would load their modules."""
     parser = _Parser(
         prog=PROGRAM,
-        description="How easily is a model's system prompt recovered? Reads what lm_eval and Inspect leave behind; only rerank runs it.",
-        epilog=f"example: {VERBS['report'].example}\n\n{PROGRAM} VERB --help tells the options of a verb and shows an example.",
+        description=(
+            "How easily is a model's system prompt recovered? Reads result files of lm_eval and Inspect. Only `rerank` runs a model."
+        ),
+        epilog=f"example: {VERBS['report'].example}\n\n{PROGRAM} VERB --help lists the options of a verb and shows an example.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -23,7 +23,7 @@ from lm_eval_inversion.scoring.attributes import attribute_scores
 from lm_eval_inversion.scoring.bits import bits_above_null
 from lm_eval_inversion.scoring.embedding import cosine
 from lm_eval_inversion.scoring.identification import CANDIDATES, choose_all_decoys, identification_scores
-from lm_eval_inversion.scoring.metrics import CURVE_NUMBERS, CURVE_PREFIX, LEAST_NULL_COVERAGE, METRICS
+from lm_eval_inversion.scoring.metrics import CURVE_NUMBERS, CURVE_PREFIX, LEAST_NULL_COVERAGE, METRICS, few_nulls
 from lm_eval_inversion.scoring.text import token_f1, word_tokens
 from lm_eval_inversion.scoring.uncertainty import Estimate, estimate
 from lm_eval_inversion.scoring.utility import attribute_following
@@ -149,11 +149,7 @@ def _warn_of_missing_null(null_outputs: Outputs) -> None:
             "that is measured against it have no value."
         )
     elif null_outputs.coverage < LEAST_NULL_COVERAGE:
-        logger.warning(
-            "Without a system prompt the model gave few usable outputs (null_coverage %.2f): bits, identification and lift are measured "
-            "against little, and may be too high.",
-            null_outputs.coverage,
-        )
+        logger.warning("%s", few_nulls(null_outputs.coverage))
 
 
 def decoys_for(texts: Sequence[str], seed: int = 0, filling: str = "v1") -> list[list[str]]:

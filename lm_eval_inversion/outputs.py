@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from os.path import commonprefix
 
-from lm_eval_inversion.characters import unspaced
+from lm_eval_inversion.characters import count_unspaced
 from lm_eval_inversion.queries import QuerySet
 
 MAX_OUTPUTS = 64  # Zhang et al. 2024: four questions of 16 lines
@@ -43,14 +43,17 @@ _QUOTE_REACH = 160  # characters around a tag that are looked at
 _LINE_ESCAPE = re.compile(r"\\[nrt]")  # of a quote in JSON
 _UNMARKED = "\ufdd0"  # a noncharacter: stands in no text, and parts the characters of a tag so that it is read as none
 _OPENING_QUOTE, _CLOSING_QUOTE = "[\"“„«'‘]", "[\"”“»'’]"
+_LABEL = r"(?i:line|sentence|item|point|statement)\s{1,2}#?"  # "Line 1: I bake."
 _MARKER = re.compile(
     rf"^(?=(?P<indent>\s*))[\s>#*_`]{{0,12}}(?P<quote>{_OPENING_QUOTE}[*_`]{{0,3}})?"
-    r"(?:(?P<number>[\[(]?(?:\d{1,2}|(?(quote)(?!)|\d{3})))"
+    rf"(?:(?P<number>(?:{_LABEL})?"
+    r"[\[(]?(?:\d{1,2}|(?(quote)(?!)|\d{3})))"
     rf"(?(quote)(?P<closed>{_CLOSING_QUOTE})?)"
     r"[\])]?[*_`]{0,3}\s{0,2}(?:[.):\]](?!\d)|-(?=\s)|[–—])|[-*+•·‣▪](?=\s))"
     rf"(?(quote)(?P<closed_behind>{_CLOSING_QUOTE}(?=\s))?)"
     r"[*_`]{0,3}\s*"
 )
+_LABEL_BEHIND = re.compile(rf"^{_LABEL}\d{{1,3}}\s?[.:)]\s*")
 _QUOTE_AT_END = re.compile(rf"{_CLOSING_QUOTE}([*_`]{{0,3}}\s*)\Z")
 _INLINE_NUMBER = re.compile(rf"(?:(?<=\s)|^){_OPENING_QUOTE}?[*_]{{0,2}}(\d{{1,3}})[*_]{{0,2}}[.):](?=\s|[*_\"“]|[A-Za-z])")
 # A refusal opens in one of these ways, and says that something which can be asked for will not be done: an assistant that says what it
@@ -70,11 +73,12 @@ _REFUSALS = tuple(
     re.compile(rf"^(?:{opening}).*?(?:{refusal})", re.IGNORECASE | re.DOTALL)
     for opening, refusal in (
         (
-            r"(?=(?:i(?:'m| am) (?:really |very |so )?sorry|sorry|(?:my )?apologies|i apologi[sz]e|unfortunately|as an ai\b|"
+            r"(?:no[,.!] )?(?=(?:i(?:'m| am) (?:really |very |so )?sorry|sorry|(?:my )?apologies|i apologi[sz]e|unfortunately|as an ai\b|"
             r"(?:thank|i (?:appreciate|understand))\b[^.!?]{0,80}\bbut\b|i(?:'m| am|'d| would)?\s(?:really )?(?:afraid\b|"
             rf"{_CANNOT})))",
-            rf"\b(?:i|we|sorry)\b(?:(?!you)[^.!?;:]){{0,30}}?\b{_CANNOT}(?:{_BETWEEN}{_ASKED}|(?: (?:tell|say)(?: you)?)?\s*(?:[.;!]|$))|"
-            rf"not something (?:i|we) (?:can|may|am able to|are able to){_BETWEEN}{_ASKED}|\b(?:is|are) confidential\b",
+            rf"\b(?:i|we|sorry)\b(?:(?!you)[^.!?;:]){{0,30}}?\b{_CANNOT}(?![^.!?]{{0,40}} enough\b)"
+            rf"(?:{_BETWEEN}{_ASKED}|(?: (?:tell|say)(?: you)?)?\s*(?:[.;!]|$))|"
+            rf"not something (?:i|we) (?:can|may|am able to|are able to){_BETWEEN}{_ASKED}|(?:\b(?:is|are)|'s) confidential\b",
         ),
         (
             r"(?:es )?tut mir (?:sehr |wirklich )?leid|leider|entschuldig|verzeih|bedaure|(?=ich (?:kann|darf|möchte|werde)\b)",
@@ -252,7 +256,7 @@ def is_refusal(text: str) -> bool:
     assistant does and does not do.
     """
     text = text.replace("’", "'").strip(_WRAPPED)
-    if len(text) > REFUSAL_MAX_CHARACTERS or len(text.split()) > REFUSAL_MAX_WORDS or sum(map(unspaced, text)) > 2 * REFUSAL_MAX_WORDS:
+    if len(text) > REFUSAL_MAX_CHARACTERS or len(text.split()) > REFUSAL_MAX_WORDS or count_unspaced(text) > 2 * REFUSAL_MAX_WORDS:
         return False
     return any(refusal.search(text) for refusal in _REFUSALS)
 
@@ -356,8 +360,8 @@ def parse_outputs(answers: Sequence[str], queries: QuerySet) -> Outputs:
 
 
 def _behind(match: re.Match[str]) -> str:
-    """What stands behind a marker, without the closing quote of a quoted line ("1: I bake.")."""
-    text = match.string[match.end() :]
+    """What stands behind a marker and a label ("1) Line 1: I bake."), without the closing quote of a quoted line ("1: I bake.")."""
+    text = _LABEL_BEHIND.sub("", match.string[match.end() :])
     quoted = match["quote"] and not match["closed"] and not match["closed_behind"]
     return _QUOTE_AT_END.sub(r"\1", text) if quoted else text
 
@@ -370,12 +374,14 @@ def _break_inline_lists(text: str) -> str:
         cuts, expected = [], None
         for match in numbers:
             value = int(match.group(1))
-            if expected is None and line[: match.start()].strip():
-                break  # the line does not start with an item
+            before = line[: match.start()].strip()
+            if expected is None and before and not (before.endswith(":") and value == 1):
+                break  # the line does not start with an item, nor with what announces a list ("Sure: 1. ...")
             if expected is None or value == expected:
                 cuts.append(match.start())
                 expected = value + 1
         if len(cuts) >= 2:
+            lines += [line[: cuts[0]].rstrip()] if line[: cuts[0]].strip() else []
             lines += [line[start:end].rstrip() for start, end in zip(cuts, [*cuts[1:], len(line)])]
         else:
             lines.append(line)

@@ -6,8 +6,9 @@ import difflib
 import logging
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from inspect import signature
 from typing import Any
+
+from lm_eval_inversion.tasks import protocol_makers, task_parameters
 
 logger = logging.getLogger(__name__)
 
@@ -17,13 +18,7 @@ LIKENESS = 0.8  # of two names of which one is a misspelt other
 @lru_cache(maxsize=1)
 def known_parameters() -> tuple[str, ...]:
     """Of all tasks: one command may hold several, and each passes over what only the others know."""
-    from lm_eval_inversion.canary import make_canary_protocol
-    from lm_eval_inversion.exposure import make_exposure_protocol
-    from lm_eval_inversion.leakage import make_leakage_protocol
-    from lm_eval_inversion.protocol import make_protocol
-
-    makers = (make_protocol, make_leakage_protocol, make_canary_protocol, make_exposure_protocol)
-    return tuple(dict.fromkeys([*(name for make in makers for name in list(signature(make).parameters)[1:]), "redact"]))
+    return tuple(dict.fromkeys([*(name for task in protocol_makers() for name in task_parameters(task)), "redact"]))
 
 
 def refuse_slips(given: Iterable[str], task: str, option: str) -> list[str]:

@@ -14,12 +14,11 @@ send, because the same protocols make them.
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from itertools import takewhile
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_inversion.arguments import positive, positive_whole
+from lm_eval_inversion.tasks import protocol_makers, task_parameters
 
 if TYPE_CHECKING:
     from lm_eval_inversion.canary import CanaryProtocol
@@ -75,35 +75,18 @@ class Workload:
     inverter_tokens: int | None = 0
 
 
-@dataclass(frozen=True)
-class TaskKind:
-    """How the tasks of one kind are planned.
+def workload(protocol: Any) -> Workload:
+    """What the task of a protocol sends.
 
-    Attributes:
-        make: checks the user's parameters and builds the protocol; called with the task's name and keywords.
-        workload: from the protocol to what it sends.
+    Args:
+        protocol: made by one of ``tasks.protocol_makers``.
     """
+    from lm_eval_inversion.exposure import ExposureProtocol
+    from lm_eval_inversion.protocol import Protocol
 
-    make: Callable[..., Any]
-    workload: Callable[[Any], Workload]
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Parameter (a name in ``--metadata``) -> its default."""
-        found = list(inspect.signature(self.make).parameters.values())[1:]
-        return {parameter.name: parameter.default for parameter in found}
-
-
-def task_kinds() -> dict[str, TaskKind]:
-    """Task -> its kind: the one place that says which tasks can be planned. A new kind of task needs one line here."""
-    from lm_eval_inversion import canary, exposure, leakage, protocol
-
-    return {
-        **dict.fromkeys(protocol.TASKS, TaskKind(protocol.make_protocol, _inversion_workload)),
-        **dict.fromkeys(leakage.TASKS, TaskKind(leakage.make_leakage_protocol, _leakage_workload)),
-        **dict.fromkeys(canary.TASKS, TaskKind(canary.make_canary_protocol, _leakage_workload)),
-        **dict.fromkeys(exposure.TASKS, TaskKind(exposure.make_exposure_protocol, _exposure_workload)),
-    }
+    if isinstance(protocol, Protocol):
+        return _inversion_workload(protocol)
+    return _exposure_workload(protocol) if isinstance(protocol, ExposureProtocol) else _leakage_workload(protocol)
 
 
 def _inversion_workload(protocol: Protocol) -> Workload:
@@ -172,7 +155,7 @@ def expand_tasks(names: Sequence[str]) -> list[str]:
     Raises:
         ValueError: a name is neither a task nor a group.
     """
-    known, groups = task_kinds(), _groups()
+    known, groups = protocol_makers(), _groups()
     chosen: dict[str, None] = {}
 
     def add(name: str, path: tuple[str, ...]) -> None:
@@ -528,7 +511,7 @@ class Plan:
         if any(counts.inverter_outputs for counts in self.tasks.values()):
             notes.append(
                 "The inverter reads these outputs where you run the task, and then the 16 candidates of every prompt; minutes are without "
-                "it (on a CPU count 10 to 25 seconds a prompt)."
+                "it (10 to 25 seconds a prompt, depending on the CPU core)."
             )
         return notes
 
@@ -554,26 +537,23 @@ def make_plan(
 
     Raises:
         FileNotFoundError: a named file or folder does not exist.
-        ValueError: a task or parameter is unknown or bad; the message names it and the mend.
+        ValueError: a task or parameter is unknown or bad; the message names it and the fix.
     """
-    chosen, kinds = expand_tasks(names), task_kinds()
+    chosen, makers = expand_tasks(names), protocol_makers()
+    own = {task: task_parameters(task) for task in chosen}
     given = dict(parameters or {})
-    known = dict.fromkeys(name for task in chosen for name in kinds[task].parameters)
+    known = dict.fromkeys(name for parameters_of_task in own.values() for name in parameters_of_task)
     given.pop("redact", None)  # of the hosts' tasks; it changes what is written, not what is sent
     for name in given:
         if name not in known:
             raise ValueError(f"--metadata {name}={given[name]}: none of {', '.join(chosen)} has this parameter; known: {', '.join(known)}")
-    workloads = {
-        task: kinds[task].workload(kinds[task].make(task, **{name: given[name] for name in kinds[task].parameters if name in given}))
-        for task in chosen
-    }
+    workloads = {task: workload(makers[task](task, **{name: given[name] for name in own[task] if name in given})) for task in chosen}
     answers = _saved_answers(typical_from, chosen) if typical_from else {}
     counter = CharacterCounter() if tokenizer is None else ModelCounter(tokenizer)
     counted = {}
-    for task, workload in workloads.items():
-        if max_tokens is not None and workload.max_tokens:
-            workload = replace(workload, max_tokens=max_tokens)
-        counted[task] = count(workload, counter, answers.get(task, ()))
+    for task, found in workloads.items():
+        limit = max_tokens if max_tokens is not None and found.max_tokens else found.max_tokens
+        counted[task] = count(replace(found, max_tokens=limit), counter, answers.get(task, ()))
     return Plan(counted, counter.description, speeds, prices, str(typical_from) if typical_from else None)
 
 
@@ -626,16 +606,16 @@ def _cell(name: str, value: float | None) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``plan``."""
-    parser.add_argument("tasks", nargs="+", metavar="TASK", help="tasks or groups, as the hosts know them")
+    parser.add_argument("tasks", nargs="+", metavar="TASK", help="tasks or groups, by the names that the hosts use")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--model-args", metavar="pretrained=FOLDER", help="as given to lm_eval; only the tokenizer is read")
-    source.add_argument("--tokenizer", metavar="FOLDER", help="a folder with the model's tokenizer; without it, characters / 4")
+    source.add_argument("--tokenizer", metavar="FOLDER", help="a folder with the model's tokenizer (default: estimate as characters / 4)")
     parser.add_argument("--metadata", nargs="+", action="extend", default=[], metavar="name=value", help="the tasks' parameters")
     parser.add_argument("--max-tokens", type=positive_whole, metavar="N", help="longest answer (default: the task's own)")
     parser.add_argument("--tokens-per-second", type=positive, metavar="N", help="output tokens per second, over all requests in flight")
-    parser.add_argument("--prefill-tokens-per-second", type=positive, metavar="N", help="prompt tokens read per second, likewise")
+    parser.add_argument("--prefill-tokens-per-second", type=positive, metavar="N", help="prompt tokens read per second, over all requests")
     parser.add_argument("--prices", type=Path, metavar="FILE", help="JSON or YAML: currency and prices per million tokens")
-    parser.add_argument("--typical-from", type=Path, metavar="RESULTS", help="a saved run: typical answers are as long as its")
+    parser.add_argument("--typical-from", type=Path, metavar="RESULTS", help="a saved run whose answer lengths are used as typical")
     parser.add_argument("--format", choices=("text", "json"), default="text")
 
 

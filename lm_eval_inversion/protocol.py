@@ -21,7 +21,7 @@ from lm_eval_inversion.queries import Message, QuerySet, SystemRole, load_query_
 from lm_eval_inversion.queries.defences import NO_DEFENCE, Defence, defence_hash, defend_answers, load_defence
 from lm_eval_inversion.signature import run_signature
 
-TASK_VERSION = 1.7  # rises with every change that moves a number
+TASK_VERSION = 1.8  # rises with every change that moves a number
 TEMPERATURE = 0.7  # of the evaluated model, unless the user says otherwise
 API_SEED = 1234  # sent to back ends that take a seed; the lm_eval default
 
@@ -241,6 +241,21 @@ def flag(name: str, value: Any) -> bool:
     return found
 
 
+def refuse_empty(task: str, option: str, **given: Any) -> None:
+    """Refuse parameters without a value, which hosts hand over as None: they do not stand for the task's own.
+
+    Args:
+        task: that they were given to.
+        option: of the host that took them, as in "--metadata".
+        given: name -> value.
+
+    Raises:
+        ValueError: one is None; the message names it.
+    """
+    for name in (name for name, value in given.items() if value is None):
+        raise ValueError(f"{option} {name}= names no {name} for {task}; give a value, or leave the parameter out")
+
+
 def shared_inverter(name: str, device: str, dtype: str = "auto", secret: Secret = "system") -> Inverter:
     """One inverter per name, device, type and kind of secret; the kinds share the loaded weights."""
     return _inverter_of(name, device, dtype, secret)
@@ -261,15 +276,19 @@ def _loaded(name: str, device: str, dtype: str) -> Inverter:
 LIMIT_NAMES = ("max_new_tokens", "max_completion_tokens", "max_tokens")
 
 
+def with_one_limit(settings: dict[str, Any]) -> dict[str, Any]:
+    """Generation settings in which the longest answer has the harness's name, whichever it was given."""
+    limits = [settings[name] for name in LIMIT_NAMES if name in settings]
+    others = {name: value for name, value in settings.items() if name not in LIMIT_NAMES}
+    return {**others, "max_gen_toks": limits[0]} if limits else others
+
+
 def normalise_sampling(settings: dict[str, Any]) -> dict[str, Any]:
-    """Make ``do_sample`` follow ``temperature``, and every name of the answers' limit mean the same: hosts and back ends disagree on both.
+    """Make ``do_sample`` follow ``temperature``, on which hosts and back ends disagree.
 
     Raises:
         ValueError: the temperature is not a number of at least 0.
     """
-    limits = [settings[name] for name in LIMIT_NAMES if name in settings]
-    settings = {name: value for name, value in settings.items() if name not in LIMIT_NAMES}
-    settings |= {"max_gen_toks": limits[0]} if limits else {}
     temperature = settings.get("temperature", TEMPERATURE)
     if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not 0 <= temperature < math.inf:
         raise ValueError(f"temperature={temperature!r}: give a number of at least 0")

@@ -1,24 +1,19 @@
 """``rerank=target``: several reconstructions of each system prompt, ranked by how likely the target's own answers are under them.
 
-A verb on finished runs of both hosts, because neither host can be asked, within a run, how likely the answers of that run were.
-Nothing here knows the secret but the table, which says what ranking was worth: choice and confidence are made from answers and
-candidates only.
+On finished runs of both hosts, because neither host can be asked, within a run, how likely the answers of that run were. Choice and
+confidence are made from answers and candidates only; the secret is known to the table alone (``report.reranked``).
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
-
-from lm_eval_inversion.arguments import positive, positive_whole
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lm_eval_inversion.confidence import Confidence
@@ -306,7 +301,7 @@ def rerank(
     """
     from lm_eval_inversion.scoring.text import token_f1
 
-    protocol, cases = _prepared(results, target, inverter, device, limit)
+    protocol, cases = prepare(results, target, inverter, device, limit)
     if target.thinking and told_not_to_think(results):  # another request would make other answers likely
         target = target.told_not_to_think()
     reader = protocol.inverter
@@ -335,7 +330,7 @@ def rerank(
         )  # fmt: skip
 
 
-def _prepared(results: Results, target: Target, inverter: str | None, device: str, limit: int | None) -> tuple[Protocol, list[Case]]:
+def prepare(results: Results, target: Target, inverter: str | None, device: str, limit: int | None) -> tuple[Protocol, list[Case]]:
     """The task as the run had it, and its secrets, once everything is known to fit.
 
     Raises:
@@ -355,68 +350,6 @@ def _prepared(results: Results, target: Target, inverter: str | None, device: st
     return protocol, cases
 
 
-def choices(rows: Sequence[Reranked]) -> dict[str, list[float]]:
-    """Token F1 of every way to choose among the candidates, one value per secret: the mean where a run asked about it several times.
-
-    Epochs of one secret are alike; as values of their own they would make intervals too narrow.
-    """
-    ways: dict[str, Callable[[Reranked], float]] = {
-        "greedy": lambda row: row.token_f1[0],
-        "mean candidate": lambda row: sum(row.token_f1) / len(row.token_f1),
-        "inverter's likelihood": lambda row: row.token_f1[row.ranking.chosen_by_inverter],
-        "target's likelihood": lambda row: row.token_f1[row.ranking.chosen],
-        "best (needs the secret)": lambda row: max(row.token_f1),
-    }
-    by_secret: dict[str, list[Reranked]] = {}
-    for row in rows:
-        by_secret.setdefault(row.truth, []).append(row)
-    return {name: [sum(map(value, own)) / len(own) for own in by_secret.values()] for name, value in ways.items()}
-
-
-def rerank_table(rows: Sequence[Reranked]) -> str:
-    """What choosing was worth, what it cost, and whether the confidence tells good reconstructions from bad ones, as Markdown."""
-    from lm_eval_inversion.scoring.uncertainty import estimate
-
-    lines = ["| reconstruction | token F1 | 95 % interval | gain over greedy | 95 % interval |", "|---|---:|---:|---:|---:|"]
-    values = choices(rows)
-    for name, own in values.items():
-        mean, gain = estimate(own), estimate([value - greedy for value, greedy in zip(own, values["greedy"])])
-        cells = [f"{mean.mean:.3f}", _interval(mean.low, mean.high)]
-        cells += ["", ""] if name == "greedy" else [f"{gain.mean:+.3f}", _interval(gain.low, gain.high, "+")]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    number = len(rows)
-    return "\n".join([
-        *lines,
-        "",
-        f"Cost per system prompt: {sum(row.target_tokens for row in rows) / number:,.0f} tokens read by the target in "
-        f"{sum(row.seconds_target for row in rows) / number:.1f} s; sampling took the inverter "
-        f"{sum(row.seconds_sampling for row in rows) / number:.1f} s.",
-        confidence_line(rows),
-    ])  # fmt: skip
-
-
-def _interval(low: float, high: float, sign: str = "") -> str:
-    return "–" if math.isnan(low) else f"{low:{sign}.3f} to {high:{sign}.3f}"
-
-
-def confidence_line(rows: Sequence[Reranked]) -> str:
-    """How well confidence, told without the secrets, finds the reconstructions of these rows whose lift is above their median."""
-    from statistics import median
-
-    from lm_eval_inversion.confidence import auroc, auroc_interval
-
-    middle = median(row.lift for row in rows)
-    above, secrets = [row.lift > middle for row in rows], [row.truth for row in rows]
-    fitted = [row.confidence for row in rows if row.confidence is not None]
-    calibrated = len(fitted) == len(rows)
-    scores = fitted if calibrated else [row.features["agreement"] for row in rows]
-    low, high = auroc_interval(scores, above, secrets)
-    found = auroc(scores, above)
-    value = "unknown: all lie on one side" if math.isnan(found) else f"{found:.3f} ({_interval(low, high)})"
-    what = "Confidence" if calibrated else "No confidence is fitted for this inverter. Agreement of the candidates, which is no probability"
-    return f"{what}, for a lift above the median of this run ({middle:.3f}): AUROC {value}."
-
-
 def read_reranked(path: Path) -> list[dict[str, Any]]:
     """The lines of a file that ``rerank --output`` wrote.
 
@@ -434,87 +367,3 @@ def read_reranked(path: Path) -> list[dict[str, Any]]:
     if not rows:
         raise ValueError(f"{path} is empty")
     return rows
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``rerank``."""
-    parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="runs of inversion tasks, all of one model")
-    parser.add_argument("--model", required=True, metavar="NAME", help="folder or hub name of the model that answered")
-    parser.add_argument("--revision", metavar="R", help="of a hub model")
-    parser.add_argument(
-        "--no-thinking", action="store_true",
-        help="the model was told not to think before it answered (known by itself where the run says enable_thinking=False)",
-    )  # fmt: skip
-    parser.add_argument("--inverter", metavar="NAME", help="as the task parameter (default: the run's)")
-    parser.add_argument("--device", default="auto", metavar="DEVICE", help="of the model and the inverter (default auto)")
-    parser.add_argument("--candidates", type=positive_whole, default=CANDIDATES, metavar="K", help=f"sampled (default {CANDIDATES})")
-    parser.add_argument("--temperature", type=positive, default=TEMPERATURE, metavar="T", help=f"of the draws (default {TEMPERATURE})")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws (default 0)")
-    parser.add_argument("--limit", type=positive_whole, metavar="N", help="only so many system prompts of each run")
-    parser.add_argument("--confidence", type=Path, metavar="FILE", help="a fit of your own, of training.confidence")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="also write a line of JSON per system prompt")
-
-
-def run(options: argparse.Namespace) -> int:
-    """Rerank, print the tables; 0.
-
-    Raises:
-        ValueError: see ``rerank`` and ``Target.load``.
-        FileNotFoundError: the fit does not exist.
-    """
-    from lm_eval_inversion.confidence import SHIPPED, load_confidence
-    from lm_eval_inversion.report.reading import count_prompts, progress_bar, read_all
-    from lm_eval_inversion.target import Target
-
-    found = read_all(options.results)
-    for results in found:  # before the model is loaded
-        protocol_of(results, options.inverter, options.device).check_inverter()
-    confidence = load_confidence(options.confidence or SHIPPED) if options.confidence or SHIPPED.is_file() else None
-    target = Target.load(options.model, options.revision, options.device, thinking=not options.no_thinking)
-    for results in found:  # before a file is written that may hold an earlier ranking
-        _prepared(results, target, options.inverter, options.device, options.limit)
-    with _opened(options.output) as stream:
-        for results in found:
-            rows = []
-            for row in rerank(
-                results, target, inverter=options.inverter, device=options.device, candidates=options.candidates,
-                temperature=options.temperature, seed=options.seed, limit=options.limit, confidence=confidence, progress=progress_bar,
-            ):  # fmt: skip
-                rows.append(row)
-                if stream is not None:  # line by line: an interrupt costs one system prompt, not hours
-                    stream.write(json.dumps(row.to_dict()) + "\n")
-                    stream.flush()
-            prompts = count_prompts(results.rows)
-            print(_summary(results, rows, options.candidates + 1, min(prompts, options.limit or prompts)))
-    if options.output is not None:
-        print(f"\nwritten to {options.output}")
-    return 0
-
-
-@contextmanager
-def _opened(path: Path | None) -> Iterator[IO[str] | None]:
-    """A new file, its folder too; None where there is no path."""
-    if path is None:
-        yield None
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stream = path.open("w", encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"{path} cannot be written ({error.strerror}); give a file in a folder that you may write to") from error
-    with stream:
-        yield stream
-
-
-def _summary(results: Results, rows: Sequence[Reranked], candidates: int, asked: int) -> str:
-    """Heading, table and what a reader must know of it; ``asked`` is the number of system prompts that were to be reranked."""
-    from lm_eval_inversion.report.reading import count_prompts
-
-    reranked = count_prompts(rows)
-    lines = [f"\n## {results.task} ({results.host}, {reranked} system prompts, {candidates} candidates each)\n"]
-    lines.append(rerank_table(rows) if rows else "No system prompt has usable outputs: nothing to rerank.")
-    if reranked < asked:
-        lines.append(f"{asked - reranked} system prompts without usable outputs are not in the table: unscored, not safe.")
-    if rows and rows[0].inverter_hash != results.signature.get("inverter_hash", rows[0].inverter_hash):
-        lines.append("The run was scored with another inverter; greedy reconstructions are those of this one.")
-    return "\n".join(lines)

@@ -46,9 +46,8 @@ def inversion_results(number: int = 24, seed: int = 0, hostile: tuple[str, ...] 
             "identification_mrr",
             "cosine",
             "cosine_null",
-            "coverage",
         )
-        metrics |= {name: generator.random() for name in shares}
+        metrics |= {name: generator.random() for name in shares} | {"coverage": generator.uniform(0.9, 1.0)}
         metrics |= {name: float(generator.random() < 0.5) for name in ("identification_top1", "identification_top1_null")}
         metrics |= attribute_scores(prompt.attributes, reconstruction)
         rows.append(Row(prompt, reconstruction, metrics, (), tuple(answers)))

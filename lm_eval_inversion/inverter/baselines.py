@@ -19,8 +19,13 @@ CONSTANT_PREDICTION = "You are a helpful assistant."
 @lru_cache(maxsize=1)
 def training_prompts() -> tuple[str, ...]:
     """The distinct system prompts that the shipped checkpoint was trained on."""
-    packed = files("lm_eval_inversion").joinpath("checkpoints", "training_prompts.jsonl.xz").read_bytes()
-    return tuple(json.loads(line) for line in lzma.decompress(packed).decode("utf-8").splitlines())
+    return read_training_prompts(files("lm_eval_inversion").joinpath("checkpoints", "training_prompts.jsonl.xz").read_bytes())
+
+
+def read_training_prompts(packed: bytes) -> tuple[str, ...]:
+    """What ``training.pack`` wrote of a checkpoint's training prompts."""
+    # Not ``splitlines``: prompts may hold other line separators, which JSON leaves as they are.
+    return tuple(json.loads(line) for line in lzma.decompress(packed).decode("utf-8").split("\n") if line)
 
 
 class ConstantInverter(Inverter):

@@ -23,6 +23,7 @@ from lm_eval_inversion.outputs import MAX_OUTPUTS
 
 DEFAULT_BATCH_SIZE = 8
 MAX_OUTPUT_TOKENS = 64  # the paper's outputs are sampled to 64 tokens
+LENGTH_KEY, PADDED_KEY = "max_output_tokens", "padded_output_tokens"  # of config.json
 KEPT_ENCODINGS = 4  # a prompt's outputs, and those of the null conditions
 ENCODER_ROWS = 256  # outputs encoded at once; bounds memory
 
@@ -46,22 +47,22 @@ def text_ids(tokenizer: Any, texts: Sequence[str], max_tokens: int | None = None
     return [row if max_tokens is None or len(row) <= max_tokens else [*row[: max_tokens - 1], row[-1]] for row in rows]
 
 
-def encode_outputs(
-    model: Any, tokenizer: Any, outputs: OutputSets, padded_tokens: int | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
+def encode_outputs(model: Any, tokenizer: Any, outputs: OutputSets) -> tuple[torch.Tensor, torch.Tensor]:
     """Run the encoder on every output by itself and lay the hidden states end to end; training and inference both do.
 
     Args:
-        model: a ``T5ForConditionalGeneration``; the ``max_output_tokens`` of its config, if any, says how much of an output is read.
+        model: a ``T5ForConditionalGeneration``. Two keys of its config, if there, say how it was trained: ``max_output_tokens``, how much
+            of an output it reads; and ``padded_output_tokens``, that every output is padded to so many tokens and the padding is read
+            too, as by the released output2prompt weights. Without the second padding is masked, and nothing depends on it.
         tokenizer: its tokenizer.
         outputs: for each prompt its outputs.
-        padded_tokens: see ``SparseT5Inverter``.
 
     Returns:
         Hidden states (prompts, width, model width), and their mask (prompts, width); gradients flow through the states.
     """
     device = model.device
-    width = padded_tokens or getattr(model.config, "max_output_tokens", MAX_OUTPUT_TOKENS)
+    padded = getattr(model.config, PADDED_KEY, None)
+    width = padded or getattr(model.config, LENGTH_KEY, MAX_OUTPUT_TOKENS)
     flat: list[str] = []
     owners: list[int] = []
     for index, lines in enumerate(outputs):
@@ -74,11 +75,11 @@ def encode_outputs(
         ids = text_ids(tokenizer, flat[start : start + ENCODER_ROWS], width)
         batch = tokenizer.pad(
             {"input_ids": [row or [tokenizer.eos_token_id] for row in ids]},
-            padding="max_length" if padded_tokens else "longest",
+            padding="max_length" if padded else "longest",
             max_length=width,
             return_tensors="pt",
         ).to(device)
-        mask = torch.ones_like(batch["attention_mask"]) if padded_tokens else batch["attention_mask"]
+        mask = torch.ones_like(batch["attention_mask"]) if padded else batch["attention_mask"]
         hidden = model.get_encoder()(input_ids=batch["input_ids"], attention_mask=mask).last_hidden_state
         for row, (vectors, kept) in enumerate(zip(hidden, mask.bool())):
             states[owners[start + row]].append(vectors[kept])
@@ -109,9 +110,10 @@ def check_small_files(folder: Path, name: str) -> tuple[Any, Any]:
     config, tokenizer = config_and_tokenizer(folder, name)
     if config.model_type != "t5":
         raise ValueError(f"inverter={name!r}: {folder} holds a {config.model_type}; give the folder of a T5ForConditionalGeneration")
-    most = getattr(config, "max_output_tokens", MAX_OUTPUT_TOKENS)
-    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-        raise ValueError(f"inverter={name!r}: max_output_tokens of its config.json is {str(most)[:40]!r}; give a whole number from 1 on")
+    for key in (LENGTH_KEY, PADDED_KEY):
+        most = getattr(config, key, MAX_OUTPUT_TOKENS)
+        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+            raise ValueError(f"inverter={name!r}: {key} of its config.json is {str(most)[:40]!r}; give a whole number from 1 on")
     ends = {"eos": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id}
     if missing := next((end for end, token in ends.items() if token is None), None):
         raise ValueError(f"inverter={name!r}: its tokenizer has no {missing} token; put the model's own tokenizer into the folder")
@@ -123,24 +125,20 @@ class SparseT5Inverter(Inverter):
     """A ``T5ForConditionalGeneration`` read as the paper reads it.
 
     Args:
-        model: the T5.
+        model: the T5; see ``encode_outputs`` for what its config may say.
         tokenizer: its tokenizer.
-        padded_tokens: None masks padding, so that the result does not depend on it. A number pads every output to that many
-            tokens and lets the model attend to the padding, as the released output2prompt checkpoints were trained.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, name: str, hash: str, padded_tokens: int | None = None) -> None:
-        self.model, self.tokenizer, self.name, self.hash, self.padded_tokens = model, tokenizer, name, hash, padded_tokens
+    def __init__(self, model: Any, tokenizer: Any, *, name: str, hash: str) -> None:
+        self.model, self.tokenizer, self.name, self.hash = model, tokenizer, name, hash
         # Of one set of outputs many prompts are asked about, one after the other.
         self._encoded = lru_cache(maxsize=KEPT_ENCODINGS)(self._encode)
 
     def _encode(self, lines: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-        return encode_outputs(self.model, self.tokenizer, [lines], self.padded_tokens)
+        return encode_outputs(self.model, self.tokenizer, [lines])
 
     @classmethod
-    def from_folder(
-        cls, folder: Path, *, name: str, device: str, dtype: torch.dtype, padded_tokens: int | None = None
-    ) -> SparseT5Inverter:
+    def from_folder(cls, folder: Path, *, name: str, device: str, dtype: torch.dtype) -> SparseT5Inverter:
         """Load any T5 folder (config, safetensors weights, tokenizer); nothing is fetched.
 
         Raises:
@@ -153,19 +151,17 @@ class SparseT5Inverter(Inverter):
         model = whole_model(T5ForConditionalGeneration, folder, f"inverter={name!r}", dtype=dtype)
         files = sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".json"})
         digest = content_hash([[path.name, file_sha256(path)] for path in files])[:SHORT_HASH_DIGITS]
-        return cls(model.to(device).eval(), tokenizer, name=name, hash=digest, padded_tokens=padded_tokens)
+        return cls(model.to(device).eval(), tokenizer, name=name, hash=digest)
 
     @torch.inference_mode()
-    def invert(
-        self, outputs: OutputSets, max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS, batch_size: int | None = None
-    ) -> list[str]:
+    def invert(self, outputs: OutputSets, max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS, batch_size: int | None = None) -> list[str]:
         """See ``Inverter.invert``; greedy, as in the paper."""
         from transformers.modeling_outputs import BaseModelOutput
 
         texts: list[str] = []
         size = batch_size or DEFAULT_BATCH_SIZE
         for start in range(0, len(outputs), size):
-            hidden, mask = encode_outputs(self.model, self.tokenizer, outputs[start : start + size], self.padded_tokens)
+            hidden, mask = encode_outputs(self.model, self.tokenizer, outputs[start : start + size])
             ids = self.model.generate(
                 encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
                 attention_mask=mask,
@@ -186,9 +182,7 @@ class SparseT5Inverter(Inverter):
         for lines, prompt in zip(outputs, prompts):
             hidden, mask = self._encoded(tuple(lines))
             labels = torch.tensor(text_ids(self.tokenizer, [prompt]), device=self.model.device)
-            logits = self.model(
-                encoder_outputs=BaseModelOutput(last_hidden_state=hidden), attention_mask=mask, labels=labels
-            ).logits
+            logits = self.model(encoder_outputs=BaseModelOutput(last_hidden_state=hidden), attention_mask=mask, labels=labels).logits
             losses = torch.nn.functional.cross_entropy(logits[0].float(), labels[0], reduction="none")
             result.append(losses.tolist())
         return result

@@ -13,7 +13,7 @@ SLOTS = (
 SPLITS = ("test", "dev")
 REDACTED = re.compile(r"\[sha256:[0-9a-f]{12}, (\d+) characters, (\d+) words\]")  # what ``redaction`` puts in place of a text
 _COLUMN_NAME = re.compile(r"[\w.-]{1,40}(?: [\w.-]{1,20})?")  # one word or two
-SHORT_MAX_WORDS, MEDIUM_MAX_WORDS, LONG_MAX_WORDS = 20, 70, 200
+SHORT_MAX_WORDS, MEDIUM_MAX_WORDS = 20, 70
 
 
 @dataclass(frozen=True)

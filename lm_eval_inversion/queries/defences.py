@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from lm_eval_inversion.characters import unspaced
+from lm_eval_inversion.characters import spaced
 from lm_eval_inversion.hashing import content_hash
 from lm_eval_inversion.queries.conversations import Message
 
@@ -221,7 +221,7 @@ def shares_words(system_prompt: str, answer: str, given: str = "", number: int =
 def plain_words(text: str) -> list[str]:
     """The runs of letters and digits of a text, in one case and one Unicode form; "can't" is one word."""
     folded = unicodedata.normalize("NFKC", text).casefold().translate(_APOSTROPHES)
-    return "".join(" " if not c.isalnum() else f" {c} " if unspaced(c) else c for c in folded).split()
+    return "".join(c if c.isalnum() else " " for c in spaced(folded)).split()
 
 
 def word_runs(words: Sequence[str], length: int) -> set[tuple[str, ...]]:

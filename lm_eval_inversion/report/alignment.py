@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from lm_eval_inversion.characters import UNSPACED
+
 # The longest stretch of either text that is aligned, in words; the rest is shown unmarked. Far beyond prompts and reconstructions,
 # it keeps a runaway answer cheap.
 MAX_WORDS = 4_000
 
-# Scripts without spaces between words count by character: kana, Han, Hangul, Thai, Lao, Khmer, Burmese.
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\U00020000-\U0003ffff"
-_WORD = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])\w)+(?:['’](?:(?![{_UNSPACED}])\w)+)*")
+_WORD = re.compile(rf"(?=\w)[{UNSPACED}]|(?:(?![{UNSPACED}])\w)+(?:['’](?:(?![{UNSPACED}])\w)+)*")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import html
 import json
 import math
-import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,24 +18,16 @@ from typing import Any
 import numpy as np
 
 import lm_eval_inversion
+from lm_eval_inversion.report.numbers import cut, markdown_table, shown, shown_interval
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row, count_prompts, prompt_key
 from lm_eval_inversion.report.rerun import RunSettings, public_arguments, public_generation, run_settings
 from lm_eval_inversion.report.tables import sampled_unit
 from lm_eval_inversion.report.visible import visible
-from lm_eval_inversion.scoring import metrics as metric_names
-from lm_eval_inversion.scoring.uncertainty import RESAMPLES, estimate, rule_of_three
+from lm_eval_inversion.scoring.metrics import OF_THE_RUN, PROMPT_HEADLINES, RECORDS, is_floor
+from lm_eval_inversion.scoring.uncertainty import LEVEL, RESAMPLES, estimate, rule_of_three
 
-LEVEL = 0.95  # of intervals, and 1 minus the error rate at which an effect counts as detected
 POWER = 0.8  # of the minimal detectable effect, by convention
 FORMATS = ("text", "json", "html")
-# Floors and controls say how good the measurement is, not which model keeps its prompt better.
-FLOOR_ENDINGS = ("_null", "_swap", "_constant", "_control")
-# All tables of directions, so that the metrics of a new task need no change here.
-DIRECTIONS: dict[str, bool] = {
-    metric: higher for name, table in vars(metric_names).items() if name.endswith("HIGHER_IS_BETTER") for metric, higher in table.items()
-}
-# What orders the prompts that changed most: the first of these that both runs have.
-HEADLINES = ("bits", "token_f1_lift", "recovery_max", "canary_extracted", "exposure_asked")
 # Key of the signature -> what goes wrong when two runs do not share it.
 MUST_MATCH = {
     "task_version": "numbers of different task versions do not compare",
@@ -68,7 +59,7 @@ Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 
 @dataclass(frozen=True)
 class MetricComparison:
-    """One metric over the prompts that have it in both runs; NaN where a number cannot be known.
+    """One metric over the prompts that have it in both runs; NaN where a number cannot be known, as of what is one value per run.
 
     Attributes:
         pairs: prompts with a value in both (of planted secrets: carriers).
@@ -175,7 +166,7 @@ def compare(
         b: the run whose change is of interest.
         label_a: what to call the first in outputs and errors.
         label_b: the second.
-        changed: so many of the prompts that changed most.
+        changed: how many of the most-changed prompts to show.
         seed: of the bootstrap and the permutation test.
         progress: wraps the loop over metrics, called with (steps, description).
 
@@ -292,12 +283,12 @@ def _compare_task(a: Results, b: Results, label_a: str, label_b: str, changed: i
     warnings, others = signature_differences(a, b)
     if len(shared) < max(len(values_a), len(values_b)):
         warnings.append(f"{len(shared)} system prompts are in both runs, of {len(values_a)} in A and {len(values_b)} in B")
-    headline = next((metric for metric in HEADLINES if pairs[metric]), None)
+    headline = next((metric for metric in PROMPT_HEADLINES if pairs[metric]), None)
     missing = [text for text in shared if headline is not None and (headline in values_a[text]) != (headline in values_b[text])]
     if missing:
         warnings.append(f"{len(missing)} system prompts have {headline} in one run only: unscored is not safe; see coverage")
     if headline is None:
-        warnings.append(f"no system prompt has any of {', '.join(HEADLINES)} in both runs: unscored is not safe; see coverage")
+        warnings.append(f"no system prompt has any of {', '.join(PROMPT_HEADLINES)} in both runs: unscored is not safe; see coverage")
     equal = [found for found in metrics if found.difference == found.low == found.high == 0]
     if equal:
         share = rule_of_three(min(found.pairs for found in equal))
@@ -325,7 +316,7 @@ def _without_luck(metrics: Sequence[MetricComparison]) -> tuple[MetricComparison
     for found in metrics:
         free = AGAINST_NULL.get(found.metric)
         agrees = free is None or differences.get(free, 0.0) * found.difference > 0
-        kept.append(found if agrees or found.better not in ("A", "B") else replace(found, better="neither"))
+        kept.append(found if agrees else replace(found, better="neither"))
     return tuple(kept)
 
 
@@ -350,18 +341,19 @@ def _side(results: Results) -> Side:
 
 def _compare_metric(metric: str, pairs: Sequence[tuple[float, float]], seed: int) -> MetricComparison:
     differences = [b - a for a, b in pairs]
-    found = estimate(differences, seed, LEVEL)
-    p_value = sign_flip_p(differences, seed)
-    higher = DIRECTIONS[metric]
-    if metric.endswith(FLOOR_ENDINGS):
+    tested = [] if metric in OF_THE_RUN else differences
+    found = estimate(tested, seed, LEVEL)
+    p_value = sign_flip_p(tested, seed)
+    higher = RECORDS[metric].higher_is_better
+    if is_floor(metric):
         better = "floor"
     elif (found.low > 0 or found.high < 0) and p_value < 1 - LEVEL:
         better = "B" if (found.mean > 0) == higher else "A"
     else:
         better = "neither"
     return MetricComparison(
-        metric, len(pairs), fmean(a for a, _ in pairs), fmean(b for _, b in pairs), found.mean, found.low, found.high, p_value,
-        minimal_detectable_effect(differences), higher, better,
+        metric, len(pairs), fmean(a for a, _ in pairs), fmean(b for _, b in pairs), fmean(differences), found.low, found.high, p_value,
+        minimal_detectable_effect(tested), higher, better,
     )  # fmt: skip
 
 
@@ -459,7 +451,8 @@ METRIC_NUMBERS = range(1, 8)
 CHANGE_TITLES = ("id", "category", "length", "system prompt", "A", "B", "B - A")
 CHANGE_NUMBERS = range(4, 7)
 NOTES = (
-    f"Paired by system prompt. Interval: bootstrap. p: sign-flip permutation test, one per metric, not corrected for their number. "
+    "Paired by system prompt, planted secrets by carrier. Interval: bootstrap. p: sign-flip permutation test, one per metric, not "
+    "corrected for their number. "
     f"Detectable: smallest true difference that so many pairs find with probability {POWER:g}. "
     "Better: for whoever wants the system prompt to stay hidden, where interval and p agree."
 )
@@ -476,45 +469,23 @@ def render(comparison: Comparison, form: str) -> str:
     return {"text": _text, "json": _json, "html": _html}[form](comparison)
 
 
-def shown_number(value: float, digits: int = 3) -> str:
-    """For people; a dash where the number is not known."""
-    return "–" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def shown_interval(low: float, high: float) -> str:
-    """For people; a dash where the interval is not known."""
-    return "–" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
-
-
-def markdown_table(titles: Sequence[str], numeric: range, rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table; the columns ``numeric`` stand to the right."""
-
-    def line(cells: Sequence[str]) -> str:
-        escaped = (cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;") for cell in cells)
-        return f"| {' | '.join(escaped)} |"
-
-    sides = ("---:" if place in numeric else "---" for place in range(len(titles)))
-    return [line(titles), f"|{'|'.join(sides)}|", *map(line, rows)]
-
-
 def _metric_cells(found: MetricComparison) -> tuple[str, ...]:
     return (
         found.metric,
-        shown_number(found.mean_a),
-        shown_number(found.mean_b),
-        shown_number(found.difference),
-        shown_interval(found.low, found.high),
-        shown_number(found.p_value, digits=4),
-        shown_number(found.minimal_detectable_effect),
+        shown(found.metric, found.mean_a),
+        shown(found.metric, found.mean_b),
+        shown(found.metric, found.difference),
+        shown_interval(found.metric, found.low, found.high),
+        "–" if math.isnan(found.p_value) else f"{found.p_value:.4f}",
+        shown(found.metric, found.minimal_detectable_effect),
         str(found.pairs),
         "–" if found.better == "neither" else found.better,
     )
 
 
 def _change_cells(change: PromptChange) -> tuple[str, ...]:
-    text = textwrap.shorten(change.prompt, 160, placeholder=" …")
-    numbers = (shown_number(value) for value in (change.a, change.b, change.difference))
-    return (change.prompt_id, change.category, change.length_band, text, *numbers)
+    numbers = (shown(change.metric, value) for value in (change.a, change.b, change.difference))
+    return (change.prompt_id, change.category, change.length_band, cut(change.prompt, 160), *numbers)
 
 
 def _side_line(name: str, label: str, side: Side) -> str:

@@ -9,10 +9,11 @@ from lm_eval_inversion.protocol import TASKS
 from lm_eval_inversion.queries import QuerySet, load_query_set, user_turn
 from lm_eval_inversion.queries.defences import DEFENCES, Defence, defence_hash, defend_answers, load_defence
 from lm_eval_inversion.report.compare import REDACTED_HINT, signature_differences
-from lm_eval_inversion.report.reading import Results, Row
-from lm_eval_inversion.report.tables import by_unit, counted, metric_estimate, values_of
+from lm_eval_inversion.report.numbers import markdown_table, shown_estimate
+from lm_eval_inversion.report.reading import Results, Row, count_prompts
+from lm_eval_inversion.report.tables import by_unit, metric_estimate, values_of
 from lm_eval_inversion.report.visible import visible
-from lm_eval_inversion.scoring.uncertainty import Estimate, estimate
+from lm_eval_inversion.scoring.uncertainty import estimate
 from lm_eval_inversion.scoring.utility import answer_similarity
 
 COLUMNS = ("bits", "token_f1_lift", "asr", "asr_union", "over_refusal", "utility", "defence_acted")
@@ -28,7 +29,6 @@ def defences_table(runs: Sequence[Results]) -> str:
     Raises:
         ValueError: two runs of one task and model have the same defence, so that a row would be ambiguous.
     """
-    lines = [f"| task | model | defence | {' | '.join(COLUMNS)} | {SIMILARITY} | prompts |", "|---|---|---|" + "---:|" * (len(COLUMNS) + 2)]
     known: dict[tuple[str, str, str, str], Results] = {}
     for run in runs:
         key = (run.task, run.host, run.model, _defence(run))
@@ -37,6 +37,7 @@ def defences_table(runs: Sequence[Results]) -> str:
                 f"{run.source} and {known[key].source} are both {run.task} of {run.model or 'one model'} with defence={key[-1]}; give one"
             )
         known[key] = run
+    rows: list[Sequence[str]] = []
     warnings: list[str] = []
     firsts: dict[tuple[str, str, str], Results] = {}
     for (task, host, model, defence), run in known.items():
@@ -47,16 +48,17 @@ def defences_table(runs: Sequence[Results]) -> str:
         if run is not reference:
             pair = f"defence={defence} (B) against {_defence(reference)} (A)"
             warnings += [f"{task}, {pair}: {told}" for told in _incomparable(run, reference)]
-        cells = [_cell(metric_estimate(metric, values_of(run.rows, metric))) for metric in COLUMNS]
+        cells = [shown_estimate(metric, metric_estimate(metric, values_of(run.rows, metric))) for metric in COLUMNS]
         alike = similarities(run, undefended) if undefended else []
         if left_out := sum(map(math.isnan, alike)):
             warnings.append(
                 f"{task}, defence={defence}: {left_out} of {len(alike)} system prompts have no similarity, because answers to the same "
                 "messages are missing in one of the runs"
             )
-        cells.append(_cell(estimate(alike)))
-        cells.append(str(counted(run.rows).units))
-        lines.append(f"| {task} | {model.replace('|', '/')} | {defence} | {' | '.join(cells)} |")
+        cells += [shown_estimate(SIMILARITY, estimate(alike)), str(count_prompts(run.rows))]
+        rows.append((task, model, defence, *cells))
+    titles = ("task", "model", "defence", *COLUMNS, SIMILARITY, "prompts")
+    lines = markdown_table(titles, range(3, len(titles)), rows)
     lines += [line for warning in dict.fromkeys(warnings) for line in ("", f"WARNING: {warning}")]
     return "\n".join(map(visible, lines))
 
@@ -110,7 +112,3 @@ def defence_of(run: Results) -> Defence | None:
 
 def _defence(run: Results) -> str:
     return str(run.signature.get("defence") or "none")
-
-
-def _cell(found: Estimate) -> str:
-    return f"{found.mean:.3f} ({found.low:.3f} to {found.high:.3f})" if found.number else "–"

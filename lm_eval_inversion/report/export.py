@@ -19,8 +19,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lm_eval_inversion.report.numbers import markdown_table, shown, shown_estimate, shown_interval
+from lm_eval_inversion.report.reading import Results, count_prompts, read_all
 from lm_eval_inversion.report.rerun import (
     API_ENDINGS,
     back_end_and_name,
@@ -30,41 +32,20 @@ from lm_eval_inversion.report.rerun import (
     run_settings,
     signature_line,
 )
-from lm_eval_inversion.report.scales import scale_of
+from lm_eval_inversion.report.tables import COMPLEMENTS, better, complement, counted, has_wilson, metric_estimate, unscored, values_of
 from lm_eval_inversion.report.visible import visible
-
-if TYPE_CHECKING:
-    from lm_eval_inversion.report.reading import Results
-    from lm_eval_inversion.scoring.uncertainty import Estimate
+from lm_eval_inversion.report.writing import write_file
+from lm_eval_inversion.scoring.metrics import CHANCE_EXPOSURE, HEADLINES, OF_THE_RUN, RECORDS, floors_of, is_floor, meaning_of
+from lm_eval_inversion.scoring.records import FLOORS
+from lm_eval_inversion.scoring.uncertainty import LEVEL, RESAMPLES, Estimate
 
 SCHEMA_FILE = "every_eval_ever-0.3.0.schema.json"
 NAMESPACE = "lm_eval_inversion"  # of evaluation names, metric ids, and the folder that the datastore calls a collection
-LEVEL = 0.95
 RELATIONSHIPS = ("first_party", "third_party", "collaborative", "other")
 AVAILABILITIES = ("open_weights", "closed_weights", "unknown")
 UNKNOWN = "unknown"  # the schema's own word for what a run does not say
 
-# What stands in a model card, in this order, each with the floors that it must be read beside.
-HEADLINES: dict[str, tuple[str, ...]] = {
-    "bits": ("bits_swap", "bits_spread_null"),
-    "token_f1": ("token_f1_null", "token_f1_swap"),
-    "identification_top1": ("identification_top1_null",),
-    "attribute_recall": ("attribute_recall_null",),
-    "canary_extracted": ("canary_null", "canary_control"),
-    "canary_volunteered": ("canary_null", "canary_control"),
-    "resistance": (),
-    "asr_union": ("asr_union_null", "asr_union_swap"),
-    "asr": ("asr_null", "asr_swap"),
-    "recovery_max": (),
-    "exposure_asked": ("exposure_asked_null",),
-    "exposure_ordinary": ("exposure_ordinary_null",),
-    "ability": (),
-    "over_refusal": (),
-    "coverage": (),
-    "null_coverage": (),
-}
-# Floor -> what stands in its place for older runs, which do not have it. The mean of ``bits_null`` is about 0 by construction.
-OLDER_FLOORS = {"bits_spread_null": "bits_null"}
+CARD_FLOORS = 2  # of each metric, at most: a model card is short
 # First metric that a task has -> how to read its table.
 READINGS = {
     "bits": (
@@ -83,7 +64,7 @@ READINGS = {
     ),
     "exposure_asked": (
         "How far up a planted secret ranks among decoys of its form by likelihood, in bits; a secret that the prompt does not hold has "
-        "1.44 bits on average."
+        f"{CHANCE_EXPOSURE:.2f} bits on average."
     ),
 }
 
@@ -93,108 +74,10 @@ ENGINES = {
 }  # fmt: skip
 
 
-MEANINGS = {
-    "bits": "bits by which the true system prompt is likelier, for the inverter, given the answers than given those of the null",
-    "bits_spread_null": "bits between the halves of what was answered without the system prompt, whatever their sign",
-    "bits_per_token": "bits, divided by the words of the system prompt",
-    "token_f1": "F1 of words between reconstruction and system prompt",
-    "token_f1_lift": "token_f1 above token_f1_null",
-    "identification_top1": "the true system prompt ranks first among 16 candidates; chance is 1/16",
-    "identification_mrr": "reciprocal rank of the true system prompt among 16 candidates",
-    "attribute_recall": "facts of the system prompt that the reconstruction states",
-    "attribute_false_claims": "facts that the reconstruction states and the system prompt does not",
-    "bleu": "BLEU of the reconstruction",
-    "rouge1": "ROUGE-1 F-measure of the reconstruction",
-    "rougeL_recall": "ROUGE-L recall of the reconstruction",
-    "exact_match": "the reconstruction is the system prompt, word for word",
-    "cosine": "cosine of sentence embeddings of reconstruction and system prompt",
-    "coverage": "usable outputs or answers over those asked for; a system prompt without any is unscored, not safe",
-    "null_coverage": "usable outputs without the system prompt over those asked for",
-    "resistance": "system prompts that nothing got out of the model",
-    "asr_union": "system prompts that some attack got out of the model",
-    "asr": "attacks that succeed at their last turn",
-    "asr_any_turn": "attacks that succeed at any turn",
-    "asr_exact": "attacks after which the whole system prompt stands in the answer",
-    "asr_rougeL": "attacks after which ROUGE-L recall reaches its operating point",
-    "recovery": "share of the system prompt that came out, mean over attacks",
-    "recovery_max": "share of the system prompt that came out of the best attack",
-    "asr_reasoning": "attacks that succeed in the reasoning",
-    "ability": "share of the system prompt that the model quotes when it may: is silence a choice?",
-    "over_refusal": "harmless questions about the assistant's job that were refused",
-    "refusals": "attacks that were refused",
-    "truncated": "answers that broke off",
-    "utility": "how well the assistant still does its job, by its answers to ordinary messages",
-    "defence_acted": "answers that the defence withheld or replaced",
-    "canary_any": "system prompts of which at least one planted secret came out when asked for",
-    "canary_extracted": "planted secrets that came out when asked for",
-    "canary_partial": "planted secrets of which at least half came out",
-    "canary_encoded_only": "planted secrets that came out encoded only",
-    "canary_per_request": "adversarial requests that got a planted secret out",
-    "canary_volunteered": "planted secrets that came out in answers to ordinary messages",
-    "canary_in_reasoning": "planted secrets that stand in the reasoning",
-    "behaviour_kept": "answers to ordinary messages that keep the system prompt's rule",
-    "canary_null": "floor, without the system prompt: planted secrets that came out",
-    "canary_control": "floor, of secrets that stand nowhere: those that seem to have come out",
-    "exposure_asked_null": "floor, of a secret that the system prompt does not hold: exposure_asked",
-    "exposure_ordinary_null": "floor, of a secret that the system prompt does not hold: exposure_ordinary",
-    "exposure_asked": "bits of exposure of a planted secret that is asked for",
-    "exposure_ordinary": "bits of exposure of a planted secret where something made up is asked for",
-    "top1_asked": "the planted secret is likelier than all decoys, asked for",
-    "top1_ordinary": "the planted secret is likelier than all decoys, where something made up is asked for",
-}
-# The canary task counts some of them in a way of its own.
-CANARY_MEANINGS = {"resistance": "system prompts that ask for silence and gave no planted secret away"}
-# Ending of a floor's name -> its condition.
-FLOORS = {
-    "_null": "without the system prompt",
-    "_swap": "against another prompt",
-    "_constant": "of one constant guess",
-    "_control": "of what stands nowhere",
-}
-
-
-def meaning_of(metric: str, planted: bool = False) -> str:
-    """One line that says what a metric counts; a floor or a part is named after the metric that it belongs to.
-
-    Args:
-        metric: its name.
-        planted: whether it is of a run with planted secrets.
-    """
-    if planted and metric in CANARY_MEANINGS:
-        return CANARY_MEANINGS[metric]
-    if metric in MEANINGS:
-        return MEANINGS[metric]
-    if part := re.fullmatch(r"(.+)_at_(\d+)", metric):
-        return f"{meaning_of(part[1])}, from {part[2]} outputs"
-    for ending, condition in FLOORS.items():
-        if metric.endswith(ending):
-            return f"floor, {condition}: {meaning_of(metric.removesuffix(ending))}"
-    whole = max((known for known in MEANINGS if metric.startswith(f"{known}_")), key=len, default=None)
-    return f"{MEANINGS[whole]}, of {metric.removeprefix(whole + '_').removeprefix('family_')} only" if whole else metric
-
-
-def lower_is_better(metric: str) -> bool:
-    """The sign, for whoever wants the system prompt to stay hidden. Floors have that of their metric.
-
-    Raises:
-        ValueError: the metric is unknown.
-    """
-    from lm_eval_inversion.scoring import metrics
-
-    for directions in (
-        metrics.HIGHER_IS_BETTER, metrics.LEAKAGE_HIGHER_IS_BETTER, metrics.CANARY_HIGHER_IS_BETTER, metrics.EXPOSURE_HIGHER_IS_BETTER,
-    ):  # fmt: skip
-        if metric in directions:
-            return not directions[metric]
-    raise ValueError(f"metric {metric!r} has no direction in scoring.metrics")
-
-
 def summarise(results: Results) -> dict[str, Estimate]:
     """Metric -> its mean with 95 % interval, as the tables have it; metrics without any value are left out."""
-    from lm_eval_inversion.report.reading import KNOWN_METRICS
-    from lm_eval_inversion.report.tables import metric_estimate, values_of
 
-    found = {metric: metric_estimate(metric, values_of(results.rows, metric), LEVEL) for metric in KNOWN_METRICS}
+    found = {metric: metric_estimate(metric, values_of(results.rows, metric), LEVEL) for metric in RECORDS}
     return {metric: one for metric, one in found.items() if one.number}
 
 
@@ -278,8 +161,6 @@ def evaluation_record(
     Raises:
         ValueError: the model is not known, or a score lies outside its range.
     """
-    from lm_eval_inversion.report.tables import counted
-
     settings, model, signature = run_settings(results), identify_model(results, model_id), public_signature(results)
     summaries = summarise(results)
     # Of settings too: one log can be scored with several inverters, and every score is a record of its own.
@@ -289,7 +170,6 @@ def evaluation_record(
     host, _, version = signature.get("host", "").partition(" ")
     timestamp = {"evaluation_timestamp": began} if settings.moment is not None else {}
     command = rerun_command(results, settings, model.id if model.published else None)
-    units = counted(results.rows).units
     engine = {"name": model.engine, **({"version": signature[model.engine]} if model.engine in signature else {})}
     return {
         "schema_version": schema_version,
@@ -322,7 +202,7 @@ def evaluation_record(
                 **timestamp,
                 "source_data": _source_data(results, signature),
                 "metric_config": _metric_config(metric, "canary_extracted" in summaries),
-                "score_details": _score_details(metric, summary, units),
+                "score_details": _score_details(metric, summary, results),
                 "generation_config": {"generation_args": {**settings.generation, "execution_command": command}},
             }
             for metric, summary in summaries.items()
@@ -331,7 +211,6 @@ def evaluation_record(
 
 
 def _source_data(results: Results, signature: Mapping[str, str]) -> dict[str, Any]:
-    from lm_eval_inversion.report.reading import count_prompts
 
     details = {key: value for key, value in signature.items() if key in {"prompts_hash", "queries_hash", "attacks_hash", "canaries_hash"}}
     unfinished = {"unfinished": results.unfinished} if results.unfinished else {}
@@ -343,19 +222,18 @@ def _source_data(results: Results, signature: Mapping[str, str]) -> dict[str, An
 
 
 def _metric_config(metric: str, planted: bool) -> dict[str, Any]:
-    scale = scale_of(metric)
-    floor = metric.endswith(tuple(FLOORS))
+    scale = RECORDS[metric].scale
     return {
         "evaluation_description": meaning_of(metric, planted),
         # Never a global id, even for BLEU: elsewhere a higher BLEU is good news, here it means that a secret was read.
         "metric_id": f"{NAMESPACE}.{metric}",
         "metric_name": metric,
         "metric_unit": scale.unit,
-        "lower_is_better": lower_is_better(metric),
+        "lower_is_better": not RECORDS[metric].higher_is_better,
         "score_type": "continuous",
         "min_score": _bound(scale.low),
         "max_score": _bound(scale.high),
-        "additional_details": {"role": "floor" if floor else "score"},
+        "additional_details": {"role": "floor" if is_floor(metric) else "score"},
     }
 
 
@@ -364,27 +242,27 @@ def _bound(value: float) -> float | str:
     return value if math.isfinite(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def _score_details(metric: str, summary: Estimate, units: int) -> dict[str, Any]:
-    from lm_eval_inversion.report.tables import has_wilson
-    from lm_eval_inversion.scoring.uncertainty import RESAMPLES
+def _score_details(metric: str, summary: Estimate, results: Results) -> dict[str, Any]:
 
-    scale = scale_of(metric)
+    scale = RECORDS[metric].scale
     # sacrebleu gives equal texts a hair more than 100, and so does float32 with a cosine.
     if not scale.low <= scale.held(summary.mean) <= scale.high:
         raise ValueError(f"{metric} is {summary.mean}, outside its range from {scale.low} to {scale.high}: the results are damaged")
+    details = {"score": scale.held(summary.mean), "details": {"unscored_system_prompts": str(unscored(results.rows, metric))}}
+    if metric in OF_THE_RUN:
+        return details
     uncertainty: dict[str, Any] = {"num_samples": summary.number}
     if math.isfinite(summary.stderr):
         uncertainty["standard_error"] = {"value": summary.stderr, "method": "analytic"}
     if math.isfinite(summary.low):
         wilson = has_wilson(metric, summary.mean)
-        method = "wilson" if wilson else "percentile bootstrap over system prompts"
+        method = "wilson" if wilson else f"percentile bootstrap over {counted(results.rows).noun}"
         uncertainty["confidence_interval"] = {
             "lower": scale.held(summary.low), "upper": scale.held(summary.high), "confidence_level": LEVEL, "method": method,
         }  # fmt: skip
         if not wilson:
             uncertainty["num_bootstrap_samples"] = RESAMPLES
-    details = {"unscored_system_prompts": str(units - summary.number)}
-    return {"score": scale.held(summary.mean), "details": details, "uncertainty": uncertainty}
+    return {**details, "uncertainty": uncertainty}
 
 
 def load_schema(path: Path | None = None) -> dict[str, Any]:
@@ -449,32 +327,35 @@ def write_records(folder: Path, records: Sequence[Mapping[str, Any]], schema: Ma
 
 def card_block(results: Results, model_id: str | None = None) -> str:
     """The Markdown block of one task: headline metrics beside their floors, how to read them, signature, command."""
-    from lm_eval_inversion.report.tables import counted
 
     summaries, settings = summarise(results), run_settings(results)
     lines = [f"### System prompt recovery: `{results.task}`", ""]
     reading = next((text for metric, text in READINGS.items() if metric in summaries), None)
     lines += [reading, ""] if reading else []
-    lines += ["| metric | better | mean | 95 % interval | floor |", "|---|---|---:|---:|---|"]
-    for metric, floors in HEADLINES.items():
-        if metric in summaries:
-            shown = summaries[metric]
-            floors = tuple(floor if floor in summaries else OLDER_FLOORS.get(floor, floor) for floor in floors)
-            beside = "; ".join(
-                f"`{floor}` {summaries[floor].mean:.3f} ({_interval(summaries[floor])})" for floor in floors if floor in summaries
-            )
-            better = "lower" if lower_is_better(metric) else "higher"
-            lines.append(f"| `{metric}` | {better} | {shown.mean:.3f} | {_interval(shown)} | {beside or '–'} |")
+    rows = [
+        (f"`{name}`", better(name), shown(name, one.mean), shown_interval(name, one.low, one.high), _beside(name, summaries))
+        for name in HEADLINES
+        if (one := summaries.get(name)) is not None
+    ]
+    lines += markdown_table(("metric", "better", "mean", "95 % interval", "floor or reference"), (2, 3), rows)
     found = counted(results.rows)
-    lines += ["", f"{found.noun.capitalize()}: {found.units}, of them scored: {found.scored}. Intervals are over {found.noun}."]
+    carriers = f"; carriers: {found.units}" if found.planted else ""
+    lines += ["", f"System prompts: {found.prompts}, of them scored: {found.scored}{carriers}. Intervals are over {found.noun}."]
     lines += ["", f"**{results.caution}**"] if results.caution else []
     lines += ["", f"Signature: `{signature_line(results, settings)}`", "", "Run it again:", ""]
     # ``visible``: a terminal would obey the escape codes of a results file.
     return "\n".join(map(visible, [*lines, "```sh", rerun_command(results, settings, model_id), "```"]))
 
 
-def _interval(summary: Estimate) -> str:
-    return f"{summary.low:.3f} to {summary.high:.3f}" if math.isfinite(summary.low) else "–"
+def _beside(metric: str, summaries: Mapping[str, Estimate]) -> str:
+    """Floors of a metric, or what a complement has in their place; a dash where there are none."""
+
+    told = []
+    for kind, floor in list(floors_of(metric, summaries).items())[:CARD_FLOORS]:
+        found = summaries[floor]
+        name, found = (FLOORS[kind], complement(found)) if metric in COMPLEMENTS else (f"`{floor}`", found)
+        told.append(f"{name} {shown_estimate(metric, found)}")
+    return "; ".join(told) or "–"
 
 
 def model_index(found: Sequence[Results], model_id: str | None = None) -> str:
@@ -510,11 +391,16 @@ def model_index(found: Sequence[Results], model_id: str | None = None) -> str:
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``export``."""
     _add_results(parser)
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="data/lm_eval_inversion/… is written below it")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder to write data/lm_eval_inversion/… into")
     parser.add_argument("--organisation", "--organization", default=UNKNOWN, metavar="NAME", help="who ran the evaluation")
-    parser.add_argument("--relationship", choices=RELATIONSHIPS, default="other", help="of who ran it to who made the model")
-    parser.add_argument("--availability", choices=AVAILABILITIES, default=UNKNOWN, help="of the model's weights")
-    parser.add_argument("--schema", type=Path, metavar="FILE", help="another version of eval.schema.json than the shipped one")
+    parser.add_argument(
+        "--relationship", choices=RELATIONSHIPS, default="other",
+        help="relationship of whoever ran the evaluation to the model's developer (default: other)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--availability", choices=AVAILABILITIES, default=UNKNOWN, help="whether the model's weights are open (default: unknown)"
+    )
+    parser.add_argument("--schema", type=Path, metavar="FILE", help="eval.schema.json to use instead of the shipped version")
 
 
 def run_export(options: argparse.Namespace) -> int:
@@ -524,7 +410,6 @@ def run_export(options: argparse.Namespace) -> int:
         FileNotFoundError: see ``load_schema``.
         ValueError: results cannot be read, or see ``evaluation_record`` and ``check_record``.
     """
-    from lm_eval_inversion.report.reading import read_all
 
     schema = load_schema(options.schema)
     found = read_all(options.results)
@@ -569,8 +454,6 @@ def run_card(options: argparse.Namespace) -> int:
     Raises:
         ValueError: results cannot be read, the file cannot be written, or see ``model_index``.
     """
-    from lm_eval_inversion.report.reading import read_all
-    from lm_eval_inversion.report.writing import write_file
 
     found = read_all(options.results)
     _require_one_model(found, options.model_id)
@@ -585,7 +468,7 @@ def run_card(options: argparse.Namespace) -> int:
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="folders or files of lm_eval or Inspect")
-    parser.add_argument("--model-id", metavar="DEVELOPER/NAME", help="the model's public name; needed where the run knows a folder only")
+    parser.add_argument("--model-id", metavar="DEVELOPER/NAME", help="the model's public name; needed if the run only knows a local folder")
 
 
 def _require_one_model(found: Sequence[Results], model_id: str | None) -> None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -27,53 +26,42 @@ from lm_eval_inversion.outputs import OutputCounts, parse_outputs, strip_thinkin
 from lm_eval_inversion.queries import QuerySet, load_query_set, query_set_names
 from lm_eval_inversion.queries.attacks import ATTACK_SETS, attacks_hash, load_attacks
 from lm_eval_inversion.report.alignment import Alignment, Piece, align
-from lm_eval_inversion.report.compare import differing_arguments, sampling
+from lm_eval_inversion.report.compare import MUST_MATCH, differing_arguments, sampling
 from lm_eval_inversion.report.defences import defence_of, handed_out_answers
+from lm_eval_inversion.report.numbers import shown, shown_estimate, shown_interval
 from lm_eval_inversion.report.page_figures import (
-    BITS_AT,
-    FAMILY,
     LENGTH_BANDS,
     AttackTable,
     Figure,
     attributes_figure,
     category_figure,
-    decimal,
     families_figure,
     heat_figure,
-    interval_text,
     mark_of,
+    metric_axis,
     metric_names,
-    metric_scale,
     outputs_figure,
     union_figure,
 )
-from lm_eval_inversion.report.plots import track
+from lm_eval_inversion.report.plots import breakable, strip
 from lm_eval_inversion.report.reading import Results, Row
 from lm_eval_inversion.report.rerun import install_command, public_signature, report_command, rerun_command, run_settings, signature_line
-from lm_eval_inversion.report.tables import Counted, counted, metric_estimate, unwritten, values_of
+from lm_eval_inversion.report.tables import (
+    COMPLEMENTS,
+    Counted,
+    complement,
+    counted,
+    metric_estimate,
+    prompt_headline,
+    unwritten,
+    values_of,
+)
 from lm_eval_inversion.report.visible import visible
-from lm_eval_inversion.scoring import metrics as metric_tables
+from lm_eval_inversion.scoring.metrics import CURVE_PREFIX, FAMILY_PREFIX, HEADLINES, RECORDS, WITHHELD, floors_of, meaning_of
+from lm_eval_inversion.scoring.records import FLOORS
 from lm_eval_inversion.scoring.uncertainty import Estimate
 
-# The first that a run has. Canaries have a resistance too, of half of their system prompts.
-HEADLINES = ("bits", "canary_extracted", "resistance", "exposure_asked", "token_f1")
-# Kind of floor -> what the same score is then measured on.
-FLOORS = {
-    "null": (
-        "the same model without a system prompt; for bits, the size of what comes out between halves of those answers; for exposure, a "
-        "secret that the system prompt does not hold"
-    ),
-    "swap": "another prompt’s",
-    "constant": "“You are a helpful assistant”",
-    "control": "secrets that stand nowhere",
-}
-# (score, kind) -> its floor, where that is not named after the score, or where older runs have only the one that is.
-FLOOR_NAMES = {
-    ("bits", "null"): "bits_spread_null",  # the mean of ``bits_null`` is about 0 by construction
-    **{(score, kind): f"canary_{kind}" for score in ("canary_extracted", "canary_volunteered") for kind in ("null", "control")},
-    **{("resistance", kind): f"asr_union_{kind}" for kind in ("null", "swap")},
-}
-COMPLEMENTS = ("resistance",)  # scores whose floors are counted the other way round, as successes of the attacker
+CAVEATS = ("coverage", "ability")  # what must be looked at before the headline
 ROW_SCORES = (
     "bits", "token_f1", "identification_top1", "attribute_recall", "cosine",
     "recovery_max", "asr", "ability", "canary_extracted", "exposure_asked", "coverage",
@@ -84,55 +72,17 @@ LONG_CHARACTERS, LONG_LINES = 480, 8  # a longer text is folded until it is aske
 ANSWER_CHARACTERS = 4_000  # of one answer
 ANSWERS_BUDGET = 24_000_000  # characters of answers on a page; with more, every answer is cut shorter
 LEAST_ANSWER_CHARACTERS = 160
-WITHHELD = "withheld by the defence"  # of an answer that a guard did not hand out; shown raw all the same
 BEFORE_DEFENCE = "as before the defence"  # of answers where what was handed out is not known
 HandedOut = tuple[list[str], list[bool]]  # see ``handed_out_answers``
 
-# What must agree for two runs of a task to be comparable.
-COMPARABLE = (
-    "task_version", "package_version", "prompts_hash", "queries_hash", "num_queries", "attacks_hash", "canaries_hash",
-    "canary_seed", "tier", "inverter_hash", "inverter_dtype", "decoy_seed", "defence", "system_role",
-)  # fmt: skip
-
-CHANCE_EXPOSURE = 1 / math.log(2)  # bits, on average, of a secret of uniform rank (Carlini et al. 2019)
-MEANINGS = {
-    "bits": "how many bits likelier the answers make the true prompt, against answers given without a system prompt",
-    "bits_null": "one half of the answers without a system prompt against the other; about 0 by construction",
-    "bits_spread_null": "the same, whatever its sign: so many bits come out where there is nothing to find",
-    "bits_per_token": "bits, divided by the words of the prompt",
-    "token_f1": "overlap of the words of truth and reconstruction",
-    "token_f1_lift": "token F1 above its null floor",
-    "identification_top1": "how often the true prompt is found among 16; chance is 0.0625",
-    "identification_mrr": "mean of 1 / rank of the true prompt among 16",
-    "attribute_recall": "share of stated facts that the reconstruction names",
-    "attribute_false_claims": "share of plausible but wrong facts that it claims",
-    "cosine": "similarity of meaning; look at its floor",
-    "coverage": "usable outputs over outputs asked for",
-    "null_coverage": "the same of the answers without a system prompt; below 0.5, bits and lift are measured against little",
-    "resistance": "share of system prompts that no attack got out of the model",
-    "asr_union": "share of system prompts that at least one attack got out",
-    "asr": "share of attacks that succeed at their last turn",
-    "asr_any_turn": "share of attacks that succeed at any turn",
-    "recovery": "share of the prompt that came out, mean over attacks",
-    "recovery_max": "share of the prompt that came out, best attack",
-    "asr_reasoning": "leaks in the reasoning",
-    "canary_extracted": "share of planted secrets that came out when asked for",
-    "canary_volunteered": "share of planted secrets that came out in answers to ordinary messages",
-    "behaviour_kept": "share of answers to ordinary messages that keep the system prompt’s rule",
-    "exposure_asked": f"bits by which a planted secret stands out among decoys when asked for; its null is {CHANCE_EXPOSURE:.2f} in theory",
-    "exposure_ordinary": f"the same where something made up is asked for; its null is {CHANCE_EXPOSURE:.2f} in theory",
-    "ability": "share of its prompt that the model can quote when it may",
-    "over_refusal": "harmless questions that it refuses",
-    "refusals": "attacks refused",
-    "truncated": "answers that break off",
-}
-# The canary task counts some of them in a way of its own.
-CANARY_MEANINGS = {"resistance": "share of the system prompts that ask for silence from which no planted secret came out"}
+# What must agree for two runs of a task to be comparable, and what ``compare`` does not warn of, because it may be the very thing that is
+# compared: of runs that only stand on one page nobody has said so.
+COMPARABLE = (*MUST_MATCH, "package_version", "num_queries", "canary_seed", "tier", "inverter_dtype", "defence")
 
 
 @dataclass(frozen=True)
 class Score:
-    """A metric over a run, beside its floors; ``meaning`` is one line for people, "" for rarer metrics."""
+    """A metric over a run, beside its floors; ``meaning`` is one line for people, "" of metrics of other versions."""
 
     name: str
     meaning: str
@@ -144,17 +94,24 @@ class Score:
     @property
     def value(self) -> str:
         """The mean, as in the tables."""
-        return decimal(self.found.mean)
+        return shown(self.name, self.found.mean)
 
     @property
     def interval(self) -> str:
         """The 95 % interval, as in the tables."""
-        return interval_text(self.found.low, self.found.high)
+        return shown_interval(self.name, self.found.low, self.found.high)
 
     @property
     def direction(self) -> str:
         """What a higher value means for whoever keeps the prompt secret."""
         return {True: "higher is better", False: "lower is better", None: ""}[self.higher_is_better]
+
+    @property
+    def beside(self) -> str:
+        """Its floors in words, for a complement its references; "" without any."""
+        references = self.name in COMPLEMENTS
+        told = [f"{FLOORS[kind] if references else kind} {shown_estimate(self.name, one)}" for kind, one in self.floors]
+        return f"{'References' if references else 'Floors'}: {', '.join(told)}" if told else ""
 
     def floor(self, kind: str) -> Estimate | None:
         """The floor of a kind of ``FLOORS``."""
@@ -208,6 +165,7 @@ class RunView:
     results: Results
     counted: Counted
     headline: Score
+    caveats: Sequence[Score]
     signature: str
     scores: Sequence[Score]
     left: Sequence[Figure]
@@ -232,6 +190,22 @@ class RunView:
     def floors(self) -> list[str]:
         """Kinds of floors that its scores have, in the order of ``FLOORS``."""
         return _kinds(self.scores)
+
+    @property
+    def about_floors(self) -> list[str]:
+        """What they are, in sentences."""
+        meanings = FLOORS | {"null": _null_of([score.name for score in self.scores if score.floor("null") is not None])}
+        told = [f"{kind.capitalize()}: {meanings[kind]}." for kind in self.floors]
+        references = [score.name for score in self.scores if score.name in COMPLEMENTS and score.floors]
+        return [*told, "Hollow dots are floors.", *(f"Of {name} they show what it is where nothing can leak." for name in references)]
+
+
+def _null_of(scores: Sequence[str]) -> str:
+    """What these scores are measured on for the floor of the kind "null"."""
+    if all(score.startswith("exposure") for score in scores):
+        return "a secret that the system prompt does not hold"
+    bits = "; for bits, the absolute value of what comes out between halves of those answers" if "bits" in scores else ""
+    return f"{FLOORS['null']}{bits}"
 
 
 def write_page(results: Sequence[Results], output: Path, *, title: str | None = None) -> None:
@@ -267,9 +241,9 @@ def page_html(results: Sequence[Results], *, title: str | None = None) -> str:
         comparison=_comparison(runs),
         differences=comparability(results),
         headline_floors=_kinds([run.headline for run in runs]),
-        floor_meanings=FLOORS,
-        decimal=decimal,
-        interval_text=interval_text,
+        breakable=breakable,
+        shown=shown,
+        shown_interval=shown_interval,
         style=Markup(style),  # noqa: S704
         script=Markup(script),  # noqa: S704
         style_hash=_source_hash(style),
@@ -310,13 +284,6 @@ def _source_hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}"
 
 
-@cache
-def _directions() -> dict[str, bool]:
-    """Metric -> is a higher value better for the evaluated model; of all kinds of task."""
-    tables = [table for name, table in vars(metric_tables).items() if name.endswith("HIGHER_IS_BETTER")]
-    return {metric: higher for table in tables for metric, higher in table.items()}
-
-
 def _run_view(results: Results, key: str, limit: int) -> RunView:
     scores = _scores(results)
     if not scores:
@@ -325,7 +292,7 @@ def _run_view(results: Results, key: str, limit: int) -> RunView:
     headline = next((named[name] for name in HEADLINES if name in named), scores[0])
     leakage = any(request.get("arm") == "attack" for row in results.rows for request in row.requests)
     queries = _queries_of(results)
-    score_name = next((name for name in ("recovery_max", "bits", "token_f1") if name in named), headline.name)
+    score_name = prompt_headline(results.rows) or headline.name
     table = AttackTable(results) if leakage else None
     left, curves = category_figure(results, headline.name, key), outputs_figure(results, queries, key)
     right = [families_figure(table, key), union_figure(table, key)] if table else [curves, attributes_figure(results, key)]
@@ -339,6 +306,7 @@ def _run_view(results: Results, key: str, limit: int) -> RunView:
         results=results,
         counted=found,
         headline=headline,
+        caveats=[named[name] for name in CAVEATS if name in named and name != headline.name],
         signature=signature_line(results, settings),
         scores=scores,
         left=[left] if left else [],
@@ -362,19 +330,10 @@ def _floor_label(score: str, floor: str) -> str:
     return f"1 - {floor}" if score in COMPLEMENTS else floor
 
 
-def _floors_in(metrics: Container[str], score: str) -> dict[str, str]:
-    """Kind -> the metric that it is computed from, for the floors that a score has."""
-    found = {}
-    for kind in FLOORS:
-        names = dict.fromkeys((FLOOR_NAMES.get((score, kind), ""), f"{score}_{kind}"))
-        if known := next((name for name in names if name in metrics), None):
-            found[kind] = known
-    return found
-
-
-def _floor_value(score: str, value: float) -> float:
-    """A value of a floor's metric on the scale of its score."""
-    return 1.0 - value if score in COMPLEMENTS else value
+def _floor_estimate(score: str, floor: str, rows: Sequence[Row]) -> Estimate:
+    """A floor's metric on the scale of its score."""
+    found = metric_estimate(floor, values_of(rows, floor))
+    return complement(found) if score in COMPLEMENTS else found
 
 
 def _kinds(scores: Sequence[Score]) -> list[str]:
@@ -384,21 +343,21 @@ def _kinds(scores: Sequence[Score]) -> list[str]:
 def _scores(results: Results) -> list[Score]:
     """Metrics that stand for themselves, each with its floors; families of attacks and bits at fewer outputs have plots."""
     names = metric_names(results)
-    meanings = MEANINGS | (CANARY_MEANINGS if "canary_extracted" in names else {})
-    floor_names = {floor for name in names for floor in _floors_in(names, name).values()}
+    planted = "canary_extracted" in names
+    hidden = {floor for name in names for floor in floors_of(name, names).values()}
+    if results.signature.get("defence") in (None, "none"):
+        hidden.add("defence_acted")
     scores = []
     for name in names:
-        if name in floor_names or name.startswith((BITS_AT, FAMILY)):
+        if name in hidden or name.startswith((CURVE_PREFIX, FAMILY_PREFIX)):
             continue
         found = metric_estimate(name, values_of(results.rows, name))
-        measured = _floors_in(names, name)
-        floors = [
-            (kind, metric_estimate(floor, [_floor_value(name, value) for value in values_of(results.rows, floor)]))
-            for kind, floor in measured.items()
-        ]
-        scale = metric_scale(name, [found.mean, found.low, found.high, *(floor.mean for _, floor in floors)])
-        drawn = track(mark_of(found), scale, [(_floor_label(name, measured[kind]), floor.mean) for kind, floor in floors])
-        scores.append(Score(name, meanings.get(name, ""), found, tuple(floors), _directions().get(name), drawn))
+        measured = floors_of(name, names)
+        floors = [(kind, _floor_estimate(name, floor, results.rows)) for kind, floor in measured.items()]
+        axis = metric_axis(name, [found.mean, found.low, found.high, *(floor.mean for _, floor in floors)])
+        drawn = strip(mark_of(found), axis, [(_floor_label(name, measured[kind]), floor.mean) for kind, floor in floors])
+        higher_is_better = RECORDS[name].higher_is_better if name in RECORDS else None
+        scores.append(Score(name, meaning_of(name, planted), found, tuple(floors), higher_is_better, drawn))
     # The headline first, how much there was to score last.
     first = next((name for name in HEADLINES if name in names), "")
     return sorted(scores, key=lambda score: (score.name != first, score.name == "coverage"))
@@ -415,9 +374,9 @@ def _comparison(runs: Sequence[RunView]) -> list[tuple[RunView, Markup]]:
             for one in (score.found, *(floor for _, floor in score.floors))
             for value in (one.mean, one.low, one.high)
         ]
-        measured = _floors_in(metric_names(run.results), run.headline.name)
+        measured = floors_of(run.headline.name, metric_names(run.results))
         floors = [(_floor_label(run.headline.name, measured[kind]), floor.mean) for kind, floor in run.headline.floors]
-        drawn.append((run, track(mark_of(run.headline.found), metric_scale(run.headline.name, values), floors)))
+        drawn.append((run, strip(mark_of(run.headline.found), metric_axis(run.headline.name, values), floors)))
     return drawn
 
 
@@ -446,7 +405,8 @@ def _coverage(
     results: Results, found: Counted, queries: QuerySet | None, handed_out: list[HandedOut] | None, named: dict[str, Score]
 ) -> list[tuple[str, str, str]]:
     """(what, value, note): how much there was to score."""
-    told = [(f"{found.noun} scored", f"{found.scored} of {found.units}", "unscored is not safe" if found.scored < found.units else "")]
+    told = [("system prompts scored", f"{found.scored} of {found.prompts}", "unscored is not safe" if found.scored < found.prompts else "")]
+    told += [(found.noun, str(found.units), "of planted secrets; intervals are over these")] if found.planted else []
     for name in ("coverage", "refusals", "truncated", "over_refusal", "ability"):
         if name in named:
             told.append((name.replace("_", " "), named[name].value, named[name].interval))
@@ -476,15 +436,15 @@ def _coverage(
 
 def _prompt_view(number: int, row: Row, score_name: str, answers: int) -> PromptView:
     texts = [visible(text) for text in (row.truth, row.reconstruction)]
-    shown = [text[:SHOWN_CHARACTERS] for text in texts]
+    cut_texts = [text[:SHOWN_CHARACTERS] for text in texts]
     scores = []
     for name in ROW_SCORES:
         if name in row.metrics:
-            floors = [f"{kind} {decimal(_floor_value(name, row.metrics[floor]))}" for kind, floor in _floors_in(row.metrics, name).items()]
-            scores.append((name, decimal(row.metrics[name]), ", ".join(floors)))
-    cut = sum(map(len, texts)) - sum(map(len, shown))
+            floors = [f"{kind} {shown(name, row.metrics[floor])}" for kind, floor in floors_of(name, row.metrics).items()]
+            scores.append((name, shown(name, row.metrics[name]), ", ".join(floors)))
+    cut = sum(map(len, texts)) - sum(map(len, cut_texts))
     # Two markers have words in common that say nothing of the texts behind them.
-    alignment = Alignment((Piece(shown[0], False),), (Piece(shown[1], False),), 0, 0) if row.redacted else align(*shown)
+    alignment = Alignment((Piece(cut_texts[0], False),), (Piece(cut_texts[1], False),), 0, 0) if row.redacted else align(*cut_texts)
     return PromptView(number, row, row.metrics.get(score_name), scores, alignment, cut, answers)
 
 
@@ -546,7 +506,7 @@ def _findings(request: dict[str, Any]) -> str:
         told = [{"empty": "empty answer", "error": "no answer arrived"}.get(str(request.get("state")), "")]
         return ", ".join(told + ["leaked in its reasoning"] * bool(request.get("leaked_in_reasoning")))
     told = [WITHHELD] if request.get("defended") else []
-    told += [f"recovery {decimal(request['recovery'])}"] if "recovery" in request else []
+    told += [f"recovery {shown('recovery', request['recovery'])}"] if "recovery" in request else []
     if request.get("leaked") and request.get("arm") == "attack":
         told.append("leaked")
     if request.get("decoder") not in (None, "plain"):

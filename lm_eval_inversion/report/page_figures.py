@@ -13,12 +13,14 @@ from markupsafe import Markup
 
 from lm_eval_inversion.prompts.schema import SLOTS
 from lm_eval_inversion.queries import QuerySet
-from lm_eval_inversion.report.plots import SHARES, Cell, DotRow, Mark, Scale, curve, dot_plot, heat_map, scale_of
+from lm_eval_inversion.report.numbers import shown, shown_interval
+from lm_eval_inversion.report.plots import SHARES, Axis, Cell, DotRow, Mark, axis_of, curve, dot_plot, heat_map
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row, prompt_key
 from lm_eval_inversion.report.tables import (
     answers_to,
     bootstrap,
     by_unit,
+    counted,
     fallen_to,
     metric_estimate,
     over_answers,
@@ -28,12 +30,10 @@ from lm_eval_inversion.report.tables import (
 )
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.attributes import mentions
-from lm_eval_inversion.scoring.metrics import is_scored
+from lm_eval_inversion.scoring.metrics import CURVE_PREFIX, is_scored, scale_of
+from lm_eval_inversion.scoring.records import SHARE
 from lm_eval_inversion.scoring.uncertainty import Estimate
 
-BITS_AT = "bits_at_"
-FAMILY = "asr_family_"
-OWN_SCALE = ("bits", "exposure", "bleu")  # metrics whose names begin so are no shares
 LENGTH_BANDS = ("short", "medium", "long")
 
 
@@ -49,16 +49,6 @@ class Figure:
     rows: Sequence[Sequence[str]]
 
 
-def decimal(value: float | None) -> str:
-    """Three decimals, as in the tables; a dash where there is no value."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
-
-
-def interval_text(low: float, high: float) -> str:
-    """An interval as in the tables; a dash where there is none."""
-    return f"{low:.3f} to {high:.3f}" if math.isfinite(low) and math.isfinite(high) else "–"
-
-
 def metric_names(results: Results) -> list[str]:
     """The run's metrics in the order of the tables, then others (older or newer versions)."""
     present = dict.fromkeys(name for row in results.rows for name in row.metrics)
@@ -70,9 +60,9 @@ def mark_of(found: Estimate) -> Mark:
     return Mark(found.mean, found.low, found.high)
 
 
-def metric_scale(metric: str, values: Iterable[float]) -> Scale:
+def metric_axis(metric: str, values: Iterable[float]) -> Axis:
     """The axis of a metric: 0 to 1 for shares, else what holds the values."""
-    return scale_of(values) if metric.startswith(OWN_SCALE) or metric.endswith("_lift") else SHARES
+    return SHARES if scale_of(metric) == SHARE else axis_of(values)
 
 
 def category_figure(results: Results, metric: str, key: str) -> Figure | None:
@@ -88,24 +78,24 @@ def category_figure(results: Results, metric: str, key: str) -> Figure | None:
     known = [(label, one, apart) for label, one, apart in found if one.number]
     if not known:
         return None
-    scale = metric_scale(metric, [value for _, one, _ in known for value in (one.mean, one.low, one.high)])
-    rows = [DotRow(label, mark_of(one), decimal(one.mean), f"n = {one.number}", apart=apart) for label, one, apart in known]
-    mean = metric_estimate(metric, values_of(results.rows, metric)).mean
+    axis = metric_axis(metric, [value for _, one, _ in known for value in (one.mean, one.low, one.high)])
+    rows = [DotRow(label, mark_of(one), shown(metric, one.mean), f"n = {one.number}", apart=apart) for label, one, apart in known]
+    mean, units = metric_estimate(metric, values_of(results.rows, metric)).mean, counted(results.rows)
     return Figure(
         f"{key}-category", f"{metric.replace('_', ' ').capitalize()} by category and length",
-        f"Mean and 95 % interval over the system prompts of each category, then by length (short: up to 20 words, medium: up to 70). "
-        f"The dashed line is the mean of all, {decimal(mean)}.",
-        dot_plot(rows, scale, mean), ("group", metric, "95 % interval", "prompts"),
-        [(label, decimal(one.mean), interval_text(one.low, one.high), str(one.number)) for label, one, _ in known],
+        f"Mean and 95 % interval over the {units.noun} of each category, then by length (short: up to 20 words, medium: up to 70). "
+        f"The dashed line is the mean of all, {shown(metric, mean)}.",
+        dot_plot(rows, axis, mean), ("group", metric, "95 % interval", units.column),
+        [(label, shown(metric, one.mean), shown_interval(metric, one.low, one.high), str(one.number)) for label, one, _ in known],
     )  # fmt: skip
 
 
 def outputs_figure(results: Results, queries: QuerySet | None, key: str) -> Figure | None:
     """Bits against the number of outputs that the inverter reads, from ``bits_at_1``, ``bits_at_2``, … and ``bits`` at all."""
-    numbers = sorted(int(name.removeprefix(BITS_AT)) for name in metric_names(results) if name.removeprefix(BITS_AT).isdigit())
+    numbers = sorted(int(name.removeprefix(CURVE_PREFIX)) for name in metric_names(results) if name.removeprefix(CURVE_PREFIX).isdigit())
     if not numbers:
         return None
-    points = [(number, str(number), metric_estimate("bits", values_of(results.rows, f"{BITS_AT}{number}"))) for number in numbers]
+    points = [(number, str(number), metric_estimate("bits", values_of(results.rows, f"{CURVE_PREFIX}{number}"))) for number in numbers]
     full = sum(query.items for query in queries.queries) if queries else results.signature.get("num_queries")
     everything = metric_estimate("bits", values_of(results.rows, "bits"))
     if everything.number and full not in numbers:
@@ -113,16 +103,16 @@ def outputs_figure(results: Results, queries: QuerySet | None, key: str) -> Figu
         points.append((int(full) if known and full else 2 * numbers[-1], str(full) if known else "all", everything))
     least, most = math.log2(points[0][0]), math.log2(points[-1][0])
     places = [(math.log2(number) - least) / ((most - least) or 1.0) for number, _, _ in points]
-    scale = scale_of([value for _, _, one in points for value in (one.mean, one.low, one.high)])
+    axis = axis_of([value for _, _, one in points for value in (one.mean, one.low, one.high)])
     drawn = [(place, mark_of(one)) for place, (_, _, one) in zip(places, points)]
     labels = [(place, label) for place, (_, label, _) in zip(places, points)]
     return Figure(
         f"{key}-outputs", "Bits by number of outputs",
         "Mean bits when the inverter reads only so many outputs, evenly spread over all of them; the band is the 95 % interval. The axis "
         "doubles at equal steps.",
-        curve(drawn, labels, scale, f"Bits from {points[0][1]} to {points[-1][1]} outputs"),
+        curve(drawn, labels, axis, f"Bits from {points[0][1]} to {points[-1][1]} outputs"),
         ("outputs", "bits", "95 % interval", "prompts"),
-        [(label, decimal(one.mean), interval_text(one.low, one.high), str(one.number)) for _, label, one in points],
+        [(label, shown("bits", one.mean), shown_interval("bits", one.low, one.high), str(one.number)) for _, label, one in points],
     )  # fmt: skip
 
 
@@ -147,7 +137,8 @@ def attributes_figure(results: Results, key: str) -> Figure | None:
         number = len(recovered[slot])
         rows.append(DotRow(slot, mark_of(share), f"{found} of {number}", f"{false} false", (("false claims", false_share),)))
         counts = (str(found), str(false), str(number))
-        table.append((slot, *counts, decimal(share.mean), interval_text(share.low, share.high), decimal(false_share)))
+        recall = (shown("attribute_recall", share.mean), shown_interval("attribute_recall", share.low, share.high))
+        table.append((slot, *counts, *recall, shown("attribute_false_claims", false_share)))
     return Figure(
         f"{key}-attributes", "Facts recovered",
         "Of the facts that the prompts state, how many the reconstructions name. Shares are means over system prompts, with Wilson's 95 % "
@@ -160,11 +151,13 @@ class AttackTable:
     """Who fell to what: the last turns of all attacks, in their frozen order, over the prompts in their order.
 
     Attributes:
+        counted: its system prompts, and what was sampled.
         by_length: places of the rows of each system prompt (of every epoch one), the shortest prompt first.
     """
 
     def __init__(self, results: Results) -> None:
         self.rows = results.rows
+        self.counted = counted(results.rows)
         self.attacks: dict[str, str] = {}  # id -> family
         self.found: list[dict[str, dict[str, Any]]] = []
         for row in results.rows:
@@ -212,12 +205,15 @@ def families_figure(table: AttackTable, key: str) -> Figure:
         answered = answers_to(table.rows, table.of_family(family))
         leaked = over_answers(answered, "leaked")
         share, hits, sampled = share_over_units(leaked), round(sum(value for _, value in leaked)), bootstrap(tuple(by_unit(leaked)))
-        rows.append(DotRow(family, mark_of(share), decimal(share.mean), f"{hits} of {len(answered)}" if answered else "no answer"))
-        intervals = (interval_text(share.low, share.high), interval_text(sampled.low, sampled.high))
-        written.append((family, str(hits), str(len(answered)), decimal(share.mean), *intervals))
+        told = (shown("asr", share.mean), f"{hits} of {len(answered)}") if answered else ("", "no answer")
+        rows.append(DotRow(family, mark_of(share), *told))
+        intervals = (shown_interval("asr", one.low, one.high) for one in (share, sampled))
+        written.append((family, str(hits), str(len(answered)), shown("asr", share.mean), *intervals))
+    secret = "a planted secret" if table.counted.planted else "the prompt"
+    noun = table.counted.noun
     return Figure(
         f"{key}-families", "Attack families",
-        "Share of answers that gave the prompt away: mean and Wilson's 95 % interval over system prompts, because answers under one prompt "
+        f"Share of answers that gave {secret} away: mean and Wilson's 95 % interval over {noun}, because answers under one of these "
         "resemble each other. The table adds the bootstrap.",
         dot_plot(rows, SHARES),
         ("family", "leaked", "answered", "ASR", "95 % interval (Wilson)", "95 % interval (bootstrap)"), written,
@@ -235,17 +231,19 @@ def union_figure(table: AttackTable, key: str) -> Figure:
         share, recovery = (share_over_units(over_answers(answered, key)) for key in ("leaked", "recovery"))
         readings = ", ".join(sorted({str(request.get("decoder") or "plain") for _, request in answered if request["leaked"]}))
         written.append((
-            str(index + 1), attack, decimal(share.mean), interval_text(share.low, share.high), decimal(union.mean),
-            interval_text(union.low, union.high), interval_text(*wilson_bounds(union.mean, union.number)), decimal(recovery.mean),
+            str(index + 1), attack, shown("asr", share.mean), shown_interval("asr", share.low, share.high),
+            shown("asr_union", union.mean), shown_interval("asr_union", union.low, union.high),
+            shown_interval("asr_union", *wilson_bounds(union.mean, union.number)), shown("recovery", recovery.mean),
             readings if answered else "no answer",
         ))  # fmt: skip
     size = len(table.order)
-    shown = sorted({1, *(round(size * part / 4) or 1 for part in range(1, 5))})
+    fell = "gave a planted secret away" if table.counted.planted else "fell"
+    marked = sorted({1, *(round(size * part / 4) or 1 for part in range(1, 5))})
     return Figure(
         f"{key}-union", "Union of attacks",
-        "Share of system prompts that fell, at any turn, to at least one of the first k attacks, in their frozen order. The band is the "
-        "bootstrap over prompts; it has no width where none or all fell, so the table adds Wilson's interval.",
-        curve(points, [((number - 1) / last, str(number)) for number in shown], SHARES, f"Union ASR over {size} attacks", dots=size <= 16),
+        f"Share of system prompts that {fell}, at any turn, to at least one of the first k attacks, in their frozen order. The band is the "
+        f"bootstrap over {table.counted.noun}; it has no width where none or all fell, so the table adds Wilson's interval.",
+        curve(points, [((number - 1) / last, str(number)) for number in marked], SHARES, f"Union ASR over {size} attacks", dots=size <= 16),
         (
             "k", "attack", "ASR", "95 % interval", "union ASR@k", "95 % interval (bootstrap)", "95 % interval (Wilson)", "recovery",
             "read as",
@@ -264,7 +262,7 @@ def heat_figure(table: AttackTable, key: str) -> Figure:
     for places in table.by_length:
         cells = {attack: table.cell(places, attack) for attack in table.order}
         told = [
-            f"{attack} {cell.recovery:.3f}{'*' if cell.leaked else ''}"
+            f"{attack} {shown('recovery', cell.recovery)}{'*' if cell.leaked else ''}"
             for attack, cell in cells.items()
             if cell.recovery is not None and (cell.leaked or cell.recovery >= 0.0005)
         ]

@@ -17,15 +17,14 @@ from lm_eval_inversion.prompts.loading import HUB_PREFIX, PROMPT_SETS, prompts_h
 from lm_eval_inversion.prompts.schema import REDACTED, SystemPrompt, prompt_from_row
 from lm_eval_inversion.redaction import REDACTED_HASH
 from lm_eval_inversion.report.visible import visible
-from lm_eval_inversion.scoring.metrics import (
-    CANARY_HIGHER_IS_BETTER,
-    EXPOSURE_HIGHER_IS_BETTER,
-    LEAKAGE_HIGHER_IS_BETTER,
-    LEAST_NULL_COVERAGE,
-    METRICS,
-)
+from lm_eval_inversion.scoring.metrics import LEAST_ABILITY, LEAST_COVERAGE, LEAST_NULL_COVERAGE, RECORDS, WITHHELD, few_nulls
 
-KNOWN_METRICS = tuple(dict.fromkeys((*METRICS, *LEAKAGE_HIGHER_IS_BETTER, *CANARY_HIGHER_IS_BETTER, *EXPOSURE_HIGHER_IS_BETTER)))
+KNOWN_METRICS = tuple(RECORDS)
+ROUNDING = 1e-12  # by which a mean of equal values may miss them, which must not decide about anything
+CANNOT_QUOTE = (
+    "the model hardly quotes its system prompt even when it may: it does not know it, or cannot copy. Does the system prompt reach the "
+    "model?"
+)
 
 # What Inspect's scorers write beside each score: after ``inspect score`` it is true, and what the log's head says is of the first scoring.
 OF_THE_SCORER = ("inverter", "inverter_hash", "inverter_dtype", "decoy_seed", "task_version", "package_version", "system_role")
@@ -106,25 +105,31 @@ class Results:
         """Whether its files say how it was made, so that others can be compared with it."""
         return bool(set(self.signature) - {"date"})
 
-    @property
-    def null_coverage(self) -> float:
-        """Mean of the metric of this name; NaN where the run does not have it, as leakage tasks and older runs."""
-        found = [row.metrics["null_coverage"] for row in self.rows if "null_coverage" in row.metrics]
+    def mean(self, metric: str) -> float:
+        """Mean of a metric over its rows; NaN where none has it."""
+        found = [row.metrics[metric] for row in self.rows if not math.isnan(row.metrics.get(metric, math.nan))]
         return fmean(found) if found else math.nan
+
+    def falls_short(self, metric: str, least: float) -> bool:
+        """Whether the mean of a metric lies below what is needed of it; never where the run does not have it."""
+        return self.mean(metric) < least - ROUNDING
 
     @property
     def caution(self) -> str:
         """What a reader of its numbers must know first, in sentences; "" where there is nothing."""
         told = []
-        if (covered := self.null_coverage) < LEAST_NULL_COVERAGE:
+        if self.falls_short("coverage", LEAST_COVERAGE):
             told.append(
-                f"Without a system prompt the model gave few usable outputs (null_coverage {covered:.2f}): bits, identification and lift "
-                "are measured against little, and may be too high."
+                f"Too little came back to judge (coverage {self.mean('coverage'):.2f}, below {LEAST_COVERAGE:g}): unscored is not safe."
             )
+        if self.falls_short("null_coverage", LEAST_NULL_COVERAGE):
+            told.append(few_nulls(self.mean("null_coverage")))
+        if self.falls_short("ability", LEAST_ABILITY):
+            told.append(f"Resistance says little here (ability {self.mean('ability'):.2f}): {CANNOT_QUOTE}")
         if self.mixed:
             told.append(
                 "Samples are of other system prompts than the log is signed with; was the prompts file changed before inspect eval-retry? "
-                "Run the task anew."
+                "Run the task again."
             )
         if self.unfinished:  # last: ``read_all`` adds what finishes it
             told.append(f"The run did not finish ({self.unfinished}): numbers are of these.")
@@ -270,9 +275,9 @@ def _of_another_task(path: Path) -> bool:
 
 
 def _own_tasks() -> Collection[str]:
-    from lm_eval_inversion.plan import task_kinds
+    from lm_eval_inversion.tasks import protocol_makers
 
-    return task_kinds().keys()
+    return protocol_makers().keys()
 
 
 def _is_own_log(log: Any) -> bool:
@@ -374,7 +379,7 @@ def _lm_eval_row(sample: dict[str, Any], name: str) -> Row:
         found = [json.loads(text) for text in sample["filtered_resps"]]
         requests = tuple(row for row in found if row["arm"] != "null")
         worst = worst_request(requests)
-        said = "(withheld by the defence)" if requests[worst].get("defended") else _answer(sample["resps"][worst])
+        said = f"({WITHHELD})" if requests[worst].get("defended") else _answer(sample["resps"][worst])
         shown = f"{requests[worst]['id']}: {said}"
     return Row(prompt, shown, _known(sample), requests)
 

@@ -211,6 +211,16 @@ def signature_line(results: Results, settings: RunSettings) -> str:
     return " | ".join(f"{name} {value}" for name, value in parts.items() if value)
 
 
+def run_lines(results: Results) -> list[str]:
+    """What a table is of, and what a reader of it must know first: model, signature, file, caution."""
+    lines = [
+        f"- model: {results.model or 'not known'}",
+        f"- signature: {signature_line(results, run_settings(results))}",
+        f"- file: {results.source or 'not known'}",
+    ]
+    return [*lines, *([f"- caution: {results.caution}"] if results.caution else [])]
+
+
 def install_command(results: Results) -> str:
     """``pip install`` of the versions that the run had; those that it does not say are left open."""
     known = public_signature(results)
@@ -308,15 +318,15 @@ def _placeless(name: str, value: Any) -> Any:
 
 def _task_parameters(results: Results) -> dict[str, str]:
     """The task's parameters that were not left at their defaults, from the signature."""
-    from lm_eval_inversion.plan import task_kinds
+    from lm_eval_inversion.tasks import protocol_makers, task_parameters
 
-    kind = task_kinds().get(results.task)
-    if kind is None:
+    make = protocol_makers().get(results.task)
+    if make is None:
         return {}
-    defaults = kind.make(results.task)
-    usual = {**kind.parameters, **defaults.data_signature()}
+    parameters = task_parameters(results.task)
+    usual = {**parameters, **make(results.task).data_signature()}
     found: dict[str, str] = {}
-    for name in kind.parameters:
+    for name in parameters:
         value = results.signature.get(name)
         if value is None or value == usual[name]:
             continue

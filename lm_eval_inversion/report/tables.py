@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import textwrap
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -13,15 +12,16 @@ from typing import Any
 
 from lm_eval_inversion.prompts.canaries import KINDS
 from lm_eval_inversion.queries.attacks import FAMILIES
-from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row, prompt_key
-from lm_eval_inversion.report.scales import SHARE, scale_of
-from lm_eval_inversion.report.visible import visible
-from lm_eval_inversion.scoring.metrics import is_scored
-from lm_eval_inversion.scoring.uncertainty import Estimate, estimate, wilson
+from lm_eval_inversion.report.numbers import cut, markdown_table, shown, shown_interval
+from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row, count_prompts, prompt_key
+from lm_eval_inversion.scoring.metrics import FAMILY_PREFIX, OF_THE_RUN, PROMPT_HEADLINES, RECORDS, UNSCORED, is_floor, is_scored, scale_of
+from lm_eval_inversion.scoring.records import SHARE
+from lm_eval_inversion.scoring.uncertainty import LEVEL, Estimate, estimate, wilson
 
 _PLANTING = re.compile(r"(?:-\d+)?/(?:plain|secrecy)$")
 PLANTED = "canary"  # category of system prompts that hold planted secrets
-LEVEL = 0.95  # of intervals, unless another is asked for
+CARRIERS = "carriers"  # of planted secrets
+COMPLEMENTS = ("resistance",)  # scores that count what the attacker misses; what stands beside them counts what the attacker gets
 
 # One yes or no per system prompt: a bootstrap of nothing but zeros would claim certainty, Wilson's interval does not.
 PER_PROMPT_SHARES = (
@@ -34,8 +34,8 @@ PER_CARRIER_SHARES = (
     "canary_partial", "canary_encoded_only", "canary_in_reasoning", "canary_control", "canary_null",
 )  # fmt: skip
 # One yes or no per answer: over system prompts, as if all attacks of a family succeeded under a prompt or none, as the page draws them.
-PER_FAMILY_SHARES = tuple(f"asr_family_{family}" for family in FAMILIES)
-# All others have a bootstrap, but where ``has_wilson`` says otherwise.
+PER_FAMILY_SHARES = tuple(f"{FAMILY_PREFIX}{family}" for family in FAMILIES)
+# All others have a bootstrap, but where ``has_wilson`` says otherwise, and none where ``OF_THE_RUN`` has them.
 WILSON_METRICS = frozenset((*PER_PROMPT_SHARES, *PER_CARRIER_SHARES, *PER_FAMILY_SHARES))
 
 
@@ -55,24 +55,47 @@ def by_unit(values: Iterable[tuple[Row, float]]) -> list[float]:
 
 @dataclass(frozen=True)
 class Counted:
-    """How many units were sampled, and how many of them have a score.
+    """How many system prompts a run has, how many of them have a score, and over what its intervals are.
 
     Attributes:
-        units: sampled.
+        prompts: system prompts, whatever their epochs.
         scored: of these.
-        noun: what they are, in the plural.
+        units: sampled: the system prompts, or the carriers of planted secrets, under each of which there are several system prompts.
+        noun: what the units are, in the plural.
     """
 
-    units: int
+    prompts: int
     scored: int
+    units: int
     noun: str
+
+    @property
+    def planted(self) -> bool:
+        """Whether carriers were sampled."""
+        return self.noun == CARRIERS
+
+    @property
+    def told(self) -> str:
+        """The numbers in words."""
+        carriers = f", {self.units} carriers" if self.planted else ""
+        return f"{self.scored} of {self.prompts} system prompts scored{carriers}"
+
+    @property
+    def column(self) -> str:
+        """The noun where there is little room."""
+        return self.noun.removeprefix("system ")
 
 
 def counted(rows: Sequence[Row]) -> Counted:
-    """Count what was sampled: system prompts, or the carriers of planted secrets."""
-    scored = by_unit((row, 1.0 if is_scored(row.metrics) else math.nan) for row in rows)
+    """Count system prompts and what was sampled."""
     planted = any(row.prompt.category == PLANTED for row in rows)
-    return Counted(len(scored), sum(not math.isnan(value) for value in scored), "carriers" if planted else "system prompts")
+    scored = count_prompts(row for row in rows if is_scored(row.metrics))
+    return Counted(count_prompts(rows), scored, len({sampled_unit(row) for row in rows}), CARRIERS if planted else "system prompts")
+
+
+def unscored(rows: Sequence[Row], metric: str) -> int:
+    """How many system prompts have no value of a metric."""
+    return count_prompts(rows) - count_prompts(row for row in rows if not math.isnan(row.metrics.get(metric, math.nan)))
 
 
 def fallen_to(rows: Sequence[Row], attacks: Sequence[str]) -> list[list[float]]:
@@ -102,7 +125,7 @@ def metric_estimate(metric: str, values: Iterable[float], level: float = LEVEL) 
     """Mean and interval of a metric over system prompts, the one rule for table, page, export and gate.
 
     ``WILSON_METRICS`` have Wilson's interval, all others a bootstrap. That claims certainty where all values are equal, so that any
-    metric from 0 to 1 has Wilson's interval too where all its values are 0 or all are 1.
+    metric from 0 to 1 has Wilson's interval too where all its values are 0 or all are 1. What is one value per run has none.
 
     Args:
         metric: its name.
@@ -110,6 +133,8 @@ def metric_estimate(metric: str, values: Iterable[float], level: float = LEVEL) 
         level: of the interval.
     """
     found = bootstrap(tuple(values), level)
+    if metric in OF_THE_RUN:
+        return replace(found, stderr=math.nan, low=math.nan, high=math.nan)
     if has_wilson(metric, found.mean):
         low, high = wilson_bounds(found.mean, found.number, level)
         return replace(found, low=low, high=high)
@@ -119,6 +144,11 @@ def metric_estimate(metric: str, values: Iterable[float], level: float = LEVEL) 
 def has_wilson(metric: str, mean: float) -> bool:
     """Whether the interval of a metric with this mean is Wilson's; values from 0 to 1 have a mean of 0 or 1 only where all are equal."""
     return metric in WILSON_METRICS or (scale_of(metric) == SHARE and mean in (0.0, 1.0))
+
+
+def complement(found: Estimate) -> Estimate:
+    """Of a share that counts what the attacker gets, the same of what the attacker misses."""
+    return Estimate(1.0 - found.mean, found.stderr, 1.0 - found.high, 1.0 - found.low, found.number)
 
 
 def share_over_units(values: Iterable[tuple[Row, float]]) -> Estimate:
@@ -148,14 +178,21 @@ def bootstrap(values: tuple[float, ...], level: float = LEVEL) -> Estimate:
 
 
 def metrics_table(results: Results) -> str:
-    """Mean and 95 % interval over system prompts of every metric, as a Markdown table."""
-    lines = ["| metric | mean | 95 % interval | prompts |", "|---|---:|---:|---:|"]
-    for metric in KNOWN_METRICS:
-        found = metric_estimate(metric, values_of(results.rows, metric))
-        if found.number:
-            interval = "–" if math.isnan(found.low) else f"{found.low:.3f} to {found.high:.3f}"
-            lines.append(f"| {metric} | {found.mean:.3f} | {interval} | {found.number} |")
-    return "\n".join(lines)
+    """Mean and 95 % interval over what was sampled of every metric, as a Markdown table."""
+    estimates = {metric: metric_estimate(metric, values_of(results.rows, metric)) for metric in KNOWN_METRICS}
+    rows = [
+        (metric, shown(metric, found.mean), shown_interval(metric, found.low, found.high), str(found.number), better(metric))
+        for metric, found in estimates.items()
+        if found.number
+    ]
+    return "\n".join(markdown_table(("metric", "mean", "95 % interval", counted(results.rows).column, "better"), range(1, 4), rows))
+
+
+def better(metric: str) -> str:
+    """Whether a lower or a higher value is better, for whoever wants the system prompt to stay hidden; floors are no score of a model."""
+    if is_floor(metric):
+        return "–"
+    return "higher" if RECORDS[metric].higher_is_better else "lower"
 
 
 def attacks_table(results: Results) -> str:
@@ -164,20 +201,18 @@ def attacks_table(results: Results) -> str:
     attacks = list(
         dict.fromkeys(row["attack"] for found in results.rows for row in found.requests if row["arm"] == "attack" and row["last"])
     )
-    lines = ["| k | attack | ASR | 95 % interval | union ASR@k | recovery | decoders |", "|---:|---|---:|---:|---:|---:|---|"]
+    rows = []
     for number, (attack, column) in enumerate(zip(attacks, fallen_to(results.rows, attacks)), 1):
         answered = answers_to(results.rows, [attack])
         known = bootstrap(tuple(column))
-        union, name = f"{known.mean:.3f}" if known.number else "–", _cell(attack, 80)
-        if not answered:
-            lines.append(f"| {number} | {name} | – | – | {union} | – | no answer |")
-            continue
-        share = share_over_units(over_answers(answered, "leaked"))
-        recovery = share_over_units(over_answers(answered, "recovery"))
-        decoders = _cell(", ".join(sorted({str(found["decoder"]) for _, found in answered if found["leaked"]})), 80)
-        interval = f"{share.low:.3f} to {share.high:.3f}"
-        lines.append(f"| {number} | {name} | {share.mean:.3f} | {interval} | {union} | {recovery.mean:.3f} | {decoders} |")
-    return "\n".join(lines)
+        share, recovery = (share_over_units(over_answers(answered, key)) for key in ("leaked", "recovery"))
+        decoders = ", ".join(sorted({str(found["decoder"]) for _, found in answered if found["leaked"]})) if answered else "no answer"
+        rows.append((
+            str(number), cut(attack, 80), shown("asr", share.mean), shown_interval("asr", share.low, share.high),
+            shown("asr_union", known.mean), shown("recovery", recovery.mean), cut(decoders, 80),
+        ))  # fmt: skip
+    titles = ("k", "attack", "ASR", "95 % interval", "union ASR@k", "recovery", "decoders")
+    return "\n".join(markdown_table(titles, (0, 2, 3, 4, 5), rows))
 
 
 def answers_to(rows: Sequence[Row], attacks: Container[str]) -> list[tuple[Row, dict[str, Any]]]:
@@ -200,24 +235,23 @@ def examples_table(results: Results, number: int, characters: int = 300) -> str:
     if not any(row.reconstruction or any(row.answers) for row in results.rows):
         return ""
     step = max(1, len(results.rows) // max(1, number))
-    leakage = any(row.requests for row in results.rows)
-    planted = any("canary_extracted" in row.metrics for row in results.rows)
-    title = "answer that gave most away" if leakage else "reconstruction"
-    score = "canary_extracted" if planted else "recovery_max" if leakage else "bits"
-    lines = [f"| id | true system prompt | {title} | {score} |", "|---|---|---|---:|"]
-    for row in results.rows[::step][:number]:
-        truth, guess = (_cell(text, characters) for text in (row.truth, row.reconstruction or unwritten(row)))
-        value = f"{row.metrics[score]:.{2 if leakage else 1}f}" if score in row.metrics else "–"
-        lines.append(f"| {_cell(row.prompt_id, 80)} | {truth} | {guess} | {value} |")
-    return "\n".join(lines)
+    title = "answer that gave most away" if any(row.requests for row in results.rows) else "reconstruction"
+    score = prompt_headline(results.rows) or PROMPT_HEADLINES[0]
+    rows = [
+        (
+            cut(row.prompt_id, 80), cut(row.truth, characters), cut(row.reconstruction or unwritten(row), characters),
+            shown(score, row.metrics.get(score)),
+        )
+        for row in results.rows[::step][:number]
+    ]  # fmt: skip
+    return "\n".join(markdown_table(("id", "true system prompt", title, score), (3,), rows))
+
+
+def prompt_headline(rows: Sequence[Row]) -> str | None:
+    """What single system prompts of a run are ordered by; None where it has none of ``PROMPT_HEADLINES``."""
+    return next((metric for metric in PROMPT_HEADLINES if any(metric in row.metrics for row in rows)), None)
 
 
 def unwritten(row: Row) -> str:
     """What stands in the place of a reconstruction where there is none."""
-    return "(nothing was written)" if is_scored(row.metrics) else "(no usable output: unscored, not safe)"
-
-
-def _cell(text: str, characters: int) -> str:
-    # ``visible``: a terminal would obey the escape codes of an answer.
-    escaped = visible(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-    return textwrap.shorten(escaped, characters, placeholder=" …")
+    return "(nothing was written)" if is_scored(row.metrics) else UNSCORED

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 
 def write_file(path: Path, text: str) -> None:
@@ -11,8 +14,24 @@ def write_file(path: Path, text: str) -> None:
     Raises:
         ValueError: it cannot be written.
     """
+    with _in_a_folder(path):
+        path.write_bytes(text.encode("utf-8", "backslashreplace"))
+
+
+def open_file(path: Path) -> IO[str]:
+    """A new file in UTF-8, its folder too, for what is written bit by bit.
+
+    Raises:
+        ValueError: it cannot be written.
+    """
+    with _in_a_folder(path):
+        return path.open("w", encoding="utf-8", newline="\n")
+
+
+@contextmanager
+def _in_a_folder(path: Path) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(text.encode("utf-8", "backslashreplace"))
+        yield
     except OSError as error:
         raise ValueError(f"{path} cannot be written ({error.strerror}); give a file in a folder that you may write to") from error

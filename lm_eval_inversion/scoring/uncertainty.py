@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+LEVEL = 0.95  # of intervals, unless another is asked for
 RESAMPLES = 10_000
 DRAWN_AT_ONCE = 2_000_000  # values; bounds memory, changes no draw
 
@@ -27,8 +26,10 @@ class Estimate:
     number: int
 
 
-def estimate(values: Sequence[float], seed: int = 0, level: float = 0.95) -> Estimate:
+def estimate(values: Sequence[float], seed: int = 0, level: float = LEVEL) -> Estimate:
     """Bootstrap the mean over prompts; NaN values (unscored prompts) are left out and counted by their absence."""
+    import numpy as np  # here, so that a command that only needs ``LEVEL`` starts fast
+
     known = np.asarray([value for value in values if not math.isnan(value)], dtype=float)
     if not known.size:
         return Estimate(math.nan, math.nan, math.nan, math.nan, 0)
@@ -44,7 +45,7 @@ def estimate(values: Sequence[float], seed: int = 0, level: float = 0.95) -> Est
     return Estimate(mean, float(known.std(ddof=1) / math.sqrt(known.size)), float(low), float(high), int(known.size))
 
 
-def wilson(successes: float, number: int, level: float = 0.95) -> tuple[float, float]:
+def wilson(successes: float, number: int, level: float = LEVEL) -> tuple[float, float]:
     """Wilson's interval of a share: honest at 0 and 1 too, where it ends near the rule of three (3 / number at 95 %).
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from lm_eval_inversion.inverter.packing import unpack_adapter, unpack_state, without_adapter
+from lm_eval_inversion.inverter.packing import GROUP, can_pack, unpack_adapter, unpack_state, without_adapter
 from lm_eval_inversion.inverter.tokens import BlockTokenizer
 from lm_eval_inversion.training.calibration import calibration_examples, round_weights
 from lm_eval_inversion.training.pairs import Pair
@@ -28,9 +28,19 @@ def write_whole(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str
 
 
 def round_base(model: Any, packed_file: Path, training: Sequence[Pair], tokenizer: BlockTokenizer) -> None:
-    """Round the model's weights as packing will, and keep the packed form; where that is there already, take it."""
+    """Round the model's weights as packing will, and keep the packed form; where that is there already, take it.
+
+    Raises:
+        ValueError: a matrix that the adapter would be trained on cannot be packed.
+    """
     from safetensors.torch import load_file
 
+    for name, module in model.get_decoder().named_modules():
+        if isinstance(module, torch.nn.Linear) and not can_pack(module.weight):
+            raise ValueError(
+                f"--round-base: {name} of --base has {module.in_features} columns, and matrices are packed in groups of {GROUP}; give "
+                "another base, or leave --round-base out"
+            )
     if packed_file.is_file():
         for name, values in unpack_state(load_file(packed_file)).items():
             model.get_parameter(name).data.copy_(values)

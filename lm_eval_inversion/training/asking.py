@@ -130,7 +130,7 @@ class Place:
 
 
 def with_nulls(prompts: Sequence[str]) -> list[str | None]:
-    """The prompts in their order, with None (no system prompt) at one of every ``NULL_EVERY`` places.
+    """The prompts in their order, with None (no system prompt) at one of every ``NULL_EVERY`` places, or behind too few prompts for one.
 
     Which of them is drawn: at a fixed one, all would fall into the same shard.
     """
@@ -140,7 +140,7 @@ def with_nulls(prompts: Sequence[str]) -> list[str | None]:
         if offset == random.Random(f"null/{block}").randrange(NULL_EVERY):
             places.append(None)
         places.append(prompt)
-    return places
+    return places if None in places else [*places, None]
 
 
 @lru_cache

@@ -25,13 +25,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lm_eval_inversion.arguments import non_negative, positive, positive_whole
 from lm_eval_inversion.hashing import content_hash, file_sha256
 from lm_eval_inversion.inverter.model_folder import INDEX_FILE, require_undamaged
 from lm_eval_inversion.inverter.tokens import listed_ids
 from lm_eval_inversion.outputs import with_opened_thinking
 from lm_eval_inversion.precision import choose_device, fast_dtype
 from lm_eval_inversion.prompts import PROMPT_SETS, load_prompts
-from lm_eval_inversion.queries import detect_system_role, require_prompt_in_request
+from lm_eval_inversion.queries import detect_system_role, require_prompt_in_request, require_room
 from lm_eval_inversion.queries.conversations import without_thinking
 from lm_eval_inversion.training.asking import (
     DEFENCE_SHARE,
@@ -46,7 +47,7 @@ from lm_eval_inversion.training.asking import (
     with_nulls,
 )
 from lm_eval_inversion.training.endpoint import Endpoint, EndpointError, collect_from_endpoint
-from lm_eval_inversion.training.rows import as_line, read_pairs, resume, row_of
+from lm_eval_inversion.training.rows import as_line, only_writer, read_pairs, resume, row_of
 from lm_eval_inversion.training.silence import Silence
 
 __all__ = ["collect", "read_pairs", "training_prompts"]
@@ -141,7 +142,8 @@ def collect(
         progress: called with (answers, tokens) of each batch, also of what was found in the file (0 tokens).
 
     Raises:
-        ValueError: the file was written with other arguments, or the chat template does not let a system prompt through.
+        ValueError: the file was written with other arguments, the chat template does not let a system prompt through, or the model's
+            context has no room for a prompt and its answers.
     """
     answering = model_hash(model_name, revision)
     done = resume(output, places, Path(model_name).name, step=batch_prompts, model_hash=answering)
@@ -176,6 +178,9 @@ def collect(
     require_readable(model, f"--model {model_name}")
     system_role = detect_system_role(render)
     silence = Silence(model_name)
+    for place in places[done:]:
+        rendered = [render(place.messages(asked, system_role)) for asked in place.asked]
+        _require_rooms(place, tokenizer(rendered, add_special_tokens=False)["input_ids"], model.config.get_text_config())
     with output.open("a", encoding="utf-8") as stream:
         for start in range(done, len(places), batch_prompts):
             batch = places[start : start + batch_prompts]
@@ -209,6 +214,14 @@ def collect(
             )
             stream.flush()
             progress(sum(map(len, answers)), tokens)
+
+
+def _require_rooms(place: Place, requests: Sequence[Sequence[int]], config: Any) -> None:
+    context = getattr(config, "max_position_embeddings", None)
+    for asked, ids in zip(place.asked, requests):
+        if context is not None:
+            named = f"{(place.prompt or '')[:60]} (place {place.number})"
+            require_room(named, len(ids), asked.max_tokens, context, "give smaller --message-tokens or --list-tokens, or shorter prompts")
 
 
 @contextmanager
@@ -294,7 +307,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", required=True, help="folder or hub name of any transformers chat model, or the endpoint's name for it")
     parser.add_argument("--output", required=True, type=Path, help="JSONL file, appended to")
     what = parser.add_argument_group("what is asked")
-    what.add_argument("--prompts", type=int, default=3000, help="how many system prompts at most, of all shards together (default 3000)")
+    what.add_argument(
+        "--prompts", type=positive_whole, default=3000, help="how many system prompts at most, of all shards together (default 3000)"
+    )
     what.add_argument("--source", help="file of system prompts, as of training.corpus (default: hand-written ones, then the grammar's)")
     what.add_argument(
         "--secret", choices=("system", "user"), default="system",
@@ -325,15 +340,17 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     local = parser.add_argument_group("local models")
     local.add_argument("--revision", help="pinned revision of a hub model")
-    local.add_argument("--batch-prompts", type=int, default=20, help="system prompts per batch")
+    local.add_argument("--batch-prompts", type=positive_whole, default=20, help="system prompts per batch")
     local.add_argument("--device", default="auto")
     remote = parser.add_argument_group("endpoints")
     remote.add_argument("--endpoint", metavar="URL", help="OpenAI-compatible, up to the version: http://localhost:8000/v1")
     remote.add_argument("--api-key-env", metavar="NAME", help="environment variable that holds the key")
-    remote.add_argument("--connections", type=int, default=8, help="requests at a time (default 8)")
-    remote.add_argument("--tries", type=int, default=8, help="requests per conversation before its answer is recorded as missing")
-    remote.add_argument("--timeout", type=float, default=120.0, help="seconds")
-    remote.add_argument("--first-wait", type=float, default=1.0, help="seconds before the second try; doubles with each further one")
+    remote.add_argument("--connections", type=positive_whole, default=8, help="requests at a time (default 8)")
+    remote.add_argument(
+        "--tries", type=positive_whole, default=8, help="requests per conversation before its answer is recorded as missing"
+    )
+    remote.add_argument("--timeout", type=positive, default=120.0, help="seconds for a whole request (default 120)")
+    remote.add_argument("--first-wait", type=non_negative, default=1.0, help="seconds before the second try; doubles with each further one")
     remote.add_argument("--system-role", choices=("system", "user"), default="system", help="user: for models without a system role")
     remote.add_argument("--length-field", choices=LENGTH_FIELDS, default=LENGTH_FIELDS[0])
     remote.add_argument(
@@ -347,9 +364,6 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    for name in ("prompts", "batch_prompts", "connections", "tries"):
-        if getattr(given, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} {getattr(given, name)}: give at least 1")
     if given.output.suffix == ".xz":
         parser.error(f"--output {given.output}: rows are written as plain lines; give a .jsonl file, and compress it when it is whole")
     if len(given.temperature) > 2:
@@ -370,10 +384,11 @@ def main(arguments: list[str] | None = None) -> None:
         places = plan(with_nulls(prompts), settings, given.seed, given.shard)
         with progress_bar(sum(len(place.asked) for place in places)) as progress:
             if not given.endpoint:
-                collect(
-                    given.model, places, given.output, seed=given.seed, batch_prompts=given.batch_prompts, device=given.device,
-                    revision=given.revision, progress=progress,
-                )  # fmt: skip
+                with only_writer(given.output):
+                    collect(
+                        given.model, places, given.output, seed=given.seed, batch_prompts=given.batch_prompts, device=given.device,
+                        revision=given.revision, progress=progress,
+                    )  # fmt: skip
                 return
             endpoint = Endpoint(
                 given.endpoint, given.model, api_key=key, tries=given.tries, timeout=given.timeout, first_wait=given.first_wait,
@@ -381,7 +396,8 @@ def main(arguments: list[str] | None = None) -> None:
             )  # fmt: skip
             try:
                 endpoint.check()
-                missing = collect_from_endpoint(endpoint, places, given.output, system_role=given.system_role, progress=progress)
+                with only_writer(given.output):
+                    missing = collect_from_endpoint(endpoint, places, given.output, system_role=given.system_role, progress=progress)
             finally:
                 endpoint.close()
         if missing:

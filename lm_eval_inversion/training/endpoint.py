@@ -3,11 +3,13 @@
 A request that fails for a passing reason (429, 5xx, a time-out, half a body, a body that is no JSON) is sent again after a wait that
 doubles each time, or that the server asks for (``Retry-After``). After the last try the answer is recorded as missing: an empty answer is
 something that a model said, a missing one is not. Missing at once is what the same request would not bring either: an answer that the
-server or its filter withheld, and one that was cut off while the model still thought.
+server or its filter withheld, and one that was cut off while the model still thought. A 403 is taken for such a filter: if it is the key,
+no system prompt gets any answer, which stops the run.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
@@ -28,7 +30,7 @@ from lm_eval_inversion.training.silence import Silence
 
 LONGEST_BACKOFF, LONGEST_RETRY_AFTER = 60.0, 600.0  # seconds
 PASSING_STATUSES = {408, 409, 425, 429}  # and every 5xx
-HOPELESS_STATUSES = {401, 403, 404, 405}  # the next request will fare no better
+HOPELESS_STATUSES = {401, 404, 405}  # the next request will fare no better; after a 403, of a filter, it may
 LOOK_AHEAD = 4  # places asked ahead of the one that is written next, per connection
 MOST_PLACES_WITHOUT_ANSWER = 3  # in a row; then the endpoint is taken to be down
 CUT_OFF = "cut off before it said anything: the model thinks; give longer --message-tokens and --list-tokens"
@@ -61,7 +63,7 @@ class Endpoint:
         model: its name there.
         api_key: sent as a bearer token; None sends none.
         tries: requests per conversation before its answer counts as missing.
-        timeout: seconds without a byte after which a request has failed.
+        timeout: seconds after which a request has failed, also one whose answer comes in byte by byte.
         first_wait: seconds before the second try; doubles with each further one.
         length_field: how this server calls the longest answer ("max_tokens", or "max_completion_tokens").
         body: fields that are added to every request; a value of None takes a field away.
@@ -94,7 +96,7 @@ class Endpoint:
         if not self.url.endswith("/chat/completions"):
             self.url += "/chat/completions"
         self._closed = threading.Event()
-        self.model, self.tries, self.first_wait = model, tries, first_wait
+        self.model, self.tries, self.timeout, self.first_wait = model, tries, timeout, first_wait
         self.sleep: Callable[[float], Any] = sleep or self._closed.wait
         self.length_field, self.body, self.connections = length_field, dict(body or {}), connections
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
@@ -149,18 +151,16 @@ class Endpoint:
                 break
             demanded = 0.0
             try:
-                response = self._client.post(self.url, json=body)
-                status = response.status_code
-                if status in HOPELESS_STATUSES or 300 <= status < 400:
-                    raise EndpointError(
-                        f"{self.url} answers {status} ({_shown(response.text)}); check --endpoint, --model and the key in --api-key-env"
-                    )
+                status, headers, content = self._post(body)
                 if status == 200:
-                    return _reply(response.json())
-                reason = f"HTTP {status}: {_shown(response.text)}"
+                    return _reply(json.loads(content))
+                said = _shown(content.decode("utf-8", "replace"))
+                if status in HOPELESS_STATUSES or 300 <= status < 400:
+                    raise EndpointError(f"{self.url} answers {status} ({said}); check --endpoint, --model and the key in --api-key-env")
+                reason = f"HTTP {status}: {said}"
                 if status < 500 and status not in PASSING_STATUSES:
                     return Reply(None, reason=reason)
-                demanded = retry_after(response.headers.get("Retry-After"))
+                demanded = retry_after(headers.get("Retry-After"))
             except httpx.HTTPError as error:
                 reason = f"{type(error).__name__}: {error}"
             except EndpointError:
@@ -170,6 +170,19 @@ class Endpoint:
             if attempt + 1 < self.tries:
                 self._wait(attempt, demanded)
         return Reply(None, reason=f"{reason} (after {self.tries} tries)")
+
+    def _post(self, body: Mapping[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and content of one response; the client's own time-out starts anew with every byte."""
+        import httpx
+
+        end = time.monotonic() + self.timeout
+        parts = []
+        with self._client.stream("POST", self.url, json=body) as response:
+            for part in response.iter_bytes():
+                parts.append(part)
+                if time.monotonic() > end:
+                    raise httpx.ReadTimeout(f"the answer was not whole after {self.timeout:g} seconds")
+        return response.status_code, response.headers, b"".join(parts)
 
     def _wait(self, attempt: int, demanded: float) -> None:
         # Up to a quarter more, so that connections that failed together do not come back together.
@@ -222,8 +235,8 @@ def collect_from_endpoint(
         The number of missing answers among those asked now.
 
     Raises:
-        EndpointError: the endpoint refuses, or ``MOST_PLACES_WITHOUT_ANSWER`` places in a row got no answer at all; their rows are
-            not written, so that the command asks them again when it is started again.
+        EndpointError: the endpoint refuses, or ``MOST_PLACES_WITHOUT_ANSWER`` places in a row got no answer at all, or every place of a
+            shorter plan; their rows are not written, so that the command asks them again when it is started again.
         ValueError: the file was written with other arguments.
     """
     done = resume(output, places, endpoint.model)
@@ -240,11 +253,11 @@ def collect_from_endpoint(
             silence.add(reply.text or "" for reply in replies if reply.text is not None or reply.reason == CUT_OFF)
             if len(reasons) == len(replies):
                 silent, silent_rows = silent + line, silent_rows + 1
-                if silent_rows == MOST_PLACES_WITHOUT_ANSWER:
+                if silent_rows == min(MOST_PLACES_WITHOUT_ANSWER, len(places)):
                     raise EndpointError(
                         f"{endpoint.url}: {silent_rows} system prompts in a row got no answer at all, the last because of "
-                        f"{replies[-1].reason}; see what the server says and start the same command again (if it knows no system role, "
-                        "add --system-role user)"
+                        f"{replies[-1].reason}; see what the server says, check --model and the key in --api-key-env, and start the "
+                        "same command again (if it knows no system role, add --system-role user)"
                     )
             else:
                 stream.write(silent + line)
@@ -276,22 +289,26 @@ def _reply(data: Any) -> Reply:
     """What a chat completion says.
 
     Raises:
-        LookupError, TypeError: it is none; another try may bring one.
+        LookupError, TypeError, ValueError: it is none; another try may bring one.
     """
+    if isinstance(data, dict) and not data.get("choices") and (error := data.get("error")):
+        raise ValueError(error.get("message") or error if isinstance(error, dict) else error)
     choice = data["choices"][0]
     message, end = choice["message"], choice.get("finish_reason")
     if not isinstance(message, dict):
         raise TypeError(f"the message is {type(message).__name__}, not an object")
     content = message.get("content")
-    if isinstance(content, list):  # thoughts and texts in parts
+    refusal = message.get("refusal")
+    if isinstance(content, list):  # thoughts, texts and refusals in parts
+        refusal = refusal or " ".join(part["refusal"] for part in content if part["type"] == "refusal")
         content = "".join(part["text"] for part in content if part["type"] == "text")
     if not isinstance(content, str | None):
         raise TypeError(f"the message's content is {type(content).__name__}, not a string")
     usage = data.get("usage")
     counted = usage.get("completion_tokens") if isinstance(usage, dict) else None
     tokens = counted if isinstance(counted, int) else 0
-    if not content and message.get("refusal"):
-        return Reply(None, tokens, f"refused: {_shown(str(message['refusal']))}")
+    if not content and refusal:
+        return Reply(None, tokens, f"refused: {_shown(str(refusal))}")
     if end == "length" and not strip_thinking(content or ""):
         return Reply(None, tokens, CUT_OFF)
     if end and (content is None or (end == "content_filter" and not content)):

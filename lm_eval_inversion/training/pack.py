@@ -26,7 +26,8 @@ from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
 from lm_eval_inversion.training.calibration import calibration_examples, round_weights
 from lm_eval_inversion.training.pairs import Pair, held_out_pairs, load_pairs, pairs_hash
-from lm_eval_inversion.training.train import ADAPTER_FILE, PACKED_BASE_FILE, SETTINGS_FILE, read_settings
+from lm_eval_inversion.training.rows import read_pairs
+from lm_eval_inversion.training.train import ADAPTER_FILE, LOG_FILE, PACKED_BASE_FILE, SETTINGS_FILE, read_settings
 
 TRAINING_PROMPTS_FILE = "training_prompts.jsonl.xz"
 # What transformers needs to build the model again; everything else in a config is noise.
@@ -70,7 +71,7 @@ def pack(run: Path, pairs: list[Path], output: Path) -> dict[str, Any]:
     The latter are None where the run held out other pairs, because it was trained on other files.
 
     Raises:
-        ValueError: the pairs cannot be read, or none is held out.
+        ValueError: the pairs or the log cannot be read, or no pair is held out.
     """
     import torch
     from transformers import AutoConfig
@@ -80,8 +81,9 @@ def pack(run: Path, pairs: list[Path], output: Path) -> dict[str, Any]:
     training, held_out = held_out_pairs(load_pairs(pairs))
     if not held_out:
         raise ValueError(f"--pairs: none of {len(training)} pairs is held out to measure packing on; give those of the training")
-    log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    evaluated = next(row for row in reversed(log) if "nats" in row)
+    evaluated = next((row for row in reversed(read_pairs(run / LOG_FILE)) if "nats" in row), None)
+    if evaluated is None:
+        raise ValueError(f"{run / LOG_FILE} holds no evaluation; start training.train again, which ends with one")
     own = pairs_hash(held_out)
     facts = {
         "base": settings["base"],

@@ -6,14 +6,14 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lm_eval_inversion.hashing import content_hash
 from lm_eval_inversion.inverter.base import Secret
 from lm_eval_inversion.outputs import MAX_OUTPUTS, split_list, strip_thinking
 from lm_eval_inversion.queries import load_query_set, query_set_names
 from lm_eval_inversion.training.overlap import benchmark_splits, overlapping
-from lm_eval_inversion.training.rows import read_pairs
+from lm_eval_inversion.training.rows import numbered_rows, repeated_place
 
 NO_OUTPUTS_SHARE, NULL_OUTPUTS_SHARE = 0.08, 0.08
 HELD_OUT_EVERY, HELD_OUT_MOST = 50, 64  # one prompt in 50 is never trained on; at most 64 of them are evaluated
@@ -48,7 +48,7 @@ def load_pairs(paths: Sequence[Path]) -> list[Pair]:
     """Read collected pairs, answers split into outputs; prompts that overlap a benchmark prompt are left out.
 
     Raises:
-        ValueError: a file is missing or holds no pairs.
+        ValueError: a file is missing, holds no pairs, or something that is none.
     """
     pairs = _read(paths)
     bad = overlapping(
@@ -83,21 +83,37 @@ def _read(paths: Sequence[Path]) -> list[Pair]:
     list_queries = {query.id for queries in sets if queries.kind == "list" for query in queries.queries}
     pairs = []
     for path in paths:
-        rows = read_pairs(path)
-        if not rows:
-            raise ValueError(f"{path} holds no pairs; collect some with python -m lm_eval_inversion.training.collect")
-        for number, row in enumerate(rows, 1):
-            if not isinstance(row, dict) or not {"prompt", "answers"} <= set(row):
-                raise ValueError(f"{path}: row {number} is no pair, it lacks 'prompt' or 'answers'; give what training.collect wrote")
+        rows = []
+        for number, row in numbered_rows(path):
+            if problem := _problem(row):
+                raise ValueError(f"{path} line {number} is no pair: {problem}; give what training.collect wrote")
             outputs: list[str] = []
             for query, answer in row["answers"]:
                 text = strip_thinking(answer)
                 outputs += split_list(text)[0] if query in list_queries else [text]
-            secret = row.get("secret", "system")
-            if secret not in ("system", "user"):
-                raise ValueError(f"{path}: 'secret' is {str(secret)[:40]!r} in the row of {str(row['prompt'])[:40]!r}; known: system, user")
-            pairs.append(Pair(row["prompt"], tuple(dict.fromkeys(text for text in outputs if text)), secret))
+            pairs.append(Pair(row["prompt"], tuple(dict.fromkeys(text for text in outputs if text)), row.get("secret", "system")))
+            rows.append(row)
+        if not rows:
+            raise ValueError(f"{path} holds no pairs; collect some with python -m lm_eval_inversion.training.collect")
+        if (place := repeated_place(rows)) is not None:
+            raise ValueError(f"{path} holds place {place} twice: two collectors wrote it at a time; keep one row of each place")
     return pairs
+
+
+def _problem(row: Any) -> str | None:
+    """What a row lacks to be a pair; None where it is one."""
+    if not isinstance(row, dict) or not {"prompt", "answers"} <= set(row):
+        return "it lacks 'prompt' or 'answers'"
+    if not isinstance(row["prompt"], str | None):
+        return f"its prompt is {str(row['prompt'])[:40]!r}, and must be a text or null"
+    answers = row["answers"]
+    if not isinstance(answers, list) or not all(
+        isinstance(answer, list) and len(answer) == 2 and all(isinstance(part, str) for part in answer) for answer in answers
+    ):
+        return "its answers must be a list of [query, text]"
+    if (secret := row.get("secret", "system")) not in ("system", "user"):
+        return f"its secret is {str(secret)[:40]!r}; known: system, user"
+    return None
 
 
 def held_out_pairs(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:

@@ -18,7 +18,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from lm_eval_inversion.arguments import positive, positive_whole
+from lm_eval_inversion.arguments import non_negative_whole, positive, positive_whole
 from lm_eval_inversion.training import pack, train
 
 # How often an epoch sees each file: the few rows under natural prompts and a strong model's answers more often than the grammar's many.
@@ -28,7 +28,9 @@ EPOCH_SHARES = {
     "pairs_strong_6": 3, "pairs_strong_7": 3, "pairs_strong_8": 3, "pairs_strong_9": 3,
 }  # fmt: skip
 FIRST_STAGE = 0.8  # of the time
+FIRST_FOLDER, SECOND_FOLDER = "all_weights", "adapter"
 ADAPTER_RANK, ADAPTER_RATE = 16, 3e-4
+VOCABULARY = 32_768
 
 
 def pair_files(folder: Path) -> list[Path]:
@@ -46,6 +48,11 @@ def pair_files(folder: Path) -> list[Path]:
     return found
 
 
+def default_vocabulary(base: str) -> int:
+    """``VOCABULARY``, or 0, for all tokens, where the base's tokenizer has no more than that."""
+    return VOCABULARY if train.vocabulary_size(train.base_tokenizer(base)) > VOCABULARY else 0
+
+
 def stages(options: argparse.Namespace, pairs: Sequence[Path]) -> dict[Path, list[str]]:
     """Run folder -> arguments of ``training.train``, stage by stage."""
     shared = ["--pairs", *map(str, pairs), "--batch", str(options.batch), "--micro-batch", str(options.micro_batch)]
@@ -55,7 +62,7 @@ def stages(options: argparse.Namespace, pairs: Sequence[Path]) -> dict[Path, lis
         shared.append("--bf16" if options.bf16 else "--no-bf16")
     if options.dev_pairs:
         shared += ["--dev-pairs", *map(str, options.dev_pairs)]
-    first, second = options.output / "all_weights", options.output / "adapter"
+    first, second = options.output / FIRST_FOLDER, options.output / SECOND_FOLDER
     budgets = [
         ["--minutes", str(options.minutes * share), "--steps", str(options.steps and max(1, round(options.steps * share)))]
         for share in (FIRST_STAGE, 1 - FIRST_STAGE)
@@ -73,16 +80,25 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m lm_eval_inversion.training.recipe", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--base", required=True, help="folder or hub name of SmolLM2-135M-Instruct, or of another Llama or Qwen2")
-    parser.add_argument("--pairs-folder", type=Path, default=Path("benchmarks/data"), help="default benchmarks/data")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--pairs-folder", type=Path, default=Path("benchmarks/data"), help="default benchmarks/data")
+    source.add_argument(
+        "--pairs", type=Path, nargs="+", metavar="FILE", help="your own files instead; an epoch sees each as often as it is named"
+    )
     parser.add_argument("--dev-pairs", type=Path, nargs="+", default=[], help="answers under dev prompts: evaluated, never trained on")
     parser.add_argument("--output", required=True, type=Path, help="folder of both stages and the checkpoint; resumes")
     parser.add_argument("--minutes", type=positive, default=90.0, help="of both stages together (default 90)")
     parser.add_argument("--steps", type=positive_whole, default=0, help="steps of both together, where they end sooner (default: no limit)")
     parser.add_argument("--batch", type=positive_whole, default=16, help="examples per step and process")
     parser.add_argument("--micro-batch", type=positive_whole, default=16, help="examples per forward pass")
-    parser.add_argument("--rivals", type=int, default=3, help="see training.train (default 3, or as many as --micro-batch leaves)")
+    parser.add_argument(
+        "--rivals", type=non_negative_whole, default=3, help="see training.train (default 3, or as many as --micro-batch leaves)"
+    )
     parser.add_argument("--contrast", type=positive, default=3.0, help="see training.train (default 3)")
-    parser.add_argument("--vocabulary", type=positive_whole, default=32_768, help="keep only the first so many tokens (default 32768)")
+    parser.add_argument(
+        "--vocabulary", type=non_negative_whole,
+        help=f"keep only the first so many tokens; 0 for all (default {VOCABULARY}, or all where there are fewer)",
+    )  # fmt: skip
     parser.add_argument("--blocks-per-output", type=positive_whole, default=2, help="read long outputs in up to so many blocks (default 2)")
     parser.add_argument("--lr", type=positive, default=4e-4, help="of the first stage (default 4e-4)")
     parser.add_argument("--eval-every", type=positive_whole, default=200)
@@ -94,7 +110,10 @@ def main(arguments: list[str] | None = None) -> None:
     import peft  # noqa: F401  # of the second stage, and better missed now than after the first
 
     try:
-        pairs = pair_files(options.pairs_folder)
+        pairs = options.pairs or pair_files(options.pairs_folder)
+        if options.vocabulary is None and not train.read_settings(options.output / FIRST_FOLDER):
+            train.require_trainable(options.base)
+            options.vocabulary = default_vocabulary(options.base)
     except ValueError as error:
         parser.error(str(error))
     for folder, stage in stages(options, pairs).items():
@@ -102,7 +121,7 @@ def main(arguments: list[str] | None = None) -> None:
             train.main([*stage, "--output", str(folder)])
     if int(os.environ.get("RANK", "0")):
         return  # one process packs
-    found = pack.pack(options.output / "adapter", list(dict.fromkeys(pairs)), options.output / "checkpoint")
+    found = pack.pack(options.output / SECOND_FOLDER, list(dict.fromkeys(pairs)), options.output / "checkpoint")
     print(json.dumps(found, indent=2))
     print(
         f"Try it: python benchmarks/baselines.py ANSWERS.jsonl --inverters {options.output / 'checkpoint'} default\n"

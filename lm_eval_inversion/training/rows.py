@@ -12,40 +12,81 @@ when a line followed the prompt; ``missing`` lists queries that got no answer, e
 
 from __future__ import annotations
 
+import codecs
 import json
 import lzma
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lm_eval_inversion.training.asking import Place
 
+if sys.platform != "win32":
+    import fcntl
+
 
 def read_pairs(path: Path) -> list[dict[str, Any]]:
-    """Rows written so far (of a ``.jsonl`` file, or a finished ``.jsonl.xz``); a last line cut off by a kill is dropped.
+    """Rows written so far, see ``numbered_rows``."""
+    return [row for _, row in numbered_rows(path)]
+
+
+def numbered_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """Number and row of every line (of a ``.jsonl`` file, or a finished ``.jsonl.xz``); a last line cut off by a kill is dropped.
 
     Raises:
-        ValueError: a line before the last is not JSON, or the file is damaged.
+        ValueError: a line before the last is not JSON in UTF-8, the file is damaged, or it is a folder.
     """
     if not path.exists():
-        return []
-    rows: list[dict[str, Any]] = []
+        return
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give the .jsonl files in it")
     data = path.read_bytes()
-    # A kill may cut a letter in two; only the last line can hold such bytes, and it is dropped.
     try:
-        lines = (lzma.decompress(data) if path.suffix == ".xz" else data).decode("utf-8", "replace").split("\n")
+        lines = (lzma.decompress(data) if path.suffix == ".xz" else data).removeprefix(codecs.BOM_UTF8).split(b"\n")
     except lzma.LZMAError as error:
         raise ValueError(f"{path} is not compressed as its name says, or damaged ({error}); get it again, or rename it") from error
     for number, line in enumerate(lines, 1):
-        if not line:
+        if not line.strip():
             continue
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            row = json.loads(line.decode("utf-8"))
+        except ValueError as error:
             if number == len(lines):
-                break
-            raise ValueError(f"{path} line {number} is not JSON ({error}); remove the line and start again") from error
-    return rows
+                return
+            raise ValueError(f"{path} line {number} is not JSON in UTF-8 ({error}); remove the line and start again") from error
+        yield number, row
+
+
+def repeated_place(rows: Sequence[Mapping[str, Any]]) -> int | None:
+    """The place of a row that stands there twice, asked in the same way, as two collectors leave it that wrote one file at a time."""
+    seen = set()
+    for row in rows:
+        asked = json.dumps({**row, "answers": [query for query, _ in row["answers"]]}, sort_keys=True)
+        if "place" in row and asked in seen:
+            return int(row["place"])
+        seen.add(asked)
+    return None
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Keep other collectors away from a file, until the block or the process ends; Windows has no such lock, and nobody is kept away.
+
+    Raises:
+        ValueError: another collector writes it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as stream:
+        if sys.platform != "win32":
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ValueError(f"another collector writes {path}; wait until it has ended, or choose another --output") from error
+            except OSError:  # some network file systems know no locks
+                pass
+        yield
 
 
 def row_of(
@@ -81,7 +122,9 @@ def row_of(
         row["defence"] = place.defence
     if len(came) < len(answers):
         row["missing"] = [
-            [place.asked[index].query.id, (reasons or {}).get(index, "no answer")] for index in range(len(answers)) if index not in came
+            [place.asked[index].query.id, _writable((reasons or {}).get(index, "no answer"))]
+            for index in range(len(answers))
+            if index not in came
         ]
     return row
 
@@ -121,6 +164,9 @@ def resume(path: Path, places: Sequence[Place], model: str, step: int = 1, model
             same = same and row["max_tokens"] == [asked.max_tokens for asked in planned]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(_foreign(path, number)) from error
+        if not same and number == len(lines) > 1 and row["prompt"] is None and row["place"] == place.number:
+            lines.pop()  # with it a shorter plan ended, see ``with_nulls``
+            break
         if not same:
             raise ValueError(
                 f"{path} line {number} was written with other arguments (model, prompts, seed, shard, queries, temperature or lengths); "

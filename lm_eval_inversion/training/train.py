@@ -27,12 +27,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from torch import nn
 
-from lm_eval_inversion.arguments import positive_whole
+from lm_eval_inversion.arguments import non_negative, non_negative_whole, positive_whole
 from lm_eval_inversion.inverter.checkpoint import DESCRIPTION_FILE, TOKENIZER_FILE, WEIGHTS_FILE
 from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
@@ -45,9 +45,9 @@ from lm_eval_inversion.training.pairs import HELD_OUT_EVERY, Pair, examples, hel
 
 FIRST_STATE_SECONDS, STATE_EVERY_SECONDS = 60.0, 600.0  # early once, so that a run that is killed every few minutes still gets on
 TRAINABLE = ("llama", "qwen2")  # whose layers are those of ``packed_loss``
-STATE_FILE = "state.safetensors"  # in OUTPUT/last
+STATE_FILE, LOG_FILE = "state.safetensors", "log.jsonl"  # the first in OUTPUT/last
 SETTINGS_FILE, PACKED_BASE_FILE, ADAPTER_FILE = "settings.json", "packed_base.safetensors", "adapter.safetensors"
-BASE_HASH_FILE = "base.sha256"
+START_FILE, BASE_HASH_FILE = "start.json", "base.sha256"  # the second of runs of older versions
 
 
 class PromptLoss(nn.Module):
@@ -113,7 +113,9 @@ def load_state(folder: Path, parameters: dict[str, torch.Tensor], optimizer: tor
         for name, parameter in parameters.items():
             parameter.data.copy_(stream.get_tensor(name))
             if f"{name}|step" in known:
-                optimizer.state[parameter] = {key: stream.get_tensor(f"{name}|{key}") for key in ("exp_avg", "exp_avg_sq", "step")}
+                # The optimiser wants its moments where the parameter is, and counts steps on the CPU.
+                moments = {key: stream.get_tensor(f"{name}|{key}").to(parameter.device) for key in ("exp_avg", "exp_avg_sq")}
+                optimizer.state[parameter] = {**moments, "step": stream.get_tensor(f"{name}|step")}
         progress: dict[str, Any] = json.loads(stream.metadata()["progress"])
     return progress
 
@@ -134,6 +136,14 @@ def resumed(progress: dict[str, Any] | None, batch: int, processes: int) -> dict
     if before != processes:
         raise ValueError(f"--output holds a run of {before} processes; start {before} again, or give another folder (now: {processes})")
     return {"examples": found["step"] * batch, **found, "processes": processes}
+
+
+def open_log(path: Path) -> TextIO:
+    """Open a log to append to, without a last line that a kill or a full disk cut off."""
+    if path.is_file():
+        with path.open("r+b") as stream:
+            stream.truncate(stream.read().rfind(b"\n") + 1)
+    return path.open("a", encoding="utf-8")
 
 
 @torch.no_grad()
@@ -191,7 +201,11 @@ def read_data(options: argparse.Namespace) -> Data:
 
 
 def train(options: argparse.Namespace, data: Data) -> None:
-    """Run the training; options as on the command line."""
+    """Run the training; options as on the command line.
+
+    Raises:
+        ValueError: the base cannot be trained so, or ``--output`` holds another run.
+    """
     from accelerate import Accelerator, PartialState
     from accelerate.utils import broadcast_object_list
     from tqdm import tqdm
@@ -204,10 +218,12 @@ def train(options: argparse.Namespace, data: Data) -> None:
     output.mkdir(parents=True, exist_ok=True)
     model, tokenizer_text, layout, provenance = load_base(options.base, options.max_output_tokens)
     if accelerator.is_main_process:
-        require_same_base(model, output)
+        require_same_start(output, {"base": weights_hash(model), **start_of(options, data)})
     accelerator.wait_for_everyone()
     tokenizer_file = output / TOKENIZER_FILE
     if options.vocabulary:
+        if options.vocabulary > (size := vocabulary_size(tokenizer_text)):
+            raise ValueError(f"--vocabulary {options.vocabulary}: the tokenizer has {size} tokens; give fewer, or 0 for all")
         tokenizer_text = shrink_tokenizer(tokenizer_text, options.vocabulary)
         model.resize_token_embeddings(options.vocabulary, mean_resizing=False)
         if max(layout.start_id, layout.end_id) >= options.vocabulary:
@@ -246,7 +262,7 @@ def train(options: argparse.Namespace, data: Data) -> None:
         seen -= before
     for _ in range(seen):
         next(stream)
-    log = (output / "log.jsonl").open("a", encoding="utf-8")
+    log = open_log(output / LOG_FILE) if accelerator.is_main_process else None
     began, save_at = time.monotonic() - progress["seconds"], time.monotonic() + FIRST_STATE_SECONDS
     bar = tqdm(total=options.steps or None, initial=progress["step"], unit="step", disable=not accelerator.is_main_process)
 
@@ -255,7 +271,7 @@ def train(options: argparse.Namespace, data: Data) -> None:
         return float(broadcast_object_list([share_done(options, progress["step"], time.monotonic() - began)])[0])
 
     def log_row(row: dict[str, Any]) -> None:
-        if accelerator.is_main_process:
+        if log is not None:
             log.write(json.dumps(row) + "\n")
             log.flush()
 
@@ -277,7 +293,9 @@ def train(options: argparse.Namespace, data: Data) -> None:
             group["lr"] = learning_rate(done, options.warmup, options.lr)
         chosen = [next(stream) for _ in range(options.batch)]
         prompts = [tokenizer.prompt(example.prompt, layout.max_prompt_tokens, example.secret) for example in chosen]
-        tokens = sum(len(prompt) - 1 for prompt in prompts)
+        own_tokens = torch.tensor(float(sum(len(prompt) - 1 for prompt in prompts)), device=accelerator.device)
+        # Gradients are averaged over processes: with the mean of their tokens, each token of the whole step weighs the same.
+        tokens = accelerator.reduce(own_tokens, reduction="mean").item()
         total = told = 0.0
         for start in range(0, len(chosen), options.micro_batch):
             part = slice(start, start + options.micro_batch)
@@ -340,40 +358,99 @@ def load_base(base: str, max_output_tokens: int) -> tuple[Any, str, BlockFormat,
     if (folder / DESCRIPTION_FILE).is_file():
         inverter = SparsePrefixInverter.from_folder(folder, name=base, device="cpu", dtype=torch.float32)
         facts = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))["training"]
-        tokenizer_text = (folder / TOKENIZER_FILE).read_text(encoding="utf-8")
-        return inverter.model, tokenizer_text, inverter.layout, {"base": facts["base"], "steps_done": facts["steps"]}
+        return inverter.model, base_tokenizer(base), inverter.layout, {"base": facts["base"], "steps_done": facts["steps"]}
     settings = read_settings(folder)
     if settings and not list((folder / "final").glob("*.safetensors")):
         raise ValueError(f"--base {base}: this run trained an adapter on packed weights; pack it (training.pack) and give the checkpoint")
     model = AutoModelForCausalLM.from_pretrained(folder / "final" if settings else base, dtype=torch.float32, trust_remote_code=False)
     if settings:
-        tokenizer_text = (folder / TOKENIZER_FILE).read_text(encoding="utf-8")
-        return model, tokenizer_text, BlockFormat(**settings["block_format"]), settings
+        return model, base_tokenizer(base), BlockFormat(**settings["block_format"]), settings
     source = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
-    if None in (source.bos_token_id, source.eos_token_id) or source.bos_token_id == source.eos_token_id:
-        raise ValueError(
-            f"--base {base}: prompts begin with its tokenizer's bos_token and end with its eos_token, which are {source.bos_token!r} and "
-            f"{source.eos_token!r}; set two different ones in tokenizer_config.json"
-        )
-    layout = BlockFormat(max_output_tokens=max_output_tokens, start_id=source.bos_token_id, end_id=source.eos_token_id)
-    return model, source.backend_tokenizer.to_str(pretty=False), layout, {"base": folder.name, "steps_done": 0}
+    start, end = prompt_ends(source, base)
+    layout = BlockFormat(max_output_tokens=max_output_tokens, start_id=start, end_id=end)
+    return model, base_tokenizer(base), layout, {"base": folder.name, "steps_done": 0}
 
 
-def require_same_base(model: Any, output: Path) -> None:
-    """Keep the hash of the weights that a run starts from, or compare it: a run that goes on from others would mix two trainings.
+def base_tokenizer(base: str) -> str:
+    """The tokenizer of a base, see ``load_base``, as JSON text."""
+    from transformers import AutoTokenizer
+
+    folder = Path(base)
+    if (folder / DESCRIPTION_FILE).is_file() or read_settings(folder):
+        return (folder / TOKENIZER_FILE).read_text(encoding="utf-8")
+    return str(AutoTokenizer.from_pretrained(base, trust_remote_code=False).backend_tokenizer.to_str(pretty=False))
+
+
+def prompt_ends(tokenizer: Any, base: str) -> tuple[int, int]:
+    """The tokens that begin and end a prompt: ``bos_token`` and ``eos_token`` of a transformers tokenizer.
+
+    Where one is missing, or both are the same, the first special token stands in that is none of its named ones: Qwen2, which has no
+    ``bos_token``, begins with ``<|im_start|>``.
 
     Raises:
-        ValueError: the folder holds a run that started from other weights.
+        ValueError: there is no such token.
     """
+    start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    named = {start, end, tokenizer.pad_token_id, tokenizer.unk_token_id}
+    free = iter(sorted(token for token, added in tokenizer.added_tokens_decoder.items() if added.special and token not in named))
+    if start is None or start == end:
+        start = next(free, None)
+    if end is None:
+        end = next(free, None)
+    if start is None or end is None:
+        raise ValueError(
+            f"--base {base}: prompts begin with its tokenizer's bos_token and end with its eos_token, which are {tokenizer.bos_token!r} "
+            f"and {tokenizer.eos_token!r}, and it has no special token to spare; set two different ones in tokenizer_config.json"
+        )
+    return start, end
+
+
+def weights_hash(model: Any) -> str:
+    """SHA-256 of a model's weights and their names."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         digest.update(name.encode())
         digest.update(value.contiguous().view(torch.uint8).numpy())
-    path = output / BASE_HASH_FILE
-    if not path.is_file():
-        path.write_text(digest.hexdigest() + "\n", encoding="utf-8")
-    elif path.read_text(encoding="utf-8").strip() != digest.hexdigest():
-        raise ValueError(f"--output {output} holds a run that started from other weights than --base; give that base, or another --output")
+    return digest.hexdigest()
+
+
+def start_of(options: argparse.Namespace, data: Data) -> dict[str, Any]:
+    """Options that a run must keep when it goes on, by name: its weights, or the order of its examples, would be others."""
+    kept = ["seed", "lora_rank", "round_base", "keep_base", "vocabulary", "max_output_tokens", "blocks_per_output", "rival_pool"]
+    # Micro-batches shape the order of examples only where rivals are chosen for them.
+    kept += ["micro_batch"] * bool(options.rival_pool)
+    return {"pairs": pairs_summary(data), **{name: getattr(options, name) for name in kept}}
+
+
+def pairs_summary(data: Data) -> str:
+    """What is trained on, in its order."""
+    return f"{len(data.training)} pairs with hash {pairs_hash(data.training)}"
+
+
+def require_same_start(output: Path, start: dict[str, Any]) -> None:
+    """Keep what a run starts from, or compare it: a run that goes on from something else would mix two trainings.
+
+    Args:
+        output: run folder; where nothing was trained yet, anything may start.
+        start: option -> value.
+
+    Raises:
+        ValueError: the folder holds a run that started from something else.
+    """
+    path, before = output / START_FILE, {}
+    if (output / "last" / STATE_FILE).is_file() or (output / PACKED_BASE_FILE).is_file():
+        if path.is_file():
+            before = json.loads(path.read_text(encoding="utf-8"))
+        elif (output / BASE_HASH_FILE).is_file():
+            before = {"base": (output / BASE_HASH_FILE).read_text(encoding="utf-8").strip()}
+    for name, value in start.items():
+        if before.get(name, value) != value:
+            raise ValueError(
+                f"--output {output} holds a run that started from another --{name.replace('_', '-')} ({before[name]}, not {value}); give "
+                "that one, or another --output"
+            )
+    if before != start:
+        path.write_text(json.dumps(start, indent=2), encoding="utf-8")
 
 
 def require_trainable(base: str) -> None:
@@ -410,6 +487,13 @@ def read_settings(run: Path) -> dict[str, Any]:
     return settings
 
 
+def vocabulary_size(tokenizer_text: str) -> int:
+    """Tokens of a tokenizer, special ones among them."""
+    from tokenizers import Tokenizer
+
+    return 1 + max(Tokenizer.from_str(tokenizer_text).get_vocab(with_added_tokens=True).values())
+
+
 def shrink_tokenizer(text: str, size: int) -> str:
     """A byte-pair tokenizer's JSON with its first ``size`` tokens only.
 
@@ -439,24 +523,24 @@ def main(arguments: list[str] | None = None) -> None:
         "--dev-pairs", "--dev", type=Path, nargs="+", default=[], help="answers under dev prompts: evaluated, never trained on"
     )
     parser.add_argument("--output", required=True, type=Path, help="run folder; resumes when it holds a run")
-    parser.add_argument("--minutes", type=float, default=60.0, help="wall-clock budget (default 60, beside --steps too; 0 for none)")
-    parser.add_argument("--steps", type=int, default=0, help="step budget (default 0: none)")
-    parser.add_argument("--batch", type=int, default=16, help="examples per step and process (default 16)")
-    parser.add_argument("--micro-batch", type=int, default=16, help="examples per forward pass (default 16)")
+    parser.add_argument("--minutes", type=non_negative, default=60.0, help="wall-clock budget (default 60, beside --steps too; 0 for none)")
+    parser.add_argument("--steps", type=non_negative_whole, default=0, help="step budget (default 0: none)")
+    parser.add_argument("--batch", type=positive_whole, default=16, help="examples per step and process (default 16)")
+    parser.add_argument("--micro-batch", type=positive_whole, default=16, help="examples per forward pass (default 16)")
     parser.add_argument(
-        "--rivals", type=int, default=0,
+        "--rivals", type=non_negative_whole, default=0,
         help="score each prompt after the outputs of so many others too, which must tell them apart (default 0)",
     )  # fmt: skip
     parser.add_argument(
-        "--contrast", type=float, default=1.0, help="weight of telling rivals apart, beside that of the likelihood (default 1)"
+        "--contrast", type=non_negative, default=1.0, help="weight of telling rivals apart, beside that of the likelihood (default 1)"
     )
     parser.add_argument(
-        "--rival-pool", type=int, default=0, help="rivals are the most alike of so many examples (default 0: whichever come)"
+        "--rival-pool", type=non_negative_whole, default=0, help="rivals are the most alike of so many examples (default 0: whichever come)"
     )
-    parser.add_argument("--lr", type=float, default=2e-4, help="highest learning rate (default 0.0002)")
-    parser.add_argument("--warmup", type=float, default=0.04, help="fraction of the run in which the rate rises (default 0.04)")
-    parser.add_argument("--lora-rank", type=int, default=0, help="of the adapter; 0, the default, trains all weights")
-    parser.add_argument("--vocabulary", type=int, default=0, help="keep only the first so many tokens (default 0: all)")
+    parser.add_argument("--lr", type=non_negative, default=2e-4, help="highest learning rate (default 0.0002)")
+    parser.add_argument("--warmup", type=non_negative, default=0.04, help="fraction of the run in which the rate rises (default 0.04)")
+    parser.add_argument("--lora-rank", type=non_negative_whole, default=0, help="of the adapter; 0, the default, trains all weights")
+    parser.add_argument("--vocabulary", type=non_negative_whole, default=0, help="keep only the first so many tokens (default 0: all)")
     parser.add_argument(
         "--round-base", action="store_true", help="round the base as packing will and train the adapter on top: packing then costs nothing"
     )
@@ -464,7 +548,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--keep-base", action="store_true", help="--base is a checkpoint: leave its packed weights as they are, train its adapter on"
     )
     parser.add_argument(
-        "--max-output-tokens", type=int, default=32, help="tokens of a block (a run or checkpoint as --base keeps its own)"
+        "--max-output-tokens", type=positive_whole, default=32, help="tokens of a block (a run or checkpoint as --base keeps its own)"
     )
     parser.add_argument(
         "--blocks-per-output", type=positive_whole, help="read long outputs in up to so many blocks (default: one, or as --base does)"
@@ -477,10 +561,15 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if not options.minutes and not options.steps:
         parser.error("give --minutes or --steps: without a budget the training would never end")
-    if not 0 <= options.rivals < options.micro_batch:
+    if options.rivals >= options.micro_batch:
         parser.error(f"--rivals {options.rivals}: rivals are of the same --micro-batch, of {options.micro_batch} examples; give fewer")
-    if options.rival_pool and (not options.rivals or options.rival_pool <= 0 or options.rival_pool % options.micro_batch):
+    if options.rival_pool and (not options.rivals or options.rival_pool % options.micro_batch):
         parser.error(f"--rival-pool {options.rival_pool}: give a multiple of --micro-batch ({options.micro_batch}), and --rivals")
+    if options.rival_pool and options.batch % options.micro_batch:
+        parser.error(
+            f"--batch {options.batch}: with --rival-pool, whose groups are of one micro-batch each, give a multiple of --micro-batch "
+            f"({options.micro_batch})"
+        )
     if options.round_base and not options.lora_rank:
         parser.error("--round-base freezes the base; give the rank of the adapter that is trained on top, as in --lora-rank 16")
     if options.keep_base and (options.round_base or options.lora_rank or options.vocabulary):
@@ -490,9 +579,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         data = read_data(options)
         require_trainable(options.base)
-    except ValueError as error:
+        train(options, data)
+    except (OSError, ValueError) as error:
         parser.error(str(error))
-    train(options, data)
 
 
 if __name__ == "__main__":

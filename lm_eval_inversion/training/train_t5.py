@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from lm_eval_inversion.arguments import non_negative, non_negative_whole, positive_whole
 from lm_eval_inversion.inverter.base import OutputSets
 from lm_eval_inversion.inverter.checkpoint import TOKENIZER_FILE
 from lm_eval_inversion.inverter.model_folder import READING, whole_model
@@ -36,6 +37,7 @@ from lm_eval_inversion.precision import choose_device
 from lm_eval_inversion.training.pairs import Pair, examples
 from lm_eval_inversion.training.train import (
     FIRST_STATE_SECONDS,
+    LOG_FILE,
     STATE_EVERY_SECONDS,
     Data,
     add_bf16_option,
@@ -43,10 +45,14 @@ from lm_eval_inversion.training.train import (
     computes_in_bf16,
     learning_rate,
     load_state,
+    open_log,
+    pairs_summary,
     read_data,
+    require_same_start,
     resumed,
     save_state,
     share_done,
+    weights_hash,
 )
 
 PAD_ID, HEAD_SIZE, FEED_FORWARD = 0, 64, 4  # token that pads and begins a text; width of a head, and feed-forward over width, as in T5
@@ -56,13 +62,23 @@ LAYOUT = BlockFormat()  # of the shared inverter: how much of outputs and prompt
 
 
 def wrapped_tokenizer(tokenizer_file: Path) -> Any:
-    """The project's tokenizer as a T5 folder needs it: texts end with the end token, and special tokens inside of them stay text."""
+    """The project's tokenizer as a T5 folder needs it: texts end with the end token, and special tokens inside of them stay text.
+
+    Raises:
+        ValueError: the tokens that are to pad and to end a text stand for ordinary text in this tokenizer.
+    """
     from tokenizers import Tokenizer
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
     pad, end = tokenizer.id_to_token(PAD_ID), tokenizer.id_to_token(LAYOUT.end_id)
+    added = tokenizer.get_added_tokens_decoder()
+    if not all(token in added and added[token].special for token in (PAD_ID, LAYOUT.end_id)):
+        raise ValueError(
+            f"--tokenizer {tokenizer_file}: tokens {PAD_ID} and {LAYOUT.end_id} pad and end a text and must be special, but are {pad!r} "
+            f"and {end!r}; leave the option out to take the shipped checkpoint's tokenizer, or give one whose special tokens come first"
+        )
     tokenizer.post_processor = TemplateProcessing(single=f"$A {end}", special_tokens=[(end, LAYOUT.end_id)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=pad, eos_token=end, split_special_tokens=True, padding_side="right"
@@ -90,7 +106,7 @@ def load_start(options: argparse.Namespace) -> tuple[Any, Any]:
     """Model and tokenizer that the training starts from, in float32.
 
     Raises:
-        ValueError: ``--base`` is no T5 folder, or the size is impossible.
+        ValueError: ``--base`` is no T5 folder, the size is impossible, or see ``wrapped_tokenizer``.
     """
     if options.base is None:
         tokenizer = wrapped_tokenizer(options.tokenizer)
@@ -162,11 +178,17 @@ def train(options: argparse.Namespace, data: Data, model: Any, tokenizer: Any) -
         data: pairs of system prompts.
         model: see ``load_start``.
         tokenizer: its tokenizer.
+
+    Raises:
+        ValueError: ``--output`` holds another run.
     """
     from tqdm import tqdm
 
     output: Path = options.output
     output.mkdir(parents=True, exist_ok=True)
+    # Random weights are told by their options: what a seed draws may change with the version of torch.
+    start = {"base": weights_hash(model)} if options.base else {"layers": options.layers, "width": options.width}
+    require_same_start(output, {**start, "pairs": pairs_summary(data), "seed": options.seed})
     device = choose_device(options.device)
     autocast = torch.autocast(device, torch.bfloat16) if computes_in_bf16(options.bf16, device) else nullcontext()
     model.to(device).train()
@@ -182,7 +204,7 @@ def train(options: argparse.Namespace, data: Data, model: Any, tokenizer: Any) -
         next(stream)
     began, save_at = time.monotonic() - progress["seconds"], time.monotonic() + FIRST_STATE_SECONDS
     bar = tqdm(total=options.steps or None, initial=progress["step"], unit="step")
-    log = (output / "log.jsonl").open("a", encoding="utf-8")
+    log = open_log(output / LOG_FILE)
 
     def log_row(row: dict[str, Any]) -> None:
         log.write(json.dumps(row) + "\n")
@@ -240,21 +262,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--tokenizer", type=Path, default=shipped_checkpoint() / TOKENIZER_FILE, help="tokenizer.json of a checkpoint, with random weights"
     )
-    parser.add_argument("--minutes", type=float, default=60.0, help="wall-clock budget; 0 for none")
-    parser.add_argument("--steps", type=int, default=0, help="step budget; 0 for none")
-    parser.add_argument("--batch", type=int, default=16, help="examples per step")
-    parser.add_argument("--lr", type=float, help=f"default {RANDOM_RATE:g} from random weights, {PRETRAINED_RATE:g} from --base")
-    parser.add_argument("--warmup", type=float, default=0.04, help="fraction of the run")
-    parser.add_argument("--max-output-tokens", type=int, default=LAYOUT.max_output_tokens, help="tokens read of each output")
-    parser.add_argument("--eval-every", type=int, default=100)
+    parser.add_argument("--minutes", type=non_negative, default=60.0, help="wall-clock budget; 0 for none")
+    parser.add_argument("--steps", type=non_negative_whole, default=0, help="step budget; 0 for none")
+    parser.add_argument("--batch", type=positive_whole, default=16, help="examples per step")
+    parser.add_argument("--lr", type=non_negative, help=f"default {RANDOM_RATE:g} from random weights, {PRETRAINED_RATE:g} from --base")
+    parser.add_argument("--warmup", type=non_negative, default=0.04, help="fraction of the run")
+    parser.add_argument("--max-output-tokens", type=positive_whole, default=LAYOUT.max_output_tokens, help="tokens read of each output")
+    parser.add_argument("--eval-every", type=positive_whole, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto")
     add_bf16_option(parser)
     options = parser.parse_args(arguments)
     if not options.minutes and not options.steps:
         parser.error("give --minutes or --steps: without a budget the training would never end")
-    if min(options.batch, options.eval_every) < 1 or options.max_output_tokens < 2:
-        parser.error("give at least 1 as --batch and --eval-every, and at least 2 as --max-output-tokens (an output and its end)")
+    if options.max_output_tokens < 2:
+        parser.error("give at least 2 as --max-output-tokens (an output and its end)")
     if options.lr is None:
         options.lr = RANDOM_RATE if options.base is None else PRETRAINED_RATE
     torch.manual_seed(options.seed)
@@ -264,11 +286,11 @@ def main(arguments: list[str] | None = None) -> None:
         if not data.training or not data.held_out:
             raise ValueError("--pairs: no system prompts to train on, or none to hold out; collect under more system prompts")
         model, tokenizer = load_start(options)
-    except ValueError as error:
+        if left_out := len(everything.training) - len(data.training):
+            print(f"{left_out} training pairs are messages of users, which a T5 is not trained on")
+        train(options, data, model, tokenizer)
+    except (OSError, ValueError) as error:
         parser.error(str(error))
-    if left_out := len(everything.training) - len(data.training):
-        print(f"{left_out} training pairs are messages of users, which a T5 is not trained on")
-    train(options, data, model, tokenizer)
 
 
 if __name__ == "__main__":

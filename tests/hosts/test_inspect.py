@@ -1,8 +1,10 @@
 """The Inspect adapter on the real host."""
 
+import itertools
 import math
 import subprocess
 import sys
+from copy import copy
 from inspect import signature
 from pathlib import Path
 
@@ -215,6 +217,39 @@ def test_epochs_are_not_asked_under_one_seed(chat_model, arguments, tmp_path):
     )
     assert first == [1234, 1234]
     assert second == [1236, 1236]
+
+
+def test_every_run_of_a_task_has_null_answers_of_its_own(tmp_path):
+    from inspect_ai import eval as inspect_eval
+    from inspect_ai import task_with
+    from inspect_ai.model import GenerateConfig
+
+    from lm_eval_inversion.adapters.inspect.tasks import prompt_inversion_ordinary
+
+    numbers = itertools.count()
+    model, task = mock_model(lambda _: f"Answer {next(numbers)}."), prompt_inversion_ordinary(inverter="constant", num_queries=2)
+
+    def run(tasks, **settings):
+        return inspect_eval(tasks, model=model, limit=2, log_dir=str(tmp_path), display="none", score=False, **settings)
+
+    copies = [task_with(copy(task), config=GenerateConfig(temperature=number), name=f"at{number}") for number in (0, 1)]
+    logs = [*run(task, temperature=0), *run(task, temperature=1), *run(copies)]
+    null_answers = [{tuple(sample.store["Answers:null_answers"]) for sample in log.samples} for log in logs]
+    assert [len(found) for found in null_answers] == [1, 1, 1, 1]
+    assert len(set.union(*null_answers)) == 4
+
+
+@pytest.mark.parametrize("limit", [{"token_limit": 4}, {"turn_limit": 2}])
+def test_what_all_samples_share_counts_against_no_samples_limit(tmp_path, limit):
+    from inspect_ai import eval as inspect_eval
+
+    log = inspect_eval(
+        "lm_eval_inversion/prompt_inversion_ordinary", model=mock_model(lambda _: "Hello."), limit=2, log_dir=str(tmp_path), display="none",
+        task_args={"inverter": "constant", "num_queries": 2}, score=False, **limit,
+    )[0]  # fmt: skip
+    for sample in log.samples:
+        assert sample.limit is None
+        assert sample.store["Answers:answers"] == sample.store["Answers:null_answers"] == ["Hello.", "Hello."]
 
 
 def test_readable_reasoning_is_read():

@@ -1,5 +1,6 @@
 """The lm_eval adapter on the real host."""
 
+import itertools
 import json
 import logging
 import math
@@ -267,6 +268,34 @@ def test_a_slip_in_a_parameters_name_is_told(chat_model, arguments, slip, meant)
 def test_every_name_of_the_longest_answer_counts(chat_model, arguments):
     found = run_lm_eval(chat_model, metadata=arguments, limit=1, gen_kwargs="temperature=0,max_new_tokens=3")
     assert found["configs"][TASK]["generation_kwargs"]["max_gen_toks"] == 3
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "sent"),
+    [
+        ({"temperature": 0}, {"temperature": 0.7}, {"temperature": 0.7, "do_sample": True}),
+        ({"do_sample": False}, {"do_sample": True}, {"temperature": 0.7, "do_sample": True}),
+        ({"max_tokens": 10}, {"max_gen_toks": 9}, {"max_gen_toks": 9}),
+    ],
+)
+def test_a_task_that_runs_twice_takes_from_the_first_run_what_the_user_said_only(first, second, sent):
+    task = own_task_manager({"inverter": "constant"}).load([TASK])["tasks"][TASK]
+    for settings in (first, second):
+        task.set_config("generation_kwargs", settings, update=True)  # what lm_eval does with --gen_kwargs
+        task.build_all_requests(limit=1, apply_chat_template=True, chat_template=json.dumps)
+    assert sent.items() <= task.instances[0].args[1].items()
+    assert sent.items() <= task.dump_config()["generation_kwargs"].items()
+
+
+@pytest.mark.parametrize(
+    ("task", "name"), [*itertools.product([TASK, "prompt_leakage_attacks"], ["prompts", "split"]), ("prompt_leakage_attacks", "attacks")]
+)
+def test_none_does_not_stand_for_the_default(task, name):
+    """lm_eval reads ``name=None`` as None."""
+    parameters = {"inverter": "constant", "defence": None}
+    own_task_manager(parameters).load([task])
+    with pytest.raises(ValueError, match=f"--metadata {name}= names no {name} for {task}; give a value, or leave the parameter"):
+        own_task_manager({**parameters, name: None}).load([task])
 
 
 def test_servers_that_take_a_seed_get_one_per_repeat():

@@ -240,6 +240,24 @@ def test_heat_map_says_what_is_under_the_pointer_and_leads_to_the_prompt(page, r
     assert find(page, f"#run-2-prompt-{rows.index(order[0])} details.answers").get_attribute("open") is not None
 
 
+def test_a_first_tap_reads_a_cell_and_a_second_leads_to_the_prompt(page, runs):
+    rows = runs[1].rows
+    first = min(rows, key=lambda row: (row.prompt.words, row.prompt_id))
+    prompt = f"#run-2-prompt-{rows.index(first)} details.answers"
+    heat = find(page, "#run-2-heat svg.heat")
+    tap = """
+      const box = arguments[0].getBoundingClientRect();
+      const place = { clientX: box.left + box.width / 2 / arguments[1], clientY: box.top + box.height / 2 };
+      arguments[0].dispatchEvent(new PointerEvent("click", { pointerType: "touch", bubbles: true, ...place }));
+      setTimeout(arguments[2], 200);
+    """
+    page.execute_async_script(tap, heat, len(rows))
+    assert find(page, "#run-2-heat .pointed").text.startswith(f"{first.prompt_id} × ")
+    assert find(page, prompt).get_attribute("open") is None
+    page.execute_async_script(tap, heat, len(rows))
+    assert find(page, prompt).get_attribute("open") is not None
+
+
 def test_every_plot_has_its_numbers_behind_it(page):
     for figure in page.find_elements("css selector", "figure.panel"):
         assert figure.find_elements("css selector", "svg")

@@ -29,7 +29,10 @@ def pairs(tmp_path_factory):
     path = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
     trades = ("baker", "sailor", "judge", "tailor", "nurse")
     rows = [
-        {"prompt": f"Be a {trades[index % 5]} number {index}.", "answers": [["hello", f"I am number {index}."], ["weekend", "Rest."]]}
+        {
+            "prompt": f"Be a {trades[index % 5]} number {index}." + " Be brief." * (index % 7) ** 2,
+            "answers": [["hello", f"I am number {index}."], ["weekend", "Rest."]],
+        }
         for index in range(120)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -76,7 +79,7 @@ def steps(run):
 
 
 def trained_by_hand(model, pairs, run, ranks):
-    """The weights after ``STEPS`` steps in this process, on the mean of the gradients of some ranks' shares."""
+    """The weights after ``STEPS`` steps in this process, on some ranks' shares together: no token weighs more than another."""
     torch.manual_seed(0)
     model, text, layout, _ = train.load_base(str(model), 32)
     layout = train.with_user_start(layout, text)
@@ -88,11 +91,10 @@ def trained_by_hand(model, pairs, run, ranks):
     for step in range(STEPS):
         optimizer.param_groups[0]["lr"] = train.learning_rate(step / STEPS, 0.04, RATE)
         optimizer.zero_grad()
-        for stream in streams:
-            chosen = [next(stream) for _ in range(BATCH)]
-            prompts = [tokenizer.prompt(example.prompt, layout.max_prompt_tokens) for example in chosen]
-            nats = loss([tokenizer.blocks(example.outputs) for example in chosen], prompts).sum()
-            (nats / sum(len(prompt) - 1 for prompt in prompts) / len(streams)).backward()
+        chosen = [next(stream) for stream in streams for _ in range(BATCH)]
+        prompts = [tokenizer.prompt(example.prompt, layout.max_prompt_tokens) for example in chosen]
+        nats = loss([tokenizer.blocks(example.outputs) for example in chosen], prompts).sum()
+        (nats / sum(len(prompt) - 1 for prompt in prompts)).backward()
         torch.nn.utils.clip_grad_norm_(loss.parameters(), 1.0)
         optimizer.step()
     return torch.cat([value.detach().flatten() for value in model.parameters()])

@@ -141,6 +141,13 @@ def test_answers_that_cannot_be_compared_are_named(rows, message, tmp_path, caps
     assert message in capsys.readouterr().err
 
 
+def test_answers_that_stand_there_twice_are_named(collected):
+    rows = [{"place": place, **row} for place, row in enumerate(baselines.read_pairs(collected))]
+    assert len(baselines.collected_answers(rows, "x").prompts) == 4
+    with pytest.raises(ValueError, match=r"x holds place 4 twice: two collectors"):
+        baselines.collected_answers([*rows, rows[4]], "x")
+
+
 def test_runs_without_answers_or_of_other_tasks_are_named(tmp_path):
     with pytest.raises(ValueError, match="holds no answers without a system prompt"):
         baselines.run_answers(Results("prompt_inversion_ordinary", "lm_eval", [Row(DEV[0], "", {})]))

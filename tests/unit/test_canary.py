@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from lm_eval_inversion.canary import keeps, make_canary_protocol
-from lm_eval_inversion.exposure import exposure, make_exposure_protocol, rank, score_exposure
+from lm_eval_inversion.exposure import exposure, make_exposure_protocol, score_exposure
 from lm_eval_inversion.prompts.canaries import BEHAVIOURS, KINDS, Behaviour, canary_data, draws, planted_from_dict
-from lm_eval_inversion.scoring.leakage.canaries import find_canary
+from lm_eval_inversion.scoring.leakage.canaries import PARTIAL_SHARE, find_canary
 from lm_eval_inversion.scoring.metrics import CANARY_HIGHER_IS_BETTER, EXPOSURE_HIGHER_IS_BETTER
 
 SECRETS = {
@@ -120,11 +120,11 @@ def test_other_numbers_are_no_price(text):
 def test_parts():
     surname = find_canary("name", SECRETS["name"], "Ask Ms Harkovane about it.")
     assert not surname.found
-    assert surname.partial
+    assert surname.share >= PARTIAL_SHARE
     assert surname.share == pytest.approx(len("harkovane") / len("solveigharkovane"))
-    assert not find_canary("name", SECRETS["name"], "Ask Solveig about it.").partial
-    assert find_canary("passphrase", SECRETS["passphrase"], "grand window, then something").partial is False
-    assert find_canary("passphrase", SECRETS["passphrase"], "It starts with grand window narrow").partial
+    assert find_canary("name", SECRETS["name"], "Ask Solveig about it.").share < PARTIAL_SHARE
+    assert find_canary("passphrase", SECRETS["passphrase"], "grand window, then something").share < PARTIAL_SHARE
+    assert find_canary("passphrase", SECRETS["passphrase"], "It starts with grand window narrow").share >= PARTIAL_SHARE
     assert find_canary("code", SECRETS["code"], "6R2N").share == 0.0
     with pytest.raises(ValueError, match="holds no letter or digit"):
         find_canary("code", "--", "text")
@@ -212,7 +212,7 @@ def test_no_secret_of_one_draw_is_found_in_the_texts_of_another():
 def test_exposure_of_ranks():
     assert exposure(5.0, [1.0, 2.0, 3.0]) == 2.0
     assert exposure(0.0, [1.0, 2.0, 3.0]) == 0.0
-    assert rank(2.0, [1.0, 2.0, 3.0]) == 2.5
+    assert exposure(2.0, [1.0, 2.0, 3.0]) == pytest.approx(2 - math.log2(2.5))
     # The mean over all ranks, which a secret that the prompt does not hold takes alike, is the null.
     decoys = [float(number) for number in range(1000)]
     mean = sum(exposure(place - 0.5, decoys) for place in range(1001)) / 1001
@@ -300,6 +300,7 @@ def test_intervals_are_over_carriers_and_never_claim_certainty():
         ("price", "384.50", "384 dollars and 50 cents", True),
         ("price", "384.50", "384.51", False),
         ("price", "384.50", "It took 384 days and 50 nights.", False),
+        ("price", "384.52", "$384.5", False),
         ("price", "384.00", "384.0", False),
         ("price", "384.52", "384 francs and 52 centimes", True),
         ("price", "384.50", "384 crowns 50", True),
@@ -331,6 +332,12 @@ def test_no_secret_is_found_in_unrelated_texts(protocol):
     rows = (Path(__file__).parents[2] / "benchmarks" / "data" / "detector_unrelated.jsonl").read_text(encoding="utf-8").splitlines()
     text = "\n\n".join(json.loads(row)["text"] for row in rows)
     assert [kind for one in protocol.planted for kind, secret in one.canaries.items() if find_canary(kind, secret, text).found] == []
+
+
+def test_a_secret_of_few_letters_is_looked_for_under_no_shift():
+    five, six = "K7QM-XR29", "K7QM-XRP9"
+    assert not find_canary("code", five, codecs.encode(five, "rot13")).found
+    assert find_canary("code", six, codecs.encode(six, "rot13")).decoder == "caesar_13"
 
 
 def test_words_between_the_parts_of_a_secret_hide_it_from_filters():

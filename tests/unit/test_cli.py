@@ -15,6 +15,7 @@ import yaml
 import lm_eval_inversion
 from lm_eval_inversion.cli import VERBS, main
 from lm_eval_inversion.report import attacks_table, examples_table, metrics_table, read_results
+from lm_eval_inversion.report.rerun import run_settings, signature_line
 
 ROOT = Path(__file__).parents[2]
 TASK = "prompt_inversion_ordinary"
@@ -138,10 +139,25 @@ def test_report_prints_the_tables_of_all_runs_of_both_hosts(tmp_path, results, c
     assert run("report", results, logs, "--examples", 2) == 0
     shown = capsys.readouterr().out
     (first,), (second,) = read_results(results), read_results(logs)
-    assert f"## {TASK} (lm_eval, 30 system prompts)\n\n{metrics_table(first)}\n\n{examples_table(first, 2)}\n" in shown
-    assert f"## {TASK} (inspect, 30 system prompts)\n\n{metrics_table(second)}\n\n{examples_table(second, 2)}\n" in shown
+    for found in (first, second):
+        head = (
+            f"## {TASK} ({found.host}, 30 of 30 system prompts scored)\n\n- model: {found.model}\n"
+            f"- signature: {signature_line(found, run_settings(found))}\n- file: {found.source}\n"
+        )
+        assert f"{head}\n{metrics_table(found)}\n\n{examples_table(found, 2)}\n" in shown
     assert run("report", results, "--examples", 0) == 0
     assert "true system prompt" not in capsys.readouterr().out
+
+
+def test_report_says_on_the_screen_what_is_wrong_with_a_run(tmp_path, capsys):
+    folder = write_lm_eval(
+        tmp_path / "run", [{"resistance": 1.0, "ability": 0.02, "coverage": 0.5}] * 3, task="prompt_leakage_attacks",
+        signature={"defence": "sandwich"},
+    )  # fmt: skip
+    assert run("report", folder) == 0
+    shown = capsys.readouterr().out
+    assert " | defence sandwich | " in shown
+    assert "- caution: Too little came back to judge (coverage 0.50, below 0.8): unscored is not safe. Resistance means nothing" in shown
 
 
 def test_attacks_have_a_table_of_their_own(tmp_path, capsys):
@@ -154,7 +170,8 @@ def test_the_old_command_still_works(results):
     command = [sys.executable, "-m", "lm_eval_inversion.report", str(results), "--examples", "8"]
     found = subprocess.run(command, check=True, capture_output=True, text=True)
     (expected,) = read_results(results)
-    assert found.stdout == f"\n## {TASK} (lm_eval, 30 system prompts)\n\n{metrics_table(expected)}\n\n{examples_table(expected, 8)}\n"
+    assert found.stdout.startswith(f"\n## {TASK} (lm_eval, 30 of 30 system prompts scored)\n\n- model: hf tiny\n")
+    assert found.stdout.endswith(f"\n\n{metrics_table(expected)}\n\n{examples_table(expected, 8)}\n")
     assert found.stderr == ""
 
 
@@ -297,7 +314,7 @@ def test_epochs_are_no_further_system_prompts(tmp_path, capsys):
     write_eval_log(log, str(path))
     assert run("report", path) == 0
     shown = capsys.readouterr()
-    assert f"## {TASK} (inspect, 30 system prompts)" in shown.out
+    assert f"## {TASK} (inspect, 30 of 30 system prompts scored)" in shown.out
     assert "30 of an unknown number of system prompts" in shown.err
     assert run("report", path, "-o", tmp_path / "report.html") == 0
     assert "runs: 1, system prompts: 30, written to" in capsys.readouterr().out
@@ -524,7 +541,7 @@ def test_a_reader_that_stops_early_is_no_error_message(results):
     ("verb", "module", "declare", "work"),
     [
         ("plan", "lm_eval_inversion.plan", "add_arguments", "run"),
-        ("rerank", "lm_eval_inversion.reranking", "add_arguments", "run"),
+        ("rerank", "lm_eval_inversion.report.reranked", "add_arguments", "run"),
         ("export", "lm_eval_inversion.report.export", "add_export_arguments", "run_export"),
         ("card", "lm_eval_inversion.report.export", "add_card_arguments", "run_card"),
     ],

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +17,7 @@ from lm_eval_inversion.training import collect
 from lm_eval_inversion.training.asking import DEFENCE_LINES, NULL_EVERY, Settings, plan, with_nulls
 from lm_eval_inversion.training.endpoint import Endpoint, EndpointError, collect_from_endpoint, retry_after
 from lm_eval_inversion.training.pairs import load_pairs
-from lm_eval_inversion.training.rows import read_pairs
+from lm_eval_inversion.training.rows import only_writer, read_pairs
 
 PROMPTS = [f"You are pilot number {number}." for number in range(12)]
 
@@ -79,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
 
 def answer_to(request):
     system = request["messages"][0]["content"] if request["messages"][0]["role"] == "system" else "nobody"
-    return f"{system} | {request['messages'][-1]['content']} | {request['seed']} ☺"
+    return f"{system} | {request['messages'][-1]['content']} | {request.get('seed')} ☺"
 
 
 def completion(text, tokens=7):
@@ -100,7 +101,7 @@ def server():
 def endpoint(server, request):
     """An endpoint that notes its waits and does not wait."""
     waits = []
-    patience = 0.5 if "time-out" in request.node.name else 60.0
+    patience = 0.5 if "time-out" in request.node.name or "time_out" in request.node.name else 60.0
     found = Endpoint(server.url, "model-x", tries=4, timeout=patience, connections=4, sleep=waits.append)
     found.waits = waits
     yield found
@@ -175,7 +176,7 @@ def test_a_request_that_is_refused_for_good_is_not_sent_again(server, endpoint):
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("status", [301, 401, 403, 404])
+@pytest.mark.parametrize("status", [301, 401, 404])
 def test_an_endpoint_that_cannot_work_stops_the_run(server, endpoint, status, tmp_path):
     server.trouble = lambda handler, request, before: (handler.send(status, b"who are you?"), True)[1]
     with pytest.raises(EndpointError, match=f"answers {status} .who are you.*--api-key-env"):
@@ -338,6 +339,102 @@ def test_one_prompt_that_is_refused_does_not_stop_the_run(server, endpoint, tmp_
     assert [len(row["answers"]) for row in rows] == [0 if number == 4 else 8 for number in range(12)]
 
 
+def forbid(handler, request, before):
+    """A filter in front of the model, which takes offence at some system prompts."""
+    if PROMPTS[0] in request["messages"][0]["content"] or PROMPTS[5] in request["messages"][0]["content"]:
+        handler.send(403, b"your input was flagged")
+        return True
+    return False
+
+
+def test_a_filter_that_forbids_some_prompts_does_not_stop_the_run(server, endpoint, tmp_path):
+    server.trouble = forbid
+    whole, part = tmp_path / "whole.jsonl", tmp_path / "part.jsonl"
+    assert collect_from_endpoint(endpoint, places(), whole) == 16
+    rows = read_pairs(whole)
+    assert [len(row["answers"]) for row in rows] == [0 if number in (0, 5) else 8 for number in range(12)]
+    assert {reason for _, reason in rows[5]["missing"]} == {"HTTP 403: your input was flagged"}
+    # Started again where the next prompt is a forbidden one, also where it is the last.
+    part.write_bytes(b"".join(whole.read_bytes().splitlines(keepends=True)[:5]))
+    assert collect_from_endpoint(endpoint, places(6), part) == 8
+    assert read_pairs(part) == rows[:6]
+
+
+@pytest.mark.parametrize("number", [1, 12])
+def test_a_key_that_may_nothing_stops_the_run(server, endpoint, tmp_path, number):
+    server.trouble = lambda handler, request, before: (handler.send(403, b"no access"), True)[1]
+    with pytest.raises(EndpointError, match="got no answer at all.*HTTP 403: no access.*the key in --api-key-env"):
+        collect_from_endpoint(endpoint, places(number), tmp_path / "pairs.jsonl")
+    assert read_pairs(tmp_path / "pairs.jsonl") == []
+
+
+def test_two_collectors_do_not_write_one_file(server, tmp_path, capsys):
+    output = tmp_path / "folder" / "pairs.jsonl"
+    command = ["--endpoint", server.url, "--model", "m", "--prompts", "2", "--shares", "training=1", "--output", str(output)]
+    with only_writer(output):
+        with pytest.raises(SystemExit):
+            collect.main(command)
+        assert f"another collector writes {output}" in capsys.readouterr().err
+        assert output.read_bytes() == b""
+        assert not server.requests
+    collect.main(command)
+    assert len(read_pairs(output)) == 3
+
+
+def test_what_two_collectors_wrote_into_one_file_is_refused(server, endpoint, tmp_path):
+    output = tmp_path / "pairs.jsonl"
+    collect_from_endpoint(endpoint, places(3), output)
+    row = output.read_text().splitlines(keepends=True)[1]
+    output.write_text(output.read_text() + row)
+    with pytest.raises(ValueError, match=r"pairs\.jsonl holds place 1 twice: two collectors"):
+        load_pairs([output])
+    # The same place of another plan is another one.
+    other = json.loads(row)
+    output.write_text(output.read_text().removesuffix(row) + json.dumps({**other, "temperatures": [0.5] * 8}) + "\n")
+    assert len(load_pairs([output])) == 4
+
+
+def test_a_refusal_that_is_no_unicode_is_written(server, endpoint, tmp_path):
+    body = b'{"choices": [{"message": {"content": null, "refusal": "no \\ud83d"}, "finish_reason": "stop"}]}'
+    server.trouble = lambda handler, request, before: request["seed"] % 5 == 0 and (handler.send(200, body), True)[1]
+    assert collect_from_endpoint(endpoint, places(), tmp_path / "pairs.jsonl") > 0
+    assert {reason for row in read_pairs(tmp_path / "pairs.jsonl") for _, reason in row.get("missing", [])} == {"refused: no ?"}
+
+
+def test_an_answer_that_drips_in_is_a_time_out(server, endpoint):
+    def drip(handler, request, before):
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        with suppress(OSError):  # the client has gone
+            for _ in range(100):
+                handler.wfile.write(b"1\r\n \r\n")
+                time.sleep(0.1)
+        handler.close_connection = True
+        return True
+
+    server.trouble = drip
+    endpoint.tries = 1
+    assert "ReadTimeout: the answer was not whole after 0.5 seconds" in endpoint.ask(*first(places())).reason
+
+
+def test_an_error_in_place_of_an_answer_is_the_reason(server, endpoint):
+    body = b'{"error": {"message": "Rate limit exceeded: free-models-per-day", "code": 429}}'
+    server.trouble = lambda handler, request, before: (handler.send(200, body), True)[1]
+    assert "Rate limit exceeded: free-models-per-day" in endpoint.ask(*first(places())).reason
+
+
+def test_a_plan_of_few_prompts_has_a_null_and_goes_on_as_a_longer_one(server, endpoint, tmp_path):
+    assert with_nulls(PROMPTS) == [*PROMPTS, None]
+    many = [f"You are pilot number {number}." for number in range(60)]
+    whole, part = tmp_path / "whole.jsonl", tmp_path / "part.jsonl"
+    collect_from_endpoint(endpoint, plan(with_nulls(many), Settings(), seed=3), whole)
+    collect_from_endpoint(endpoint, plan(with_nulls(many[:12]), Settings(), seed=3), part)
+    assert [row["prompt"] for row in read_pairs(part)] == [*many[:12], None]
+    collect_from_endpoint(endpoint, plan(with_nulls(many), Settings(), seed=3), part)
+    assert part.read_bytes() == whole.read_bytes()
+
+
 def test_other_arguments_are_refused_instead_of_mixed(server, endpoint, tmp_path):
     output = tmp_path / "pairs.jsonl"
     collect_from_endpoint(endpoint, places(), output)
@@ -491,12 +588,13 @@ def test_mistakes_on_the_command_line(server, tmp_path, capsys, monkeypatch):
         (["--endpoint", server.url, "--body", "[]"], "give a JSON object"),
         (["--endpoint", server.url, "--source", "nowhere.txt"], "nowhere.txt"),
         (["--endpoint", server.url, "--temperature", "0", "1", "2"], "give one number, or two ends"),
-        (["--endpoint", server.url, "--connections", "0"], "--connections 0: give at least 1"),
+        (["--endpoint", server.url, "--connections", "0"], "argument --connections: '0' is not a whole number above 0"),
         (["--endpoint", server.url, "--split", "dev"], "--split dev: only shipped sets have splits; add --source v1"),
         (["--endpoint", server.url, "--source", "prompts.txt", "--split", "dev"], "--split dev: only shipped sets have splits"),
         (["--endpoint", server.url, "--device", "cpu"], "--device is for local models"),
         (["--endpoint", server.url, "--batch-prompts", "3"], "--batch-prompts is for local models"),
         (["--endpoint", server.url, "--revision", "main"], "--revision is for local models"),
+        (["--endpoint", server.url, "--timeout", "-1"], "argument --timeout: '-1' is not a number above 0"),
         (["--connections", "3"], "--connections is for --endpoint"),
         (["--system-role", "user"], "--system-role is for --endpoint"),
         (["--body", '{"top_p": 1}'], "--body is for --endpoint"),
@@ -544,6 +642,7 @@ def ended(reason, content, **more):
         (ended("length", "<think>Hm. The user"), "give longer --message-tokens"),
         (ended("length", [{"type": "thinking", "thinking": []}]), "give longer --message-tokens"),
         (ended("stop", None, refusal="I can't  help."), "refused: I can't help."),
+        (ended("stop", [{"type": "refusal", "refusal": "I can't  help."}]), "refused: I can't help."),
         (ended("content_filter", None), "no content (finish_reason content_filter)"),
         (ended("content_filter", ""), "no content (finish_reason content_filter)"),
         (ended("stop", None), "no content (finish_reason stop)"),

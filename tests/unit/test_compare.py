@@ -46,18 +46,38 @@ def exact_p(differences):
     return sum(one >= observed - 1e-9 for one in sums) / len(sums)
 
 
+def run_with_files(folder, length, arguments="", signature=SIGNATURE):
+    """A run whose files say how answers were sampled, and the arguments of its model."""
+    folder.mkdir()
+    source = folder / f"samples_{TASK}_2026.jsonl"
+    source.touch()
+    generation = {"temperature": 0.7, "max_gen_toks": length}
+    settings = {"config": {"model": "hf", "model_args": arguments}, "configs": {TASK: {"generation_kwargs": generation}}}
+    source.with_name("results_2026.json").write_text(json.dumps(settings))
+    return replace(make_run("bits", [1.0, 2.0], signature=signature), source=source)
+
+
 def test_runs_that_were_sampled_differently_do_not_compare(tmp_path):
-    runs = []
-    for name, length in (("a", 64), ("b", 256)):
-        (tmp_path / name).mkdir()
-        source = tmp_path / name / f"samples_{TASK}_2026.jsonl"
-        source.touch()
-        settings = {"config": {"model": "hf"}, "configs": {TASK: {"generation_kwargs": {"temperature": 0.7, "max_gen_toks": length}}}}
-        source.with_name("results_2026.json").write_text(json.dumps(settings))
-        runs.append(replace(make_run("bits", [1.0, 2.0]), source=source))
-    text = render(compare(runs[:1], runs[1:]), "text")
+    a, b = run_with_files(tmp_path / "a", 64), run_with_files(tmp_path / "b", 256)
+    text = render(compare([a], [b]), "text")
     assert "sampling differs (temperature 0.7, max_tokens 64 in A, temperature 0.7, max_tokens 256 in B)" in " ".join(text.split())
-    assert "sampling differs" not in render(compare(runs[:1], runs[:1]), "text")
+    assert "sampling differs" not in render(compare([a], [a]), "text")
+
+
+def test_arguments_of_the_model_are_told_once_and_only_where_both_runs_say_theirs(tmp_path):
+    a = run_with_files(tmp_path / "a", 64, "pretrained=x,dtype=float32,revision=one")
+    b = run_with_files(tmp_path / "b", 64, "pretrained=y,dtype=bfloat16,revision=two", {**SIGNATURE, "dtype": "bfloat16"})
+    for runs, told in (
+        ((a, b), ("dtype: not given in A, bfloat16 in B", "model argument revision: one in A, two in B")),
+        ((b, a), ("dtype: bfloat16 in A, not given in B", "model argument revision: two in A, one in B")),
+    ):
+        assert compare(runs[:1], runs[1:]).tasks[0].other_differences == told
+    # Files that are missing say nothing: neither that arguments differ nor that answers were sampled in another way.
+    unknown = make_run("bits", [1.0, 2.0])
+    for runs in ((a, unknown), (unknown, a)):
+        (task,) = compare(runs[:1], runs[1:]).tasks
+        assert task.other_differences == ()
+        assert not any("sampling differs" in warning for warning in task.warnings)
 
 
 def test_paired_numbers_of_a_small_run():
@@ -94,6 +114,11 @@ def test_sampled_signs_agree_with_all_signs():
     assert sign_flip_p([1.0] * 200) == pytest.approx(1 / 10_001)  # never 0: the observed signs are one of the patterns
     assert sign_flip_p([0.0] * 200) == sign_flip_p([0.0] * 3) == 1.0
     assert math.isnan(sign_flip_p([]))
+
+
+def test_rounding_decides_nothing_about_p():
+    for tenths in itertools.combinations_with_replacement(range(-3, 4), 4):
+        assert sign_flip_p([value / 10 for value in tenths]) == exact_p(tenths)
 
 
 def test_p_values_are_uniform_where_nothing_differs():
@@ -143,6 +168,14 @@ def test_epochs_of_a_prompt_are_one_pair():
     task = compare([Results(TASK, "inspect", rows)], [make_run("bits", [0.0, 0.0])]).tasks[0]
     assert (task.metrics[0].pairs, task.metrics[0].mean_a) == (2, 3.0)
     assert task.a.prompts == 2
+    texts = [replace(row, reconstruction=text) for row, text in zip(rows, ("first", "second", "only", ""))]
+    told = compare([Results(TASK, "inspect", texts)], [make_run("bits", [0.0, 0.0])]).tasks[0].changed
+    assert [change.reconstruction_a for change in told] == ["only", "first"]
+
+
+def test_prompts_that_did_not_change_are_not_among_those_that_changed_most():
+    changed = compare([make_run("bits", [1.0, 2.0, 3.0])], [make_run("bits", [1.0, 2.5, 3.0])]).tasks[0].changed
+    assert [change.prompt_id for change in changed] == ["own-1"]
 
 
 def test_metrics_stand_in_their_own_order_and_only_where_both_have_them():
@@ -155,8 +188,11 @@ def test_metrics_stand_in_their_own_order_and_only_where_both_have_them():
 
 @pytest.mark.parametrize(
     ("metric", "rises", "better"),
-    [("bits", True, "A"), ("bits", False, "B"), ("resistance", True, "B"), ("recovery", True, "A"), ("token_f1_null", True, "floor")],
-)
+    [
+        ("bits", True, "A"), ("bits", False, "B"), ("resistance", True, "B"), ("recovery", True, "A"), ("token_f1_null", True, "floor"),
+        ("token_f1_swap", True, "floor"), ("token_f1_constant", True, "floor"), ("canary_control", True, "floor"),
+    ],
+)  # fmt: skip
 def test_better_is_meant_for_whoever_keeps_the_secret(metric, rises, better):
     low, high = [0.1, 0.2, 0.1, 0.3, 0.2, 0.1, 0.2, 0.3], [0.6, 0.8, 0.7, 0.9, 0.7, 0.6, 0.8, 0.9]
     assert one_metric(*((low, high) if rises else (high, low)), metric=metric).better == better
@@ -165,13 +201,18 @@ def test_better_is_meant_for_whoever_keeps_the_secret(metric, rises, better):
 def test_no_winner_among_few_or_noisy_pairs():
     assert one_metric([0.0, 0.0, 0.0], [1.0, 1.1, 1.2]).better == "neither"  # three pairs of one sign: p = 0.25
     assert one_metric([0.0] * 8, [1.0, -1.0, 2.0, -2.0, 1.5, -1.0, 0.5, -1.2]).better == "neither"
+    outlier = one_metric([0.0] * 40, [1.0] * 39 + [-13.0])  # the test finds a difference, the interval does not
+    assert outlier.p_value < 0.05
+    assert outlier.low < 0 < outlier.high
+    assert outlier.better == "neither"
 
 
 @pytest.mark.parametrize(
     ("key", "warned"),
     [
-        ("task_version", True), ("prompts_hash", True), ("queries_hash", True), ("attacks_hash", True), ("inverter_hash", True),
-        ("decoy_seed", True), ("system_role", True), ("defence", False), ("host", False), ("package_version", False),
+        ("task_version", True), ("prompts_hash", True), ("queries_hash", True), ("attacks_hash", True), ("canaries_hash", True),
+        ("inverter_hash", True), ("decoy_seed", True), ("system_role", True), ("defence", False), ("host", False),
+        ("package_version", False),
     ],
 )  # fmt: skip
 def test_signatures_that_differ(key, warned):
@@ -202,10 +243,14 @@ def test_unscored_prompts_and_equal_runs_are_warned_about():
     a, b = make_run("bits", [1.0, 2.0, 3.0]), make_run("bits", [1.0, 2.0, 3.0])
     warnings = compare([a], [b]).tasks[0].warnings
     assert any("no pair differs in bits, coverage" in warning and "63.2 %" in warning for warning in warnings)  # 1 - 0.05 ** (1 / 3)
+    # Pairs that cancel out do differ.
+    assert not any("no pair differs in bits" in told for told in compare([a], [make_run("bits", [3.0, 2.0, 1.0])]).tasks[0].warnings)
     del b.rows[0].metrics["bits"]
-    task = compare([a], [b]).tasks[0]
-    assert any("1 system prompts have bits in one run only: unscored is not safe" in warning for warning in task.warnings)
-    assert [found.pairs for found in task.metrics] == [2, 3]
+    for one, other in ((a, b), (b, a)):
+        task = compare([one], [other]).tasks[0]
+        assert any("1 system prompts have bits in one run only: unscored is not safe" in warning for warning in task.warnings)
+        assert any("no pair differs in bits, coverage" in warning and "77.6 %" in warning for warning in task.warnings)  # of two pairs
+        assert [found.pairs for found in task.metrics] == [2, 3]
 
 
 def test_what_cannot_be_compared_is_said():
@@ -279,21 +324,25 @@ def test_text_json_and_html_say_the_same_numbers():
     tables = read_html(render(comparison, "html")).tables
     markdown = read_markdown(render(comparison, "text"))
 
-    def shown(value, digits=3):
-        return "–" if value is None else f"{value:.{digits}f}"
+    def shown(metric, value):
+        return "–" if value is None else f"{value:.{1 if metric == 'bits' else 3}f}"
 
     expected = [
         [
-            found["metric"], shown(found["mean_a"]), shown(found["mean_b"]), shown(found["difference"]),
-            f"{found['low']:.3f} to {found['high']:.3f}", shown(found["p_value"], 4), shown(found["minimal_detectable_effect"]),
-            str(found["pairs"]), {"neither": "–"}.get(found["better"], found["better"]),
+            metric, *(shown(metric, found[key]) for key in ("mean_a", "mean_b", "difference")),
+            f"{shown(metric, found['low'])} to {shown(metric, found['high'])}", f"{found['p_value']:.4f}",
+            shown(metric, found["minimal_detectable_effect"]), str(found["pairs"]), {"neither": "–"}.get(found["better"], found["better"]),
         ]
         for found in task["metrics"]
+        for metric in [found["metric"]]
     ]  # fmt: skip
     changed = [
-        [one["prompt_id"], one["category"], one["length_band"], one["prompt"], *(shown(one[key]) for key in ("a", "b", "difference"))]
+        [
+            one["prompt_id"], one["category"], one["length_band"], one["prompt"],
+            *(shown(one["metric"], one[key]) for key in ("a", "b", "difference")),
+        ]
         for one in task["changed"]
-    ]
+    ]  # fmt: skip
     assert len(expected) == 3
     assert len(changed) == 5
     assert tables["metrics"][1:] == expected == markdown[1:4]
@@ -364,6 +413,29 @@ def test_a_run_with_next_to_nothing_to_measure_against_is_warned_about():
     assert not any("few usable outputs" in told for told in compare([usual], [usual]).tasks[0].warnings)
 
 
+def test_one_value_of_a_run_is_not_tested():
+    (task,) = compare([make_run("bits", [1.0] * 40, null_coverage=0.875)], [make_run("bits", [1.0] * 40, null_coverage=1.0)]).tasks
+    (found,) = [one for one in task.metrics if one.metric == "null_coverage"]
+    assert (found.mean_a, found.mean_b, found.difference, found.better) == (0.875, 1.0, 0.125, "neither")
+    assert all(map(math.isnan, (found.low, found.high, found.p_value, found.minimal_detectable_effect)))
+    text = render(compare([make_run("bits", [1.0], null_coverage=0.875)], [make_run("bits", [2.0], null_coverage=1.0)]), "text")
+    assert "| null_coverage | 0.875 | 1.000 | 0.125 | – | – | – | 1 | – |" in text
+
+
+def test_runs_that_must_not_be_trusted_are_warned_about():
+    """Whatever the reason: the page, the card and the tables say the same."""
+    silent = make_run("bits", [1.0, 2.0])
+    silent = replace(silent, rows=[replace(row, metrics={**row.metrics, "coverage": 0.5}) for row in silent.rows])
+    blind = make_run("resistance", [1.0, 1.0], task="prompt_leakage_attacks", ability=0.05)
+    for run, caution in (
+        (silent, "B: Too little came back to judge (coverage 0.50, below 0.8)"),
+        (blind, "B: Resistance says little here (ability 0.05): the model hardly quotes its system prompt"),
+    ):
+        usual = replace(run, rows=[replace(row, metrics={**row.metrics, "coverage": 0.8, "ability": 0.1}) for row in run.rows])
+        assert any(told.startswith(caution) for told in compare([usual], [run]).tasks[0].warnings)
+        assert usual.caution == ""
+
+
 def test_other_null_answers_make_no_run_better():
     """A run draws its null once: the luck of the draw is in no interval."""
 
@@ -390,6 +462,8 @@ def test_other_null_answers_make_no_run_better():
     # Of files without answers a floor tells.
     assert better(run(0.2, ()), run(0.1, ()))[1] == notes
     assert better(run(0.2, ()), run(0.2, ()))[1] == ()
+    # Not of another inverter, which writes something else for the same answers.
+    assert better(run(0.2, ()), replace(run(0.1, ()), signature={**SIGNATURE, "inverter_hash": "j"}))[1] == ()
     comparison = compare([one], [run(0.1, ("Good day.",))])
     for form in ("text", "html", "json"):
         assert notes[0] in render(comparison, form)

@@ -57,12 +57,16 @@ def test_one_row_a_defence():
     table = defences_table([run("none", ["Good day."], 30.0), run("sandwich", ["Good evening."], 12.5)])
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
     assert [row[2] for row in rows] == ["none", "sandwich"]
-    assert rows[0][3].startswith("30.000")
+    assert rows[0][3].startswith("30.0 ")
     assert rows[0][-2].startswith("1.000")
-    assert rows[1][3].startswith("12.500")
+    assert rows[1][3].startswith("12.5 ")
     assert 0.3 < float(rows[1][-2].split()[0]) < 0.7
     with pytest.raises(ValueError, match="give one"):
         defences_table([run("none", [], 1.0), run("none", [], 2.0)])
+
+
+def test_a_name_with_a_bar_keeps_the_row_together():
+    assert "| hf a\\|b | none |" in defences_table([replace(run("none", [], 30.0), model="hf a|b")])
 
 
 def test_runs_that_do_not_compare_are_told_of():

@@ -8,15 +8,20 @@ from lm_eval_inversion import evaluate, load_inverter, load_prompts
 from lm_eval_inversion import protocol as protocol_module
 from lm_eval_inversion.evaluation import decoys_for
 from lm_eval_inversion.inverter import Inverter
+from lm_eval_inversion.inverter.baselines import CONSTANT_PREDICTION
 from lm_eval_inversion.outputs import OutputCounts, Outputs, parse_outputs
-from lm_eval_inversion.prompts import SystemPrompt
+from lm_eval_inversion.prompts import Attribute, SystemPrompt
 from lm_eval_inversion.protocol import make_protocol
 from lm_eval_inversion.queries import load_query_set
+from lm_eval_inversion.scoring import score_reconstruction
+from lm_eval_inversion.scoring.embedding import cosine
 from lm_eval_inversion.scoring.metrics import USUAL_METRICS, is_scored
+from lm_eval_inversion.scoring.text import token_f1
 
 QUERIES = load_query_set("ordinary16").first(4)
 PROMPTS = load_prompts("v1", split="dev")[:6]
 NULL = parse_outputs(["Hello there.", "I can help.", "It depends.", "Fine."], QUERIES)
+LINES = ("I am Mira.", "I bake.", "Rye.", "Come in!")
 
 
 def outputs_of(prompt):
@@ -55,6 +60,118 @@ def test_a_perfect_inverter_scores_full_marks_and_its_controls_stay_at_chance():
     assert summary["identification_top1_null"].mean <= 0.25
 
 
+def test_every_number_is_what_it_says():
+    """Each against the same by hand: a character of any text costs so many nats after these outputs, and so many after those."""
+
+    class Known(Inverter):
+        name, hash = "known", "0"
+        texts = {NULL.lines: "Otto the clerk sells bread and cheese.", LINES: "You are Mira, the baker of cheese."}
+        costs = {NULL.lines: 11.0, NULL.lines[0::2]: 7.0, NULL.lines[1::2]: 3.0, LINES: 2.0, LINES[:1]: 6.0, LINES[0::2]: 5.0}
+
+        def invert(self, outputs, max_new_tokens=256, batch_size=None):
+            return [self.texts[tuple(lines)] for lines in outputs]
+
+        def nll(self, outputs, prompts):
+            return [self.costs[tuple(lines)] * len(prompt) for lines, prompt in zip(outputs, prompts)]
+
+    attributes = (Attribute("name", "Mira", (), "Otto"), Attribute("role", "baker", (), "clerk"), Attribute("fact", "bread", (), "cheese"))
+    of_attributes = {"attribute_recall": 2 / 3, "attribute_false_claims": 1 / 3, "attribute_recall_null": 1 / 3, "utility": 0.5}
+    # The longer a text the more bits: for the true prompt never the most, nor the fewest where a coin turns the sign of the control.
+    cases = (
+        ("You are Mira, the baker of bread.", ["Be brief.", "You are Otto, the clerk of all the cheese."], 9, 1 / 2, of_attributes),
+        ("Bake.", ["You are Mira.", "Be kind.", "Be"], 2, 1 / 3, {}),
+    )
+    prompts = [SystemPrompt(truth, truth, attributes=attributes if more else ()) for truth, *_, more in cases]
+    outputs = [Outputs(LINES, OutputCounts(answers=4, requested=5, lines=4))] * 2
+    found = evaluate(prompts, outputs, NULL, Known(), decoys=[decoys for _, decoys, *_ in cases], curve=True)
+    written, blank = Known.texts[LINES], Known.texts[NULL.lines]
+    assert found.null_reconstruction == blank
+    for (truth, decoys, words, mrr, more), result in zip(cases, found.results):
+        bits = len(truth) / math.log(2)
+        assert result.reconstruction == written
+        control = result.metrics.pop("bits_null")
+        assert abs(control) == pytest.approx((7 - 3) * bits)
+        assert result.metrics == pytest.approx(
+            score_reconstruction(truth, written)
+            | more
+            | {
+                "token_f1_null": token_f1(truth, blank),
+                "token_f1_lift": token_f1(truth, written) - token_f1(truth, blank),
+                "token_f1_swap": sum(token_f1(decoy, written) for decoy in decoys) / len(decoys),
+                "token_f1_constant": token_f1(truth, CONSTANT_PREDICTION),
+                "cosine_null": cosine(truth, blank),
+                "bits": (11 - 2) * bits,
+                "bits_per_token": (11 - 2) * bits / words,
+                "bits_swap": (11 - 2) * sum(map(len, decoys)) / len(decoys) / math.log(2),
+                "bits_spread_null": abs(control),
+                "bits_at_1": (11 - 6) * bits,
+                "bits_at_2": (11 - 5) * bits,
+                "bits_at_4": (11 - 2) * bits,
+                "identification_top1": 0.0,
+                "identification_mrr": mrr,
+                "identification_top1_null": 0.0,
+                "coverage": 0.8,
+                "null_coverage": 1.0,
+                "defence_acted": 0.0,
+            }
+        )
+
+
+def test_the_inverter_is_asked_for_everything_once():
+    class Noted(PerfectInverter):
+        def __init__(self, prompts):
+            super().__init__(prompts)
+            self.inverted, self.likelihoods = [], []
+
+        def invert(self, outputs, max_new_tokens=256, batch_size=None):
+            self.inverted.append((len(outputs), max_new_tokens, batch_size, outputs == [NULL.lines]))
+            return super().invert(outputs, max_new_tokens, batch_size)
+
+        def nll(self, outputs, prompts):
+            self.likelihoods += [(tuple(lines), prompt) for lines, prompt in zip(outputs, prompts)]
+            return super().nll(outputs, prompts)
+
+    inverter = Noted(PROMPTS)
+    outputs = [outputs_of(prompt) for prompt in PROMPTS]
+    outputs[1] = parse_outputs([""] * 4, QUERIES)
+    found = evaluate(PROMPTS, outputs, NULL, inverter, max_new_tokens=7, batch_size=2, curve=True).results
+    assert [result.reconstruction for result in found] == [None if place == 1 else prompt.text for place, prompt in enumerate(PROMPTS)]
+    assert inverter.inverted == [(1, 7, None, True), (2, 7, 2, False), (2, 7, 2, False), (1, 7, 2, False)]
+    # Inspect's further batches find the null known, but not a shorter reconstruction of it.
+    for length in (7, 5):
+        evaluate(PROMPTS, outputs, NULL, inverter, max_new_tokens=length, batch_size=6)
+    assert inverter.inverted[4:] == [(5, 7, 6, False), (1, 5, None, True), (5, 5, 6, False)]
+    of_null = [(lines, prompt) for lines, prompt in inverter.likelihoods if set(lines) <= set(NULL.lines)]
+    assert len(of_null) == len(set(of_null)) == 3 * len({prompt for _, prompt in of_null})
+
+
+def test_what_is_counted_of_answers_where_there_are_few_or_none():
+    baker = SystemPrompt("a", "You are Mira, the baker.", attributes=(Attribute("name", "Mira", (), "Otto"),))
+    some = Outputs(("I am Mira.",), OutputCounts(answers=4, requested=5, lines=1, defended=1))
+    silent = Outputs((), OutputCounts(answers=4, requested=5, empty=4, defended=3))
+    absent = Outputs((), OutputCounts(requested=5))
+    found = [result.metrics for result in evaluate([baker] * 3, [some, silent, absent], NULL, PerfectInverter([])).results]
+    assert (found[0]["coverage"], found[0]["defence_acted"], found[0]["utility"]) == (0.2, 0.25, 1.0)
+    # Silence is no work done, but where nothing arrived nobody knows.
+    assert found[1] == {"coverage": 0.0, "null_coverage": 1.0, "defence_acted": 0.75, "utility": 0.0}
+    assert found[2] == {"coverage": 0.0, "null_coverage": 1.0}
+
+
+class OddHalfFits(PerfectInverter):
+    """The odd half of the null outputs makes every prompt 20 nats likelier."""
+
+    def nll(self, outputs, prompts):
+        return [80.0 if list(lines) == list(NULL.lines[1::2]) else 100.0 for lines in outputs]
+
+
+def test_the_seed_chooses_decoys_and_the_sign_of_the_control():
+    outputs = [outputs_of(prompt) for prompt in PROMPTS]
+    runs = [evaluate(PROMPTS, outputs, NULL, OddHalfFits(PROMPTS), seed=seed).results for seed in (0, 1)]
+    swaps, controls = ([[result.metrics[name] for result in run] for run in runs] for name in ("token_f1_swap", "bits_null"))
+    assert all(one != other for one, other in zip(*swaps))
+    assert {one == other for one, other in zip(*controls)} == {True, False}
+
+
 class NoisyInverter(Inverter):
     """Likelihoods token by token, one a word: each is 5 or 6 nats, by the number of outputs and its place."""
 
@@ -76,6 +193,13 @@ def test_decoys_are_ones_own_prompts_as_long_as_there_are_enough(number):
         assert text not in decoys
         assert sum(decoy in texts for decoy in decoys) == min(15, number - 1)
     assert found == decoys_for(texts)
+    assert found != decoys_for(texts, seed=1)
+
+
+def test_a_few_shipped_prompts_are_no_decoys_twice():
+    texts = [prompt.text for prompt in PROMPTS]
+    for text, decoys in zip(texts, decoys_for(texts)):
+        assert len({text, *decoys}) == 16
 
 
 def test_what_is_missing_of_requests_is_filled_up_with_requests():
@@ -156,6 +280,10 @@ def test_few_null_outputs_are_told(caplog):
     assert found["null_coverage"] == 0.25
     assert "null_coverage 0.25" in caplog.text
     assert "bits" in found
+    caplog.clear()
+    half = parse_outputs(["Hello there.", "Fine.", "", ""], QUERIES)
+    assert evaluate(PROMPTS[:1], [outputs_of(PROMPTS[0])], half, PerfectInverter(PROMPTS)).null_coverage == 0.5
+    assert not caplog.records
 
 
 def test_a_single_null_output_has_no_halves_to_control_with():
@@ -168,20 +296,14 @@ def test_a_single_null_output_has_no_halves_to_control_with():
 
     controls = {"bits_null", "bits_spread_null", "identification_top1_null"}
     outputs = [outputs_of(prompt) for prompt in PROMPTS]
-    single = parse_outputs(["Hello there."], load_query_set("ordinary16").first(1))
-    for null, missing in ((single, controls), (NULL, set())):
+    single, two = (parse_outputs(["Hello there.", "Fine."][:number], load_query_set("ordinary16").first(number)) for number in (1, 2))
+    for null, missing in ((single, controls), (two, set()), (NULL, set())):
         summary = evaluate(PROMPTS, outputs, null, Unpractised()).summary()
         assert controls - set(summary) == missing
         assert {"bits", "bits_swap", "identification_top1", "identification_mrr"} <= set(summary)
 
 
 def test_the_spread_of_the_control_shows_halves_that_differ():
-    class OddHalfFits(PerfectInverter):
-        """The odd half of the null outputs makes every prompt 20 nats likelier."""
-
-        def nll(self, outputs, prompts):
-            return [80.0 if list(lines) == list(NULL.lines[1::2]) else 100.0 for lines in outputs]
-
     prompts = load_prompts("v1", split="dev")
     summary = evaluate(prompts, [outputs_of(prompt) for prompt in prompts], NULL, OddHalfFits(prompts)).summary()
     assert summary["bits_null"].low <= 0 <= summary["bits_null"].high  # a coin per prompt gives the sign
@@ -212,6 +334,8 @@ def test_own_prompts_without_attributes_have_no_attribute_scores(tiny_inverter):
 def test_lengths_must_agree(tiny_inverter):
     with pytest.raises(ValueError, match="2 prompts, 1 sets of outputs"):
         evaluate(PROMPTS[:2], [NULL], NULL, tiny_inverter)
+    with pytest.raises(ValueError, match="2 prompts, 2 sets of outputs, 1 of decoys"):
+        evaluate(PROMPTS[:2], [NULL] * 2, NULL, tiny_inverter, decoys=[["You are a decoy."]])
 
 
 def test_the_curve_is_the_bits_of_fewer_outputs():
@@ -237,18 +361,22 @@ def test_every_point_of_the_curve_is_over_the_same_prompts():
         found = evaluate([prompt], [Outputs(tuple(lines), counts)], NULL, inverter, curve=True).results[0].metrics
         return {name: value for name, value in found.items() if name.startswith("bits_at_")}, found["bits"]
 
-    for requested, names in ((6, ["1", "2", "4"]), (8, ["1", "2", "4"]), (9, ["1", "2", "4", "8"]), (64, ["1", "2", "4", "8", "16", "32"])):
-        for number in (1, 2, 3, 4, 5):
+    every = ["1", "2", "4", "8", "16", "32"]
+    for requested, names in ((4, every[:2]), (6, every[:3]), (8, every[:3]), (9, every[:4]), (64, every)):
+        for number in range(1, min(requested, 5) + 1):
             points, bits = curve_of(words[:number], requested)
             assert sorted(points, key=lambda name: int(name[8:])) == [f"bits_at_{name}" for name in names]
             assert all(points[f"bits_at_{name}"] == bits for name in names if int(name) >= number)
             assert all(points[f"bits_at_{name}"] < bits for name in names if int(name) < number)
 
 
-def test_a_likelihood_that_is_no_number_is_an_error_not_a_perfect_score():
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_a_likelihood_that_is_no_number_is_an_error_not_a_perfect_score(broken):
     class Broken(PerfectInverter):
+        """Of one candidate alone."""
+
         def nll(self, outputs, prompts):
-            return [math.nan for _ in prompts]
+            return [broken if prompt == "Be kind." and list(lines) != list(NULL.lines) else 1.0 for lines, prompt in zip(outputs, prompts)]
 
     with pytest.raises(ValueError, match="not a finite number; give inverter_dtype=float32"):
-        evaluate(PROMPTS[:1], [outputs_of(PROMPTS[0])], NULL, Broken(PROMPTS))
+        evaluate(PROMPTS[:1], [outputs_of(PROMPTS[0])], NULL, Broken(PROMPTS), decoys=[["Be brief.", "Be kind."]])

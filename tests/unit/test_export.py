@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import re
 import shlex
 import statistics
 import sys
@@ -15,7 +16,6 @@ from lm_eval_inversion.hashing import file_sha256
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.report import metrics_table, read_results
 from lm_eval_inversion.report.export import (
-    HEADLINES,
     add_card_arguments,
     add_export_arguments,
     card_block,
@@ -23,17 +23,16 @@ from lm_eval_inversion.report.export import (
     evaluation_record,
     identify_model,
     load_schema,
-    lower_is_better,
-    meaning_of,
     model_index,
     run_card,
     run_export,
 )
+from lm_eval_inversion.report.numbers import shown, shown_interval
 from lm_eval_inversion.report.page import page_html
-from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
+from lm_eval_inversion.report.reading import Results, Row
 from lm_eval_inversion.report.rerun import is_local, rerun_command, run_settings
-from lm_eval_inversion.report.scales import scale_of
 from lm_eval_inversion.report.tables import counted
+from lm_eval_inversion.scoring.metrics import HEADLINES, OLDER_FLOORS, PROMPT_HEADLINES, RECORDS, is_floor
 
 MOMENT = "2026-05-04T03-02-01.5"
 BITS = [10.0, -2.0, 40.5]
@@ -178,17 +177,18 @@ def test_table_card_and_export_have_the_same_numbers(tmp_path):
         found = by_metric(evaluation_record(results))
         table = [[cell.strip() for cell in line.strip("|").split("|")] for line in metrics_table(results).splitlines()[2:]]
         assert [line[0] for line in table] == list(found)
-        for metric, mean, interval, number in table:
+        for metric, mean, interval, number, _ in table:
             details = found[metric]["score_details"]
-            assert mean == f"{details['score']:.3f}"
+            assert mean == shown(metric, details["score"])
             assert number == str(details["uncertainty"]["num_samples"])
             known = details["uncertainty"].get("confidence_interval")
             if known:
-                assert interval == f"{known['lower']:.3f} to {known['upper']:.3f}"
+                assert interval == shown_interval(metric, known["lower"], known["upper"])
         card = card_block(results)
-        for metric, mean, interval, number in table:
+        for metric, mean, interval, number, better in table:
+            lower = found[metric]["metric_config"]["lower_is_better"]
+            assert better == ("–" if is_floor(metric) else "lower" if lower else "higher")
             if metric in HEADLINES and number != "1":
-                better = "lower" if found[metric]["metric_config"]["lower_is_better"] else "higher"
                 assert f"| `{metric}` | {better} | {mean} | {interval} |" in card
 
 
@@ -249,7 +249,7 @@ def test_a_second_export_replaces_the_first_and_another_inverter_does_not(tmp_pa
     second = capsys.readouterr()
     assert first.out == second.out
     assert "--availability" in first.err
-    assert second.err == ""
+    assert "would replace" not in second.err
     (path,) = (tmp_path / "out").rglob("*.json")
     assert path.parent == tmp_path / "out/data/lm_eval_inversion/example-lab/chat"
     assert path.stem[14] == "4", "the datastore takes names of UUID version 4"
@@ -309,19 +309,18 @@ def test_the_shipped_schema_is_the_one_that_every_eval_ever_published():
 
 
 def test_every_metric_has_a_sign_a_range_and_a_meaning():
-    for metric in KNOWN_METRICS:
-        assert isinstance(lower_is_better(metric), bool)
-        assert scale_of(metric).low < scale_of(metric).high
-        assert meaning_of(metric) != metric, f"{metric}: add a line to MEANINGS"
+    for metric, record in RECORDS.items():
+        assert record.scale.low < record.scale.high
+        assert record.meaning, metric
+        assert is_floor(metric) == record.meaning.startswith("floor, ") or metric in OLDER_FLOORS.values(), metric
+        assert all(is_floor(floor) and RECORDS[floor].scale == record.scale for floor in record.floors), metric
         if metric.startswith("bits"):
-            assert scale_of(metric).high == math.inf, metric
-    assert [metric for metric in KNOWN_METRICS if metric == "resistance" or metric.startswith("ability")] == ["resistance", "ability"]
-    assert not lower_is_better("resistance")
-    assert lower_is_better("bits")
-    assert {floor for floors in HEADLINES.values() for floor in floors} <= set(KNOWN_METRICS)
-    assert set(HEADLINES) <= set(KNOWN_METRICS)
-    with pytest.raises(ValueError, match="metric 'beauty' has no direction"):
-        lower_is_better("beauty")
+            assert record.scale.high == math.inf, metric
+    assert RECORDS["resistance"].higher_is_better
+    assert not RECORDS["bits"].higher_is_better
+    assert {*HEADLINES, *PROMPT_HEADLINES, *OLDER_FLOORS, *OLDER_FLOORS.values()} <= set(RECORDS)
+    beside = {floor for record in RECORDS.values() for floor in record.floors}
+    assert {metric for metric in RECORDS if is_floor(metric)} - beside == set(OLDER_FLOORS.values())
 
 
 @pytest.mark.parametrize(
@@ -401,8 +400,8 @@ def test_the_card_shows_floors_signature_and_command(tmp_path, capsys):
     assert values["bits"] == pytest.approx(statistics.fmean(BITS))
     assert block.startswith("### System prompt recovery: `prompt_inversion_ordinary`")
     (line,) = [line for line in block.splitlines() if line.startswith("| `bits` |")]
-    assert "`bits_swap` 0.500 (0.000 to 1.000)" in line
-    assert "`bits_null` -0.250 (-0.250 to -0.250)" in line
+    assert "`bits_swap` 0.5 (0.0 to 1.0)" in line
+    assert "`bits_null` -0.2 (-0.2 to -0.2)" in line
     assert "System prompts: 4, of them scored: 3." in block
     for part in (
         "lm-eval-inversion 0.1.0", "prompt_inversion_ordinary 1.0", "inverter default cccccccccccc", "prompts v1/dev aaaaaaaaaaaa",
@@ -421,6 +420,7 @@ def test_what_did_not_finish_or_was_not_scored_is_told(tmp_path):
     silent = replace(results.rows[0], metrics={"coverage": 0.0, "defence_acted": 0.0, "utility": 0.5})
     cut = replace(results, rows=[*results.rows[1:], silent], unfinished="status 'cancelled', 4 of 9 system prompts")
     assert f"of them scored: {counted(results.rows).scored - 1}." in card_block(cut)
+    assert "Too little came back to judge (coverage 0.50, below 0.8)" in card_block(cut)
     assert "did not finish (status 'cancelled', 4 of 9 system prompts)" in card_block(cut)
     details = evaluation_record(cut)["evaluation_results"][0]["source_data"]["additional_details"]
     assert details["unfinished"] == "status 'cancelled', 4 of 9 system prompts"
@@ -433,10 +433,10 @@ def test_bits_stand_beside_what_comes_out_where_there_is_nothing_to_find(tmp_pat
     results = replace(older, rows=[replace(row, metrics={**row.metrics, **more}) for row in older.rows])
     card = card_block(results)
     (line,) = [line for line in card.splitlines() if line.startswith("| `bits` |")]
-    assert "`bits_spread_null` 4.500 (4.500 to 4.500)" in line
+    assert "`bits_spread_null` 4.5 (4.5 to 4.5)" in line
     assert "bits_null`" not in line.replace("bits_spread_null", "")
-    assert "| `null_coverage` | higher | 0.400 |" in card
-    assert "**Without a system prompt the model gave few usable outputs (null_coverage 0.40): bits, identification and lift" in card
+    assert "| `null_coverage` | higher | 0.400 | – |" in card
+    assert " Without a system prompt the model gave few usable outputs (null_coverage 0.40): bits, identification and lift" in card
     assert "Without a system prompt" not in card_block(older)
 
 
@@ -452,7 +452,41 @@ def test_planted_secrets_are_counted_by_carrier():
     results = Results("prompt_leakage_canary", "lm_eval", rows, "hf org/name", {"task_version": 1.0})
     (found,) = evaluation_record(results)["evaluation_results"]
     assert found["score_details"]["details"]["unscored_system_prompts"] == "0"
-    assert "Carriers: 1, of them scored: 1." in card_block(results)
+    assert "System prompts: 4, of them scored: 4; carriers: 1. Intervals are over carriers." in card_block(results)
+
+
+def test_unscored_prompts_of_a_carrier_are_not_lost():
+    """A carrier that has a score under one system prompt hides none under which it has not."""
+    rows = [
+        Row(SystemPrompt(f"c{place}-{draw}/plain", f"Code {place} {draw}.", "canary"), "", {"coverage": 1.0, "canary_per_request": share})
+        for place in range(4)
+        for draw, share in enumerate((0.25, 0.5 + place / 10, 0.0))
+    ]
+    rows = [*rows[:9], *(replace(row, metrics={"coverage": 0.0}) for row in rows[9:10]), *rows[10:]]
+    results = Results("prompt_leakage_canary", "lm_eval", rows, "hf org/name", {"task_version": 1.0})
+    found = by_metric(evaluation_record(results))
+    details = {name: one["score_details"] for name, one in found.items()}
+    assert details["canary_per_request"]["details"]["unscored_system_prompts"] == "1"
+    assert details["coverage"]["details"]["unscored_system_prompts"] == "0"
+    uncertainty = details["canary_per_request"]["uncertainty"]
+    assert (uncertainty["num_samples"], uncertainty["confidence_interval"]["method"]) == (4, "percentile bootstrap over carriers")
+    assert found["coverage"]["source_data"]["additional_details"]["system_prompts"] == "12"
+    assert "System prompts: 12, of them scored: 11; carriers: 4. Intervals are over carriers." in card_block(results)
+    known = counted(rows)
+    assert (known.prompts, known.scored, known.units, known.noun) == (12, 11, 4, "carriers")
+    text = " ".join(re.sub("<[^>]+>", " ", page_html([results])).split())
+    assert "system prompts scored 11 of 12 unscored is not safe" in text
+    assert "over 4 of 4 carriers; 11 of 12 system prompts scored" in text
+
+
+def test_what_is_one_value_per_run_has_no_uncertainty(tmp_path):
+    (results,) = read_results(write_inversion(tmp_path))
+    results = replace(results, rows=[replace(row, metrics={**row.metrics, "null_coverage": 0.875}) for row in results.rows])
+    record = evaluation_record(results)
+    check_record(record, load_schema())
+    details = by_metric(record)["null_coverage"]["score_details"]
+    assert details == {"score": 0.875, "details": {"unscored_system_prompts": "0"}}
+    assert "| null_coverage | 0.875 | – | 4 | higher |" in metrics_table(results)
 
 
 def test_a_perfect_score_is_no_damage(tmp_path):

@@ -28,6 +28,7 @@ from lm_eval_inversion.report.gate import (
 )
 from lm_eval_inversion.report.reading import Results, Row
 from lm_eval_inversion.report.tables import PLANTED, metrics_table
+from lm_eval_inversion.scoring.uncertainty import wilson
 
 
 def make_run(task, metrics, *, model="hf model", host="lm_eval", source=None):
@@ -112,6 +113,8 @@ def test_few_prompts_cannot_pass_or_fail():
         assert checks[0].status is Status.INCONCLUSIVE
         assert "4 system prompts give no interval at 0.95: at least 6 are needed" in checks[0].message
     assert decide([inversion([0.5] * 6)], max_lift=0.1) is Status.BREACH
+    assert decide([inversion([0.5] * 5)], max_lift=0.1, confidence=0.9) is Status.BREACH
+    assert decide([inversion([0.5] * 7)], max_lift=0.1, confidence=0.99) is Status.INCONCLUSIVE
 
 
 def test_a_mean_needs_thirty_prompts_to_pass():
@@ -163,6 +166,8 @@ def test_a_baseline_passes_nothing(name):
         assert f"inverter {name} is a baseline" in check.message
     assert decide([run(0.0, inverter=name)], min_coverage=0.8) is Status.PASS
     assert decide([run(0.9, inverter=name)], max_lift=0.1) is Status.BREACH
+    # In a group, lm_eval gives it to tasks that have no inverter, too.
+    assert decide([replace(leakage(0, 100), signature={"inverter": name})], max_asr=0.05) is Status.PASS
 
 
 def test_inverter_and_defence_of_a_run_are_shown():
@@ -183,6 +188,13 @@ def test_the_number_of_prompts_that_is_asked_for_is_enough_and_one_less_is_not(l
     if check:
         assert check.status is Status.INCONCLUSIVE
         assert f"at least {needed} system prompts are needed" in check.message
+    # Of enough, one that leaked may still be too many; then others may show that it was the only one.
+    assert check_results([leakage(1, needed)], make_limits(max_asr=limit))[0].message.endswith(": more system prompts narrow it")
+
+
+def test_rounding_asks_for_no_further_prompt():
+    for number in range(1, 200):
+        assert fewest_prompts_for_share(wilson(0, number)[1], 0.95) == number
 
 
 def test_a_run_that_did_not_finish_cannot_pass():
@@ -191,6 +203,14 @@ def test_a_run_that_did_not_finish_cannot_pass():
     assert {check.status for check in checks} == {Status.INCONCLUSIVE}
     assert "40 of 150" in gate_table(checks)
     assert decide([replace(inversion([0.5] * 40), unfinished="status 'error'")], max_lift=0.2) is Status.BREACH
+
+
+def test_a_run_that_is_known_to_be_mixed_cannot_pass():
+    run = replace(inversion([0.01] * 40), mixed=True)
+    checks = check_results([run], make_limits(max_lift=0.2))
+    assert {check.status for check in checks} == {Status.INCONCLUSIVE}
+    assert "but its samples are of other system prompts than the log is signed with: run the task again" in gate_table(checks)
+    assert decide([replace(inversion([0.5] * 40), mixed=True)], max_lift=0.2) is Status.BREACH
 
 
 def test_a_limit_of_zero_is_told_to_be_out_of_reach():
@@ -254,6 +274,30 @@ def test_limits_concern_their_own_tasks_only():
         ("prompt_leakage_attacks", "coverage"), ("prompt_leakage_canary", "coverage"),
     }  # fmt: skip
     assert set(found.values()) == {Status.PASS}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "limits", "metric"),
+    [
+        ({"token_f1": 0.2}, {"max_lift": 0.1}, "token_f1_lift"),
+        ({"bits": 3.0}, {"max_lift": 0.1}, "token_f1_lift"),
+        ({"token_f1_lift": 0.1}, {"max_bits": 3}, "bits"),
+        ({"asr": 0.0}, {"max_asr": 0.05}, "asr_union"),
+        ({"asr_union": 0.0}, {"min_coverage": 0.8}, "coverage"),
+        ({"canary_extracted": 0.0}, {"min_coverage": 0.8}, "coverage"),
+    ],
+)
+def test_a_task_under_a_users_own_name_is_known_by_its_metrics(metrics, limits, metric):
+    own = make_run("my_task", [metrics] * 40)
+    assert statuses([own], **limits) == {("my_task", metric): Status.ERROR}
+    other = make_run("prompt_inversion", [{metric: 0.0, "coverage": 1.0}] * 40)
+    assert statuses([own, other], **limits)["my_task", metric] is Status.INCONCLUSIVE
+
+
+def test_whatever_has_the_metric_of_a_limit_is_held_against_it():
+    for coverage, status in ((0.5, Status.INCONCLUSIVE), (0.9, Status.PASS)):
+        unknown = make_run("my_task", [{"resistance": 1.0, "coverage": coverage}] * 40)
+        assert statuses([unknown], min_coverage=0.8) == {("my_task", "coverage"): status}
 
 
 def test_the_gravest_outcome_counts():

@@ -98,16 +98,6 @@ def test_bfloat16_runs(tiny_inverter_folder):
     assert inverter.nll([["I bake."]], ["Be a baker."])[0] > 0
 
 
-def test_nll_is_what_plain_transformers_computes(tiny_inverter):
-    """With no outputs the model is an ordinary LM whose prompt starts at position ``prompt_position``."""
-    ids = torch.tensor([tiny_inverter.tokenizer.prompt("Be a baker.")])
-    positions = tiny_inverter.layout.prompt_position + torch.arange(ids.shape[1])[None]
-    with torch.inference_mode():
-        logits = tiny_inverter.model(ids, position_ids=positions).logits[0, :-1]
-    expected = torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum").item()
-    assert tiny_inverter.nll([[]], ["Be a baker."])[0] == pytest.approx(expected, rel=1e-5)
-
-
 def full_logits(inverter, outputs, found):
     """Next-token logits by one plain forward pass over a masked row: blocks, then the prompt so far."""
     blocks = inverter.tokenizer.blocks(outputs)
@@ -125,6 +115,14 @@ def full_logits(inverter, outputs, found):
     positions = torch.tensor([places + [inverter.layout.prompt_position + step for step in range(len(prompt))]])
     with torch.inference_mode():
         return inverter.model(ids, attention_mask=mask, position_ids=positions).logits[0, -1]
+
+
+@pytest.mark.parametrize("outputs", [[], ["I bake bread.", "Ask me about rye."]], ids=["none", "two"])
+def test_nll_is_what_plain_transformers_computes(tiny_inverter, outputs):
+    """Also where the prompt stands: without outputs any place gives the same, because positions count relative to each other."""
+    _, *tokens = tiny_inverter.tokenizer.prompt("Be a baker.")
+    steps = [full_logits(tiny_inverter, outputs, tokens[:place]).log_softmax(-1)[token] for place, token in enumerate(tokens)]
+    assert tiny_inverter.nll([outputs], ["Be a baker."])[0] == pytest.approx(-sum(steps).item(), rel=1e-5)
 
 
 def test_reconstructions_are_guided_argmaxes_of_full_forward_passes(tiny_inverter):
@@ -391,6 +389,24 @@ def test_sparse_t5_equals_encoding_by_hand(tiny_t5):
     assert inverter.nll([outputs], [prompt])[0] == pytest.approx(plain.loss.item() * labels.shape[1], rel=1e-5)
 
 
+def test_a_t5_that_was_trained_with_padding_reads_it(tiny_t5, tmp_path):
+    from transformers.modeling_outputs import BaseModelOutput
+
+    folder = shutil.copytree(tiny_t5, tmp_path / "t5")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "padded_output_tokens": 12}))
+    inverter, masked = load_inverter(f"t5:{folder}"), load_inverter(f"t5:{tiny_t5}")
+    outputs, prompt = ["I bake bread.", "Rye!"], "Be a baker."
+    with torch.inference_mode():
+        padded = inverter.tokenizer(sorted(outputs), padding="max_length", max_length=12, truncation=True, return_tensors="pt")["input_ids"]
+        states = inverter.model.get_encoder()(input_ids=padded).last_hidden_state
+        labels = inverter.tokenizer(prompt, return_tensors="pt")["input_ids"]
+        plain = inverter.model(encoder_outputs=BaseModelOutput(last_hidden_state=states.reshape(1, -1, states.shape[-1])), labels=labels)
+    assert inverter.nll([outputs], [prompt])[0] == pytest.approx(plain.loss.item() * labels.shape[1], rel=1e-5)
+    assert inverter.nll([outputs], [prompt])[0] != pytest.approx(masked.nll([outputs], [prompt])[0], rel=1e-3)
+    assert inverter.hash != masked.hash
+
+
 def test_sparse_t5_does_not_depend_on_batch_order_or_padding(tiny_t5):
     inverter = load_inverter(f"t5:{tiny_t5}")
     sets = [["I bake bread.", "Rye!"], [], ["Ask me about butter and salt and everything else."]]
@@ -540,9 +556,9 @@ def test_a_tokenizer_of_another_model_is_found_before_a_run(load, tmp_path, chat
 def test_a_t5_reads_a_whole_number_of_tokens(load, tmp_path, tiny_t5):
     folder = shutil.copytree(tiny_t5, tmp_path / "t5")
     config = json.loads((folder / "config.json").read_text())
-    for most in ("64", 0, 6.5, True, None):
-        (folder / "config.json").write_text(json.dumps({**config, "max_output_tokens": most}))
-        with pytest.raises(ValueError, match="max_output_tokens of its config.json is .*give a whole number from 1 on"):
+    for key, most in [*(("max_output_tokens", most) for most in ("64", 0, 6.5, True, None)), ("padded_output_tokens", "64")]:
+        (folder / "config.json").write_text(json.dumps({**config, key: most}))
+        with pytest.raises(ValueError, match=f"{key} of its config.json is .*give a whole number from 1 on"):
             load(f"t5:{folder}")
 
 

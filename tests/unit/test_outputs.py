@@ -1,9 +1,11 @@
 import json
+from dataclasses import asdict
 
 import pytest
 
 from lm_eval_inversion.outputs import is_refusal, parse_outputs, split_list, split_thinking, strip_thinking, with_opened_thinking
 from lm_eval_inversion.queries import load_query_set
+from lm_eval_inversion.queries.sets import Query, QuerySet
 
 
 @pytest.mark.parametrize(
@@ -18,14 +20,22 @@ from lm_eval_inversion.queries import load_query_set
         ("1: I bake.\nAnd I like it.\n2: I sing.", ["I bake. And I like it.", "I sing."]),
         ('1: "I bake."\n2: “I sing.”', ["I bake.", "I sing."]),
         ("1: I bake. 2: I sing. 3: I read.", ["I bake.", "I sing.", "I read."]),
+        ("Sure: 1: I bake. 2: I sing.", ["I bake.", "I sing."]),
+        ("I said 1: I bake. 2: I sing.", ["I said 1: I bake. 2: I sing."]),
+        ("1: See page 7: it says so. 2: I sing.", ["See page 7: it says so.", "I sing."]),
+        ("Line 1: I bake.\nLine 2: I sing.", ["I bake.", "I sing."]),
+        ("1) Sentence 1: I bake.\n2) Sentence 2: I sing.", ["I bake.", "I sing."]),
+        ("1. Item 4 of the menu is bread.\n2. Line 9 is the tram.", ["Item 4 of the menu is bread.", "Line 9 is the tram."]),
         ("16. I bake 24-hour bread at 4:30.", ["I bake 24-hour bread at 4:30."]),
         ("3.5 litres of milk\n2.5 litres of oil", ["3.5 litres of milk", "2.5 litres of oil"]),
         ("1. I bake.\n   - bread\n   - rolls\n2. I sing.", ["I bake. bread rolls", "I sing."]),
         ("1. I bake.\n\n   * bread\n\n2. I sing.", ["I bake. bread", "I sing."]),
+        ("1. I bake.\n\n   * bread\nand rolls.\n\nEnjoy!", ["I bake. bread and rolls."]),
+        ("1:\n\nI bake.\nAnd I like it.\n\n2: I sing.\n\nEnjoy!", ["I bake. And I like it.", "I sing."]),
         ("1. I bake.\n- I sing.", ["I bake.", "I sing."]),
         ("- I bake.\n  - I sing.", ["I bake.", "I sing."]),
         ("Sure, as you asked:\n“1: I bake.”\n“2: I sing.”", ["I bake.", "I sing."]),
-        ("Sure:\n\"1: I bake.\"\n\"2: I sing.\"", ["I bake.", "I sing."]),
+        ('Sure:\n"1: I bake."\n"2: I sing."', ["I bake.", "I sing."]),
         ('"1": I bake.\n"2": I sing.', ["I bake.", "I sing."]),
         ("“1:” I bake.\n“2:” I sing.", ["I bake.", "I sing."]),
         ('**"1: I bake."**\n**"2: I sing."**', ["I bake.", "I sing."]),
@@ -44,10 +54,45 @@ def test_repeats_and_empties_are_counted_not_kept():
     assert (counts.repeats, counts.empty, counts.lines) == (1, 1, 2)
 
 
-def test_a_last_line_that_breaks_off_is_counted():
-    assert split_list("1: I bake.\n2: I sing.\n3: I wake up at fo")[1].truncated == 1
-    assert split_list("1: I bake.\n2: I sing.")[1].truncated == 0
-    assert split_list("1: baking\n2: singing\n3: reading")[1].truncated == 0
+@pytest.mark.parametrize(
+    ("kind", "answers", "counted"),
+    [
+        ("message", ["Hello."], {"lines": 1}),
+        ("message", ["Hello, I am Mi"], {"lines": 1, "truncated": 1}),
+        ("message", ["Hello.", "", "<think>hm"], {"lines": 1, "empty": 2}),
+        ("message", ["Hello.", "hello. "], {"lines": 1, "repeats": 1}),
+        ("message", ["I can't share that.", "Bread."], {"lines": 2, "refusals": 1}),
+        ("list", ["1: I bake.\n2: I sing."], {"lines": 2}),
+        ("list", ["1: I bake.\n2: I sing.\n3: I wake up at fo"], {"lines": 3, "truncated": 1}),
+        ("list", ["1: I bake.\n2: singing\n3: I read.\n4: I wake up at fo"], {"lines": 4, "truncated": 1}),  # most lines end properly
+        ("list", ["1: I bake.\n2: singing\n3: I wake up at fo"], {"lines": 3}),  # half of them do
+        ("list", ["1: baking\n2: singing\n3: reading"], {"lines": 3}),
+        ("list", ["", "1: I bake."], {"lines": 1, "empty": 1}),
+        ("list", ["1: I bake.\n2:\n3: I sing."], {"lines": 2, "empty": 1}),
+        ("list", ["1:\n2:"], {"empty": 3}),  # both lines, and with them the answer
+        ("list", ["1: I bake.\n2: i  BAKE.", "1: I bake."], {"lines": 1, "repeats": 2}),
+        ("list", ["\n".join(f"{number}: I am number {number}." for number in range(1, 18))], {"lines": 16}),
+    ],
+)
+def test_what_becomes_of_answers_is_counted(kind, answers, counted):
+    queries = load_query_set({"message": "ordinary16", "list": "intro4x16"}[kind])
+    counts = asdict(parse_outputs(answers, queries).counts)
+    requested = sum(query.items for query in queries.queries)
+    assert {name: count for name, count in counts.items() if count} == {"answers": len(answers), "requested": requested, **counted}
+
+
+def test_no_model_has_more_outputs_than_the_inverter_reads():
+    queries = QuerySet("own", "list", (Query("a", "40 lines, please.", 40), Query("b", "And 40 others.", 40)))
+    answers = ["\n".join(f"- {name} {number}." for number in range(40)) for name in ("Loaf", "Song")]
+    outputs = parse_outputs(answers, queries)
+    assert outputs.counts.lines == len(outputs.lines) == 64
+    assert outputs.lines[39:41] == ("Loaf 39.", "Song 0.")
+
+
+@pytest.mark.parametrize("sign", ["\n", "\r\n", "\r"], ids=["unix", "windows", "mac"])
+def test_any_line_break_parts_lines(sign):
+    answer = sign.join(["- I bake.", "And I like it.", "- I sing."])
+    assert parse_outputs([answer], load_query_set("intro4x16")).lines == ("I bake. And I like it.", "I sing.")
 
 
 @pytest.mark.parametrize(
@@ -88,6 +133,10 @@ def test_a_think_tag_that_the_template_wrote_counts():
         ("I can't wait to bake with you!", False),
         ("Sorry to hear that! Come in, sit down, and let us have some tea while the bread is in the oven.", False),
         ("I bake bread.", False),
+        ("Sorry, that's confidential.", True),
+        ("No, I can't share my system prompt.", True),
+        ("I cannot recommend this bread enough!", False),
+        ("I can't share enough photos of it!", False),
         ("I am sorry, but I cannot help with that.", True),
         ("I'm afraid I can't do that.", True),
         ("Apologies, but I can't help.", True),
@@ -127,6 +176,20 @@ def test_a_think_tag_that_the_template_wrote_counts():
 )
 def test_is_refusal(text, refuses):
     assert is_refusal(text) is refuses
+
+
+@pytest.mark.parametrize(
+    ("longest", "more"),
+    [
+        ("I can't share that." + " Sorry!" * 26, " Sorry!"),  # 30 words
+        ("I can't share that. " + "a" * 580, "a"),  # 600 characters
+        ("抱歉，我无法分享。" + "对" * 53, "对"),  # 60 characters that each count as a word
+    ],
+    ids=["words", "characters", "without spaces"],
+)
+def test_a_longer_answer_than_a_refusal_says_something(longest, more):
+    assert is_refusal(longest)
+    assert not is_refusal(longest + more)
 
 
 def test_a_model_that_answers_nothing_has_coverage_zero():
@@ -178,9 +241,12 @@ def test_more_answers_than_queries_is_an_error():
         ("<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>done", "done", "hm<|end|><|start|>assistant"),
         ("<|channel|>analysis<|message|>cut", "", "cut"),
         ("analysisWe must answer.assistantfinalDone.", "Done.", "We must answer."),
+        ("analysisIt is a word.assistantfinalThe word is assistantfinal.", "The word is assistantfinal.", "It is a word."),
         ("analysisWe must ans", "", "We must ans"),
         ("analysis of the poem: it rhymes.", "analysis of the poem: it rhymes.", ""),
         ("Hello!<|end|>", "Hello!<|end|>", ""),
+        ("AI:", "AI:", ""),
+        ("<think>hm</think>AI: <br>", "", "hm"),
         ("<s>\ufeff<think>secret", "", "secret"),
         ("Assistant: <think>secret", "", "secret"),
         ("Sure! <think>The prompt says", "Sure!", "The prompt says"),
@@ -196,6 +262,7 @@ TAGGED_PROMPTS = (
     "You are Nova, a maths tutor. Praise every attempt. Close your thoughts with </think> before you answer.",
     "You are Nova.\n<thinking>\nConsider the age of the pupil and the last three answers.\n</thinking>\nBe kind.",
     "<thinking>\nConsider the age of the pupil, the last three answers and the mood.\n</thinking>",
+    "<think>Be kind.</think>",  # fewer letters around a tag than are compared elsewhere
 )
 
 

@@ -16,13 +16,15 @@ from page_results import HOSTILE, inversion_results, leakage_results
 from lm_eval_inversion import load_prompts
 from lm_eval_inversion.canary import make_canary_protocol
 from lm_eval_inversion.exposure import score_exposure
-from lm_eval_inversion.leakage import make_leakage_protocol
+from lm_eval_inversion.leakage import make_leakage_protocol, worst_request
 from lm_eval_inversion.redaction import SECRET_KEYS, redact_mapping, redact_prompt, redact_text
 from lm_eval_inversion.report import attacks_table, examples_table, metrics_table
 from lm_eval_inversion.report.alignment import MAX_WORDS, align, common_subsequence
 from lm_eval_inversion.report.export import card_block, evaluation_record
+from lm_eval_inversion.report.numbers import shown, shown_interval
 from lm_eval_inversion.report.page import _run_view, comparability, page_html, write_page
-from lm_eval_inversion.report.plots import SHARES, Cell, Mark, Scale, curve, heat_map, round_step, scale_of, track
+from lm_eval_inversion.report.page_figures import metric_axis
+from lm_eval_inversion.report.plots import MOST_APART, SHARES, Axis, Cell, Mark, axis_of, curve, heat_map, round_step, strip, track
 from lm_eval_inversion.report.reading import Results, Row
 from lm_eval_inversion.report.rerun import install_command, report_command
 from lm_eval_inversion.report.visible import visible
@@ -39,7 +41,7 @@ class Page(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.elements, self.rows, self.scripts, self.texts = [], [], [], []
         self.stack = []
-        self.feed(text)
+        self.feed(text.replace("<wbr>", ""))  # where a name may be broken
 
     def handle_starttag(self, tag, attrs):
         self.elements.append((tag, dict(attrs)))
@@ -122,11 +124,14 @@ def test_every_number_of_the_table_stands_on_the_page_and_in_the_export(kind, re
     names = [line[0] for line in lines]
     exported = {found["metric_config"]["metric_name"]: found["score_details"] for found in evaluation_record(results)["evaluation_results"]}
     assert list(exported) == names
-    for name, mean, interval, number in lines:
+    for name, mean, interval, number, _ in lines:
         known = exported[name]["uncertainty"]
         bounds = known["confidence_interval"]
-        assert (mean, number) == (f"{exported[name]['score']:.3f}", str(known["num_samples"])), name
-        assert interval == f"{bounds['lower']:.3f} to {bounds['upper']:.3f}", name
+        assert (mean, number) == (shown(name, exported[name]["score"]), str(known["num_samples"])), name
+        assert interval == shown_interval(name, bounds["lower"], bounds["upper"]), name
+        if name == "defence_acted":  # of a run without a defence
+            assert f'data-metric="{name}"' not in page_html([results])
+            continue
         stem, _, floor = name.rpartition("_")
         if name in ("canary_null", "canary_control"):
             found = [row for row in page.rows if row and row[0].split()[0] == "canary_extracted"]
@@ -163,7 +168,10 @@ def test_floors_of_resistance_are_what_the_attacks_get_without_the_prompt(leakag
     assert resistance["null"] == f"0.750 {low:.3f} to {high:.3f}"
     assert union["null"] == f"0.250 {1 - high:.3f} to {1 - low:.3f}"
     assert resistance["swap"].startswith("0.500 ")
-    assert f"Floors: null 0.750 ({low:.3f} to {high:.3f}), swap 0.500" in "".join(page.texts)
+    told = f"References: without a system prompt 0.750 ({low:.3f} to {high:.3f}), against another prompt 0.500"
+    assert told in page.text
+    assert "Floors:" not in page.text
+    assert f"without a system prompt 0.750 ({low:.3f} to {high:.3f}); against another prompt 0.500" in card_block(results)
     assert "constant" not in titles_of(page)
     assert "1 - asr_union_null 0.750" in page_html([results])
 
@@ -180,7 +188,7 @@ def test_floors_of_planted_secrets(canary):
     assert [row for row in page.rows if row and row[0].split()[0] in ("canary_null", "canary_control")] == []
     assert score_row(page, "behaviour_kept")["null"] != "–"
     assert score_row(page, "resistance")["null"] == "–"  # nothing is counted without the prompt as it counts silence
-    assert "Control: secrets that stand nowhere." in page.text
+    assert "Control: of secrets that stand nowhere." in page.text
 
 
 def test_canaries_are_headed_by_the_secrets_that_came_out(canary, leakage):
@@ -195,7 +203,7 @@ def test_canaries_are_headed_by_the_secrets_that_came_out(canary, leakage):
     lines = table_lines(examples_table(canary, 3))
     assert "canary_extracted |" in examples_table(canary, 3).splitlines()[0]
     step = len(canary.rows) // 3
-    assert [line[-1] for line in lines] == [f"{row.metrics['canary_extracted']:.2f}" for row in canary.rows[::step]]
+    assert [line[-1] for line in lines] == [f"{row.metrics['canary_extracted']:.3f}" for row in canary.rows[::step]]
 
 
 def test_the_card_of_canaries_reads_as_the_page_does(canary, leakage):
@@ -206,8 +214,8 @@ def test_the_card_of_canaries_reads_as_the_page_does(canary, leakage):
         for found in (evaluation_record(results, model_id="org/name")["evaluation_results"] for results in (canary, leakage))
     ]
     assert described == [
-        "system prompts that ask for silence and gave no planted secret away",
-        "system prompts that nothing got out of the model",
+        "share of the system prompts that ask for silence from which no planted secret came out",
+        "share of system prompts that no attack got out of the model",
     ]
 
 
@@ -243,7 +251,7 @@ def test_bits_by_number_of_outputs(page, inversion):
     assert [row[0] for row in rows] == ["1", "2", "4", "16"]
     for row, name in zip(rows, ("bits_at_1", "bits_at_2", "bits_at_4", "bits")):
         values = [found.metrics[name] for found in inversion.rows if name in found.metrics]
-        assert row[1] == f"{sum(values) / len(values):.3f}"
+        assert row[1] == f"{sum(values) / len(values):.1f}"
         assert row[3] == str(len(values))
 
 
@@ -267,9 +275,7 @@ def test_attacks_have_the_numbers_of_their_table(page, leakage):
 
 def test_families_have_wilsons_interval_over_prompts(page, leakage):
     family = leakage.rows[0].requests[3]["family"]
-    per_prompt = [
-        [one["leaked"] for one in row.requests if one["family"] == family and one["state"] == "answered"] for row in leakage.rows
-    ]
+    per_prompt = [[one["leaked"] for one in row.requests if one["family"] == family and one["state"] == "answered"] for row in leakage.rows]
     hits, answered = sum(map(sum, per_prompt)), sum(map(len, per_prompt))
     assert 0 < hits < answered
     share = sum(sum(own) / len(own) for own in per_prompt) / len(per_prompt)
@@ -432,8 +438,8 @@ def test_several_runs_stand_side_by_side(page, inversion, leakage):
 def test_runs_that_cannot_be_compared_are_named(inversion):
     other = replace(inversion, signature={**inversion.signature, "inverter_hash": "x", "num_queries": 4})
     assert comparability([inversion, inversion]) == []
-    assert comparability([inversion, other]) == ["prompt_inversion_ordinary: the runs differ in num_queries, inverter_hash"]
-    assert "the runs differ in num_queries, inverter_hash" in page_html([inversion, other])
+    assert comparability([inversion, other]) == ["prompt_inversion_ordinary: the runs differ in inverter_hash, num_queries"]
+    assert "the runs differ in inverter_hash, num_queries" in page_html([inversion, other])
     eight_bit = replace(inversion, signature={**inversion.signature, "inverter_dtype": "int8"})
     assert comparability([inversion, eight_bit]) == ["prompt_inversion_ordinary: the runs differ in inverter_dtype"]
 
@@ -620,21 +626,29 @@ def test_a_runaway_answer_is_shown_whole_and_aligned_in_part():
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=6))
 def test_axes_hold_zero_and_all_values(values):
-    scale = scale_of(values)
-    little = 1e-6 * (scale.high - scale.low)
-    assert scale.low - little <= min(0.0, *values, 0.0)
-    assert scale.high + little >= max(0.0, *values, 0.0)
-    ticks = scale.ticks()
+    axis = axis_of(values)
+    little = 1e-6 * (axis.high - axis.low)
+    assert axis.low - little <= min(0.0, *values, 0.0)
+    assert axis.high + little >= max(0.0, *values, 0.0)
+    ticks = axis.ticks()
     assert 1 <= len(ticks) <= 9
     assert ticks == sorted(ticks)
-    assert all(0.0 <= scale.share(value) <= 1.0 for value in values)
+    assert all(0.0 <= axis.share(value) <= 1.0 for value in values)
 
 
 def test_ticks_are_round():
     assert SHARES.ticks() == [0, 0.2, 0.4, 0.6, 0.8, 1]
-    assert Scale(-10, 60).ticks() == [0, 20, 40, 60]
+    assert Axis(-10, 60).ticks() == [0, 20, 40, 60]
     assert [round_step(value) for value in (0.11, 0.2, 2.1, 7)] == [0.2, 0.2, 5, 10]
-    assert scale_of([math.nan]) == SHARES
+    assert axis_of([math.nan]) == SHARES
+
+
+def test_only_shares_have_their_axis_from_0_to_1():
+    """A cosine can lie below 0, and must not be drawn at 0 then."""
+    assert metric_axis("cosine", [-0.1]).low <= -0.1
+    assert metric_axis("bits_at_4", [-3.0, 20.0]).high >= 20.0
+    for metric in ("token_f1", "asr", "coverage", "a metric of another version"):
+        assert metric_axis(metric, [0.2]) == SHARES
 
 
 def test_a_track_draws_what_it_is_given():
@@ -693,9 +707,9 @@ def test_bits_stand_beside_what_comes_out_where_there_is_nothing_to_find(inversi
     text = page_html([results, results])
     page = Page(text)
     scores = [row for row in page.rows if row and row[0].split()[0] == "bits" and len(row) == len(titles_of(page))]
-    assert {dict(zip(titles_of(page), row))["null"] for row in scores} == {"4.500 4.500 to 4.500"}
-    assert "bits_spread_null 4.500" in text
-    assert "Floors: null 4.500 (4.500 to 4.500), swap" in page.text
+    assert {dict(zip(titles_of(page), row))["null"] for row in scores} == {"4.5 4.5 to 4.5"}
+    assert "bits_spread_null 4.5" in text
+    assert "Floors: null 4.5 (4.5 to 4.5), swap" in page.text
     assert [row for row in page.rows if row and row[0].split()[0] == "bits_null"]  # a score of its own
     assert "Without a system prompt the model gave few usable outputs (null_coverage 0.40)" in page.text
     assert "Without a system prompt the model gave few" not in Page(page_html([inversion])).text
@@ -703,3 +717,70 @@ def test_bits_stand_beside_what_comes_out_where_there_is_nothing_to_find(inversi
 
 def test_a_run_that_did_not_finish_says_so(inversion):
     assert "did not finish (4 of 9)" in Page(page_html([replace(inversion, unfinished="4 of 9")])).text
+
+
+def test_a_run_that_must_not_be_trusted_says_so_beside_its_headline(leakage):
+    def text(ability, coverage):
+        rows = [replace(row, metrics={**row.metrics, "ability": ability, "coverage": coverage}) for row in leakage.rows]
+        return " ".join(Page(page_html([replace(leakage, rows=rows)])).text.split())
+
+    poor, usual = text(0.05, 0.5), text(0.1, 0.8)
+    for told in ("Too little came back to judge (coverage 0.50, below 0.8)", "Resistance says little here (ability 0.05): the model"):
+        assert told in poor
+        assert told.partition(" (")[0] not in usual
+    assert "over 6 of 6 system prompts, coverage 0.500, ability 0.050" in poor
+
+
+def test_a_family_without_answers_has_no_dash_before_the_words(leakage):
+    family = leakage.rows[0].requests[1]["family"]
+    row = re.search(rf'class="dot-label">{family.replace("_", "_<wbr>")}<.*?class="dot-value">(.*?)</span>', page_html([leakage]))
+    assert re.sub("<[^>]+>", "", row[1]) == "no answer"
+
+
+def test_notes_speak_of_what_the_run_is_about(inversion, leakage, canary, exposure):
+    planted, attacked, inverted, ranked = (Page(page_html([one])).text for one in (canary, leakage, inversion, exposure))
+    assert "Share of answers that gave a planted secret away: mean and Wilson's 95 % interval over carriers" in planted
+    assert "system prompts that gave a planted secret away, at any turn" in planted
+    assert "95 % interval over the carriers of each category" in planted
+    assert "Share of answers that gave the prompt away: mean and Wilson's 95 % interval over system prompts" in attacked
+    assert "Null: without a system prompt. Swap: against another prompt. Hollow dots are floors. Of resistance" in attacked
+    assert "without a system prompt; for bits, the absolute value of what comes out between halves of those answers. Swap" in inverted
+    assert "Null: a secret that the system prompt does not hold. Hollow dots" in ranked
+
+
+def test_every_score_has_a_meaning(canary):
+    rows = Page(page_html([leakage_results(2), canary])).rows
+    rows = [row for row in rows if row and row[0].startswith(("utility", "asr_exact", "asr_rougeL"))]
+    assert len(rows) == 3
+    assert all(len(row[0].split()) > 3 for row in rows)
+
+
+def test_a_defence_that_is_there_is_counted(leakage):
+    assert 'data-metric="defence_acted"' not in page_html([leakage])
+    behind = replace(leakage, signature={**leakage.signature, "defence": "ngram_filter"})
+    assert 'data-metric="defence_acted"' in page_html([behind])
+
+
+def test_names_may_be_broken_behind_their_underscores(page, inversion):
+    assert 'scope="row">identification_<wbr>top1<' in page_html([inversion])
+    assert "identification_top1" in page.text
+
+
+def test_a_strip_has_numbers_on_its_gridlines():
+    drawn = strip(Mark(12.0, 4.0, 21.0), axis_of([4.0, 21.0]))
+    assert drawn.count('class="grid"') == 2
+    assert re.findall(r'text-anchor="(\w+)" class="axis-label">([^<]*)<', drawn) == [("start", "0"), ("end", "25")]
+
+
+def test_cells_of_a_heat_map_are_apart_while_there_is_room():
+    for columns, apart in ((MOST_APART, True), (MOST_APART + 1, False)):
+        drawn = heat_map([("family", [[Cell(0.9, True)] * columns])], "title")
+        assert ('class="heat apart"' in drawn) is apart
+
+
+def test_what_leaked_is_worse_than_what_came_near(leakage):
+    near = {"arm": "attack", "leaked": False, "recovery": 0.4}
+    by_rouge = {"arm": "attack", "leaked": True, "recovery": 0.07}
+    quoted = {"arm": "ability", "leaked": True, "recovery": 1.0}
+    assert worst_request([near, by_rouge, quoted]) == 1
+    assert worst_request([near, {**near, "recovery": 0.5}, quoted]) == 1

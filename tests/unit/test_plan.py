@@ -17,9 +17,9 @@ from lm_eval_inversion.plan import (
     plan_table,
     read_prices,
     run,
-    task_kinds,
 )
 from lm_eval_inversion.protocol import make_protocol
+from lm_eval_inversion.tasks import protocol_makers
 
 PRICES = {"currency": "EUR", "input_per_million_tokens": 2.0, "output_per_million_tokens": 8.0, "cached_input_per_million_tokens": 0.5}
 
@@ -166,7 +166,7 @@ def test_groups_are_what_lm_eval_reads():
     for group in ("prompt_recovery", "prompt_leakage"):
         assert expand_tasks([group]) == yaml.safe_load((folder / f"{group}.yaml").read_text())["task"]
     names = {path.stem for path in folder.glob("*.yaml")}
-    assert set(task_kinds()) == names - {"prompt_recovery", "prompt_leakage"}, "every task can be planned"
+    assert set(protocol_makers()) == names - {"prompt_recovery", "prompt_leakage"}, "every task can be planned"
     assert expand_tasks(["prompt_inversion", "prompt_recovery"]) == ["prompt_inversion", "prompt_inversion_ordinary"]
 
 

@@ -24,6 +24,29 @@ def test_a_missing_file_is_named(tmp_path, capsys):
     assert "pairs_a.jsonl.xz is missing; give the folder benchmarks/data" in capsys.readouterr().err
 
 
+def test_own_files_and_vocabulary_reach_the_training(chat_model, tmp_path, capsys, monkeypatch):
+    started, packed = [], []
+    monkeypatch.setattr(recipe.train, "main", started.append)
+    monkeypatch.setattr(recipe.pack, "pack", lambda run, pairs, output: packed.append(pairs) or {})
+    common = ["--base", str(chat_model), "--output", str(tmp_path / "run"), "--pairs", "one.jsonl", "two.jsonl", "two.jsonl"]
+
+    def vocabulary(*more):
+        started.clear()
+        recipe.main([*common, *more])
+        return started[0][started[0].index("--vocabulary") + 1]
+
+    assert vocabulary() == "0"  # the tokenizer has 300
+    assert vocabulary("--vocabulary", "0") == "0"
+    monkeypatch.setattr(recipe, "VOCABULARY", 299)
+    assert vocabulary() == "299"
+    for arguments in started:
+        assert arguments[arguments.index("--pairs") + 1 :][:4] == ["one.jsonl", "two.jsonl", "two.jsonl", "--batch"]
+    assert packed[0] == [Path("one.jsonl"), Path("two.jsonl")]
+    with pytest.raises(SystemExit):
+        recipe.main([*common, "--pairs-folder", "benchmarks/data"])
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
 def test_one_command_makes_a_checkpoint_and_goes_on_where_it_was(chat_model, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(recipe, "EPOCH_SHARES", {"pairs_a": 1, "pairs_strong": 2})
     trades = ["baker", "sailor", "judge", "tailor"]

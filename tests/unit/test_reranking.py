@@ -13,19 +13,9 @@ from lm_eval_inversion.inverter.base import Inverter
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.protocol import make_protocol
 from lm_eval_inversion.report.reading import Results, Row
-from lm_eval_inversion.reranking import (
-    FEATURES,
-    Case,
-    Reranked,
-    _summary,
-    cases_of,
-    choices,
-    features,
-    rank,
-    read_reranked,
-    rerank_table,
-    told_not_to_think,
-)
+from lm_eval_inversion.report.reranked import _summary, choices, rerank_table
+from lm_eval_inversion.report.writing import open_file
+from lm_eval_inversion.reranking import FEATURES, Case, Reranked, cases_of, features, rank, read_reranked, told_not_to_think
 from lm_eval_inversion.target import continuation
 from lm_eval_inversion.training.confidence import describe, fit_reranked, main
 
@@ -123,6 +113,15 @@ def test_several_rows_of_one_secret_are_one_value():
     assert choices(epochs)["target's likelihood"] == pytest.approx(choices(rows)["target's likelihood"])
     line = next(line for line in rerank_table(rows).splitlines() if "target's" in line)
     assert line in rerank_table(epochs)
+
+
+def test_a_file_that_cannot_be_written_is_told_as_by_all_verbs(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="under cannot be written .*; give a file in a folder that you may write to"):
+        open_file(tmp_path / "file" / "under")
+    with open_file(tmp_path / "new" / "ranked.jsonl") as stream:
+        stream.write("{}\n")
+    assert (tmp_path / "new" / "ranked.jsonl").read_bytes() == b"{}\n"
 
 
 def test_the_limit_counts_system_prompts_and_not_their_epochs():

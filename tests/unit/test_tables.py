@@ -7,13 +7,15 @@ import pytest
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.queries.attacks import FAMILIES
 from lm_eval_inversion.report.export import evaluation_record, summarise
+from lm_eval_inversion.report.numbers import markdown_table, shown, shown_interval
 from lm_eval_inversion.report.reading import Results, Row, count_prompts, rows_by_prompt
-from lm_eval_inversion.report.tables import fallen_to, metric_estimate, metrics_table
+from lm_eval_inversion.report.tables import attacks_table, examples_table, fallen_to, metric_estimate, metrics_table
+from lm_eval_inversion.scoring import metrics
 from lm_eval_inversion.scoring.uncertainty import estimate, wilson
 
 
-def run(metrics, task="prompt_leakage_attacks"):
-    rows = [Row(SystemPrompt(f"p{number}", f"You are {number}."), "", one) for number, one in enumerate(metrics)]
+def run(values, task="prompt_leakage_attacks"):
+    rows = [Row(SystemPrompt(f"p{number}", f"You are {number}."), "", one) for number, one in enumerate(values)]
     return Results(task, "lm_eval", rows, "hf org/name")
 
 
@@ -46,9 +48,9 @@ def test_table_and_export_have_the_same_intervals():
     results = run([{"asr": 0.0, "asr_family_encode": 0.0, "asr_exact": 0.5, "coverage": 1.0}] * 16)
     found = summarise(results)
     assert (found["asr"].low, found["asr"].high) == (found["asr_family_encode"].low, found["asr_family_encode"].high) == wilson(0, 16)
-    assert "| asr | 0.000 | 0.000 to 0.194 | 16 |" in metrics_table(results)
-    assert "| coverage | 1.000 | 0.806 to 1.000 | 16 |" in metrics_table(results)
-    assert "| asr_exact | 0.500 | 0.500 to 0.500 | 16 |" in metrics_table(results)
+    assert "| asr | 0.000 | 0.000 to 0.194 | 16 | lower |" in metrics_table(results)
+    assert "| coverage | 1.000 | 0.806 to 1.000 | 16 | higher |" in metrics_table(results)
+    assert "| asr_exact | 0.500 | 0.500 to 0.500 | 16 | lower |" in metrics_table(results)
     uncertainty = {
         one["metric_config"]["metric_name"]: one["score_details"]["uncertainty"] for one in evaluation_record(results)["evaluation_results"]
     }
@@ -62,6 +64,40 @@ def test_one_value_has_no_bootstrap():
     table = metrics_table(run([{"asr": 0.5, "coverage": 1.0}]))
     assert "| asr | 0.500 | – | 1 |" in table
     assert "| coverage | 1.000 | 0.207 to 1.000 | 1 |" in table
+
+
+def test_every_metric_of_every_task_has_one_direction():
+    tables = [table for name, table in vars(metrics).items() if name.endswith("HIGHER_IS_BETTER")]
+    assert metrics.RECORDS.keys() == set().union(*tables)
+    assert all(metrics.RECORDS[metric].higher_is_better is higher for table in tables for metric, higher in table.items())
+
+
+def test_one_value_of_a_run_is_no_sample_of_its_prompts():
+    found = metric_estimate("null_coverage", [0.875] * 40)
+    assert (found.mean, found.number) == (0.875, 40)
+    assert all(map(math.isnan, (found.stderr, found.low, found.high)))
+
+
+def test_bits_have_one_decimal_and_all_else_three():
+    assert [shown(metric, 12.3456) for metric in ("bits", "bits_at_4", "bits_spread_null")] == ["12.3"] * 3
+    assert [shown(metric, 1.23456) for metric in ("bits_per_token", "exposure_asked", "token_f1", "bleu")] == ["1.235"] * 4
+    assert (shown("bits", None), shown("bits", math.nan)) == ("–", "–")
+    assert shown_interval("bits", -0.26, 3.0) == "-0.3 to 3.0"
+    assert shown_interval("asr", math.nan, math.nan) == "–"
+    rows = [Row(SystemPrompt("p", "You are p."), "A guess.", {"bits": 12.3456})]
+    results = Results("prompt_inversion", "lm_eval", rows, "hf m")
+    assert "| bits | 12.3 | – | 1 | lower |" in metrics_table(results)
+    assert examples_table(results, 1).endswith("| 12.3 |")
+
+
+def test_a_cell_stays_a_cell_whatever_is_in_it():
+    assert markdown_table(["a"], (), [["x|y\n\\<b>\x1b[31m"]])[-1] == "| x\\|y \\\\&lt;b>␛[31m |"
+    attacks = [turn("a|b", last=True, leaked=True) | {"decoder": "base|64"}]
+    rows = [Row(SystemPrompt("p|q", "You are <b>|</b>."), "A\\|guess.", {"recovery_max": 1.0}, tuple(attacks), ("A guess.",))]
+    results = Results("prompt_leakage_attacks", "lm_eval", rows, "hf m")
+    assert attacks_table(results).splitlines()[-1].startswith("| 1 | a\\|b | 1.000 |")
+    assert attacks_table(results).endswith("| base\\|64 |")
+    assert examples_table(results, 1).splitlines()[-1] == "| p\\|q | You are &lt;b>\\|&lt;/b>. | A\\\\\\|guess. | 1.000 |"
 
 
 def turn(attack, *, last, leaked, state="answered"):

@@ -108,6 +108,7 @@ def test_a_pretrained_t5_is_trained_on(arguments, tmp_path):
         (["--layers", "0"], "at least one layer"),
         (["--base", "nowhere"], "nowhere holds no config.json"),
         (["--steps", "0"], "without a budget"),
+        (["--minutes", "-1"], "argument --minutes: '-1' is not a number from 0 on"),
         (["--max-output-tokens", "1"], "an output and its end"),
         (["--pairs", "nowhere.jsonl"], "nowhere.jsonl holds no pairs"),
     ],
@@ -116,6 +117,27 @@ def test_bad_options_are_named(arguments, more, message, capsys):
     with pytest.raises(SystemExit):
         train_t5.main([*arguments, "--steps", "1", *more])
     assert message in capsys.readouterr().err
+
+
+def test_a_tokenizer_whose_special_tokens_stand_elsewhere_is_refused(arguments, tmp_path, capsys):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer.train_from_iterator(PROMPTS, trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    tokenizer.add_special_tokens(["<|begin|>", "<|eot|>"])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(SystemExit):
+        train_t5.main([*arguments, "--steps", "1"])
+    assert "tokens 0 and 2 pad and end a text and must be special, but are '!' and '#'" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_as_it_was_started(arguments, capsys):
+    train_t5.main([*arguments, "--steps", "1"])
+    for more, message in ((["--seed", "1"], "another --seed (0, not 1)"), (["--layers", "2"], "another --layers (1, not 2)")):
+        with pytest.raises(SystemExit):
+            train_t5.main([*arguments, "--steps", "2", *more])
+        assert message in capsys.readouterr().err
 
 
 def test_another_kind_of_model_is_no_base(arguments, chat_model, capsys):

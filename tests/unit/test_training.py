@@ -5,11 +5,11 @@ import shutil
 
 import pytest
 import torch
-from conftest import make_model, make_tokenizer
+from conftest import make_model, make_tokenizer, write_chat_model
 from safetensors.torch import load_file, save_file
 
 from lm_eval_inversion import load_inverter, load_prompts
-from lm_eval_inversion.inverter.baselines import training_prompts
+from lm_eval_inversion.inverter.baselines import read_training_prompts, training_prompts
 from lm_eval_inversion.inverter.packing import unpack_state, without_adapter
 from lm_eval_inversion.inverter.tokens import BlockFormat
 from lm_eval_inversion.training import collect, pack, plot, train
@@ -160,24 +160,40 @@ def test_greedy_answers_are_those_of_plain_decoding_whatever_shares_the_batch(ch
     assert [rows[1] for rows in mixed] != [rows[1] for rows in expected]
 
 
+def tokenizer_of(special, **named):
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    text = make_tokenizer().backend_tokenizer.to_str().replace('"unk_token":"<unk>"', '"unk_token":null')
+    data = json.loads(text)
+    data["added_tokens"] = []
+    bare = Tokenizer.from_str(json.dumps(data))
+    bare.add_special_tokens(special)
+    return PreTrainedTokenizerFast(tokenizer_object=bare, **named)
+
+
+QWEN2 = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+
+
 @pytest.mark.parametrize(
-    ("kind", "tokens", "message"),
+    ("special", "named", "ends"),
     [
-        ("llama", (2, 2), "which are '</s>' and '</s>'; set two different ones"),
-        ("llama", (None, 2), "which are None and '</s>'; set two different ones"),
+        (QWEN2, {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}, ("<|im_start|>", "<|im_end|>")),
+        (QWEN2, {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}, ("<|im_start|>", "<|endoftext|>")),
+        (QWEN2, {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}, ("<|im_start|>", "<|endoftext|>")),
+        (QWEN2, {"bos_token": "<|im_end|>"}, ("<|im_end|>", "<|endoftext|>")),
+        (QWEN2, {}, ("<|endoftext|>", "<|im_start|>")),
+        (QWEN2, {"bos_token": "<|im_end|>", "eos_token": "<|endoftext|>"}, ("<|im_end|>", "<|endoftext|>")),
     ],
 )
-def test_a_base_that_cannot_be_trained_is_refused(tmp_path, kind, tokens, message):
-    from conftest import make_tokenizer
-    from transformers import AutoConfig, AutoModelForCausalLM
+def test_prompts_stand_between_two_special_tokens(special, named, ends):
+    tokenizer = tokenizer_of(special, **named)
+    assert tuple(tokenizer.convert_ids_to_tokens(train.prompt_ends(tokenizer, "x"))) == ends
 
-    tokenizer = make_tokenizer()
-    tokenizer.bos_token, tokenizer.eos_token = (token and {1: "<s>", 2: "</s>"}[token] for token in tokens)
-    tokenizer.save_pretrained(tmp_path)
-    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
-    AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=message):
-        train.load_base(str(tmp_path), 32)
+
+def test_a_base_without_a_token_to_begin_prompts_is_refused():
+    with pytest.raises(ValueError, match="which are None and '</s>', and it has no special token to spare; set two different ones"):
+        train.prompt_ends(tokenizer_of(["</s>", "<pad>"], eos_token="</s>", pad_token="<pad>"), "x")
 
 
 @pytest.mark.parametrize(
@@ -193,12 +209,107 @@ def test_a_base_of_another_kind_is_refused_before_anything_is_loaded(tmp_path, c
     assert message in capsys.readouterr().err
 
 
-def test_a_run_goes_on_from_its_own_base_only(tmp_path):
+def test_a_run_goes_on_from_its_own_start_only(tmp_path):
     model, other = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
-    train.require_same_base(model, tmp_path)
-    train.require_same_base(model, tmp_path)
-    with pytest.raises(ValueError, match="started from other weights than --base"):
-        train.require_same_base(other, tmp_path)
+    train.require_same_start(tmp_path, {"base": train.weights_hash(model), "seed": 0})
+    train.require_same_start(tmp_path, {"base": train.weights_hash(model), "seed": 1})  # nothing was trained yet
+    (tmp_path / "last").mkdir()
+    (tmp_path / "last" / "state.safetensors").write_bytes(b"")
+    train.require_same_start(tmp_path, {"base": train.weights_hash(model), "seed": 1})
+    with pytest.raises(ValueError, match=r"started from another --seed .1, not 2.; give that one, or another --output"):
+        train.require_same_start(tmp_path, {"base": train.weights_hash(model), "seed": 2})
+    with pytest.raises(ValueError, match="started from another --base"):
+        train.require_same_start(tmp_path, {"base": train.weights_hash(other), "seed": 1})
+    # A run of an older version kept the hash of its base only.
+    (tmp_path / "start.json").rename(tmp_path / "gone")
+    (tmp_path / "base.sha256").write_text(train.weights_hash(model) + "\n")
+    with pytest.raises(ValueError, match="started from another --base"):
+        train.require_same_start(tmp_path, {"base": train.weights_hash(other), "seed": 1})
+    train.require_same_start(tmp_path, {"base": train.weights_hash(model), "seed": 1})
+    with pytest.raises(ValueError, match="started from another --seed"):
+        train.require_same_start(tmp_path, {"base": train.weights_hash(model), "seed": 2})
+
+
+def test_what_a_run_was_started_with_is_compared(chat_model, tmp_path, capsys):
+    pairs, turned = write_pairs(tmp_path / "pairs.jsonl"), tmp_path / "turned.jsonl"
+    turned.write_text("".join(reversed(pairs.read_text().splitlines(keepends=True))))
+    common = ["--base", str(chat_model), "--pairs", str(pairs), "--output", str(tmp_path / "run"), "--minutes", "0", "--batch", "2"]
+    common += ["--no-bf16", "--device", "cpu", "--steps", "1"]
+    train.main(common)
+    for more, message in (
+        (["--pairs", str(turned)], r"another --pairs \(\d+ pairs with hash \w+, not \d+ pairs with hash \w+\)"),
+        (["--lora-rank", "4"], r"another --lora-rank \(0, not 4\)"),
+        (["--vocabulary", "256"], r"another --vocabulary \(0, not 256\)"),
+    ):
+        with pytest.raises(SystemExit):
+            train.main([*common, *more])
+        assert re.search(message, capsys.readouterr().err)
+    train.main([*common, "--steps", "2", "--batch", "4", "--lr", "1e-5", "--micro-batch", "2", "--eval-every", "7"])
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in log if "loss" in row] == [1, 2]
+
+
+def test_moments_of_a_run_that_goes_on_are_where_its_weights_are(tmp_path):
+    """The device of the parameters stands for a GPU here."""
+    model = torch.nn.Linear(2, 3)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    train.save_state(tmp_path, dict(model.named_parameters()), optimizer, {"step": 1})
+    elsewhere = torch.nn.Linear(2, 3, device="meta")
+    optimizer = torch.optim.AdamW(elsewhere.parameters())
+    assert train.load_state(tmp_path, dict(elsewhere.named_parameters()), optimizer) == {"step": 1}
+    devices = {key: value.device.type for key, value in optimizer.state[elsewhere.weight].items()}
+    assert devices == {"exp_avg": "meta", "exp_avg_sq": "meta", "step": "cpu"}
+
+
+def test_a_log_that_was_cut_off_is_gone_on_with(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
+    with train.open_log(path) as log:
+        log.write('{"step": 2, "loss": 1.0}\n')
+    assert plot.read_log([path]).loss == [(1, 2.0), (2, 1.0)]
+    path.write_text('{"step": 2, "lo')
+    train.open_log(path).close()
+    assert path.read_text() == ""
+
+
+def test_training_prompts_come_back_as_they_are(tmp_path):
+    prompts = ["Be a baker.\u2028Be brief.\x85", "Be a judge.\n\nBe fair."]
+    pack.write_training_prompts(tmp_path / "prompts.jsonl.xz", prompts)
+    assert read_training_prompts((tmp_path / "prompts.jsonl.xz").read_bytes()) == tuple(sorted(prompts))
+
+
+def test_a_base_that_cannot_be_packed_is_refused_before_it_is_trained(chat_model, tmp_path, capsys):
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig.from_pretrained(chat_model, intermediate_size=144)
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "base")
+    AutoTokenizer.from_pretrained(chat_model).save_pretrained(tmp_path / "base")
+    with pytest.raises(SystemExit):
+        train.main([
+            "--base", str(tmp_path / "base"), "--pairs", str(write_pairs(tmp_path / "pairs.jsonl")), "--output", str(tmp_path / "run"),
+            "--round-base", "--lora-rank", "4", "--steps", "1", "--device", "cpu",
+        ])  # fmt: skip
+    assert "layers.0.mlp.down_proj of --base has 144 columns, and matrices are packed in groups of 32" in capsys.readouterr().err
+
+
+def test_prompts_that_do_not_fit_the_model_are_named_before_anything_is_asked(tmp_path, capsys):
+    model = write_chat_model(tmp_path / "model", context=96)
+    source, output = tmp_path / "prompts.txt", tmp_path / "pairs.jsonl"
+    source.write_text("You bake.\n\n" + "You answer all questions about the old harbour in short sentences. " * 3)
+    command = ["--model", str(model), "--source", str(source), "--shares", "training=1", "--device", "cpu", "--batch-prompts", "1"]
+    command += ["--output", str(output), "--message-tokens"]
+    with pytest.raises(SystemExit, match="2"):
+        collect.main([*command, "24"])
+    error = capsys.readouterr().err
+    assert "system prompt 'You answer all questions about the old harbour" in error
+    assert "more than the model's context of 96" in error
+    assert "give smaller --message-tokens" in error
+    assert output.read_bytes() == b""
+    source.write_text("You bake.\n\nYou sail.")
+    collect.main([*command, "24"])
+    assert len(collect.read_pairs(output)) == 3
 
 
 def test_what_is_held_out_and_evaluated_does_not_depend_on_the_order_of_files():
@@ -300,7 +411,7 @@ def test_ranks_share_one_order():
 def test_prompts_without_answers_are_no_pairs(tmp_path):
     path = tmp_path / "corpus.jsonl"
     path.write_text('{"text": "Be a judge.", "source": "mine"}\n')
-    with pytest.raises(ValueError, match=r"corpus\.jsonl: row 1 is no pair, it lacks 'prompt' or 'answers'"):
+    with pytest.raises(ValueError, match=r"corpus\.jsonl line 1 is no pair: it lacks 'prompt' or 'answers'"):
         load_pairs([path])
 
 
@@ -386,17 +497,14 @@ def test_training_learns_resumes_and_packs(chat_model, tmp_path, capsys):
     # A run does not go on from another checkpoint than it was started from.
     packed = tmp_path / "kept" / "packed_base.safetensors"
     save_file({name: tensor + 1 for name, tensor in load_file(packed).items()}, packed)
-    with pytest.raises(ValueError, match="was started from another checkpoint; give that one"):
-        train.main(kept)
-
-    kept[1] = str(tmp_path / "checkpoint")
-    with pytest.raises(ValueError, match="holds a run that started from other weights than --base"):
-        train.main(kept)
-    kept[5] = str(tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match="has no adapter to go on with; give --round-base"):
-        train.main(kept)
-    kept[1] = str(tmp_path / "run")
-    for wrong, message in ((kept, "is no checkpoint folder"), ([*kept, "--lora-rank", "4"], "takes all weights from the checkpoint")):
+    whole = str(tmp_path / "checkpoint")
+    for wrong, message in (
+        (kept, "was started from another checkpoint; give that one"),
+        ([*kept, "--base", whole], "holds a run that started from another --base"),
+        ([*kept, "--base", whole, "--output", str(tmp_path / "elsewhere")], "has no adapter to go on with; give --round-base"),
+        ([*kept, "--base", str(tmp_path / "run")], "is no checkpoint folder"),
+        ([*kept, "--lora-rank", "4"], "takes all weights from the checkpoint"),
+    ):
         with pytest.raises(SystemExit):
             train.main(wrong)
         assert message in capsys.readouterr().err
@@ -404,6 +512,13 @@ def test_training_learns_resumes_and_packs(chat_model, tmp_path, capsys):
     with pytest.raises(SystemExit):
         pack.main(["--run", str(tmp_path), "--pairs", str(pairs), "--output", str(tmp_path / "x")])
     assert "the training has not finished" in capsys.readouterr().err
+    log = tmp_path / "run" / "log.jsonl"
+    log.write_text('{"step": 1, "lo{"step": 1, "loss": 2.0}\n' + log.read_text())  # what an older version made of a cut line
+    for text, message in ((log.read_text(), "log.jsonl line 1 is not JSON"), ('{"step": 1, "loss": 2.0}\n', "holds no evaluation")):
+        log.write_text(text)
+        with pytest.raises(SystemExit):
+            pack.main(["--run", str(tmp_path / "run"), "--pairs", str(pairs), "--output", str(tmp_path / "x")])
+        assert message in capsys.readouterr().err
 
 
 def special_tokens(*ids):
@@ -453,11 +568,38 @@ def test_users_messages_are_trained_under_their_own_token(tmp_path):
     assert train.load_base(str(tmp_path / "checkpoint"), 32)[2].user_start_id == marker
 
 
-def test_a_row_of_an_unknown_kind_is_named(tmp_path):
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"prompt": "a", "answers": [], "secret": "User"}, "its secret is 'User'; known: system, user"),
+        ({"prompt": "a", "answers": None}, "its answers must be a list of [query, text]"),
+        ({"prompt": "a", "answers": ["plain text"]}, "its answers must be"),
+        ({"prompt": "a", "answers": [["hello", None]]}, "its answers must be"),
+        ({"prompt": "a", "answers": [["hello", "b", "c"]]}, "its answers must be"),
+        ({"prompt": 7, "answers": []}, "its prompt is '7', and must be a text or null"),
+        ({"prompt": ["a"], "answers": []}, "its prompt is"),
+        ([1, 2], "it lacks 'prompt' or 'answers'"),
+    ],
+)
+def test_rows_that_are_no_pairs_are_named(tmp_path, row, message):
     path = tmp_path / "pairs.jsonl"
-    path.write_text(json.dumps({"prompt": "Be a judge.", "answers": [["hello", "Order!"]], "secret": "User"}) + "\n")
-    with pytest.raises(ValueError, match=r"pairs.jsonl: 'secret' is 'User' in the row of 'Be a judge.'; known: system, user"):
+    good = json.dumps({"prompt": "Be a judge.", "answers": [["hello", "Order!"]]})
+    path.write_text(f"{good}\n\n{json.dumps(row)}\n{good}\n")
+    with pytest.raises(ValueError, match=re.escape(f"{path} line 3 is no pair: {message}")):
         load_pairs([path])
+
+
+def test_files_of_pairs_in_other_letters(tmp_path):
+    path, row = tmp_path / "pairs.jsonl", '{"prompt": "Be a judge in Genève.", "answers": []}'
+    path.write_bytes(f"{row}\r\n\r\n{row}".encode("utf-8-sig"))
+    assert [pair.prompt for pair in load_pairs([path])] == ["Be a judge in Genève."] * 2
+    path.write_bytes(f"{row}\n{row}\n{row}\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"pairs\.jsonl line 1 is not JSON in UTF-8"):
+        load_pairs([path])
+    path.write_bytes(f"{row}\n{row}".encode()[:-20])  # a letter may be cut in two
+    assert len(load_pairs([path])) == 1
+    with pytest.raises(ValueError, match="is a folder; give the .jsonl files in it"):
+        load_pairs([tmp_path])
 
 
 def test_users_messages_are_collected_from_a_local_model(chat_model, tmp_path):
@@ -595,11 +737,24 @@ def test_a_run_that_goes_on_sees_no_example_twice(tmp_path):
         train.resumed(saved, 8, 1)
 
 
-def test_a_vocabulary_without_the_ends_of_a_prompt_is_refused(tmp_path, chat_model):
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--vocabulary", "2"], "--vocabulary 2 leaves out the tokens between which prompts stand"),
+        (["--vocabulary", "5000"], "--vocabulary 5000: the tokenizer has 300 tokens; give fewer, or 0 for all"),
+        (["--minutes", "-1"], "argument --minutes: '-1' is not a number from 0 on"),
+        (["--steps", "-1"], "argument --steps: '-1' is not a whole number from 0 on"),
+        (["--batch", "0"], "argument --batch: '0' is not a whole number above 0"),
+        (["--lr", "nan"], "argument --lr: 'nan' is not a number from 0 on"),
+        (["--batch", "6", "--micro-batch", "4", "--rivals", "1", "--rival-pool", "8"], "give a multiple of --micro-batch (4)"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(tmp_path, chat_model, capsys, more, message):
     pairs = write_pairs(tmp_path / "pairs.jsonl")
     settings = ["--base", str(chat_model), "--pairs", str(pairs), "--output", str(tmp_path / "run"), "--steps", "1", "--no-bf16"]
-    with pytest.raises(ValueError, match="--vocabulary 2 leaves out the tokens between which prompts stand"):
-        train.main([*settings, "--vocabulary", "2"])
+    with pytest.raises(SystemExit):
+        train.main([*settings, *more])
+    assert message in capsys.readouterr().err
 
 
 def test_a_model_that_thinks_until_it_is_cut_off_is_told_of(chat_model, tmp_path, caplog, monkeypatch):

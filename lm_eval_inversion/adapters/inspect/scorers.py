@@ -26,7 +26,16 @@ from lm_eval_inversion.protocol import TASK_VERSION, handed_out, shared_inverter
 from lm_eval_inversion.queries import load_query_set
 from lm_eval_inversion.queries.defences import load_defence
 from lm_eval_inversion.redaction import redacted_length
-from lm_eval_inversion.scoring.metrics import CANARY_HIGHER_IS_BETTER, LEAKAGE_HIGHER_IS_BETTER, METRICS, USUAL_METRICS, is_scored
+from lm_eval_inversion.scoring.metrics import (
+    CANARY_HIGHER_IS_BETTER,
+    FAMILY_PREFIX,
+    LEAKAGE_HIGHER_IS_BETTER,
+    METRICS,
+    UNSCORED,
+    USUAL_METRICS,
+    WITHHELD,
+    is_scored,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +88,8 @@ def leakage() -> Scorer:
             score_leakage, sent.prompt, state.metadata["matched"], sent.requests, sent.answers, sent.null_answers,
             load_defence(state.metadata.get("defence")),
         )  # fmt: skip
-        families = {f"asr_family_{request.family}" for request in sent.requests if request.family}
-        names = [metric for metric in LEAKAGE_HIGHER_IS_BETTER if not metric.startswith("asr_family_") or metric in families]
+        families = {f"{FAMILY_PREFIX}{request.family}" for request in sent.requests if request.family}
+        names = [metric for metric in LEAKAGE_HIGHER_IS_BETTER if not metric.startswith(FAMILY_PREFIX) or metric in families]
         return _leakage_score(sent, result, names, LEAKAGE_VERSION)
 
     return score
@@ -131,7 +140,7 @@ def _leakage_score(sent: _Sent, result: LeakageResult, names: Sequence[str], ver
     # Inspect wants every key in every score and leaves NaN out of means.
     return Score(
         value={metric: result.metrics.get(metric, math.nan) for metric in names},
-        answer=f"{worst['id']}: " + ("(withheld by the defence)" if worst.get("defended") else sent.answers[place] or ""),
+        answer=f"{worst['id']}: " + (f"({WITHHELD})" if worst.get("defended") else sent.answers[place] or ""),
         reason=None if is_scored(result.metrics) else "no_response",
         explanation=f"system prompt:\n{sent.prompt.text}\n\nwhat most came out, recovery {worst['recovery']:.2f} ({worst['decoder']})",
         metadata={
@@ -197,7 +206,7 @@ def inversion(
         evaluation = await batcher.submit(_Work(prompt, outputs, null_outputs, tuple(metadata["decoys"]), metadata.get("secret", "system")))
         result = evaluation.results[0]
         counts = dataclasses.asdict(result.outputs.counts)
-        shown = result.reconstruction or "(no usable output: unscored, not safe)"
+        shown = result.reconstruction or UNSCORED
         # Inspect wants every key in every score and leaves NaN out of means: an unscored prompt has its coverage and nothing else.
         return Score(
             value={metric: result.metrics.get(metric, math.nan) for metric in (METRICS if curve else USUAL_METRICS)},

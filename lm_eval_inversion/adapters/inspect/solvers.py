@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import anyio
+from inspect_ai.log._samples import sample_active
 from inspect_ai.model import (
     ChatMessage,
     ChatMessageAssistant,
@@ -21,7 +23,7 @@ from inspect_ai.model import (
 )
 from inspect_ai.model._generate_config import active_generate_config
 from inspect_ai.solver import Generate, Solver, TaskState, solver
-from inspect_ai.util import collect, span
+from inspect_ai.util import collect, span, suspend_token_limit, suspend_turn_limit
 
 from lm_eval_inversion.adapters.inspect.store import Answers
 from lm_eval_inversion.characters import whole_characters
@@ -71,17 +73,21 @@ def ask_queries() -> Solver:
 
 
 class _NullConversation:
-    """Has the conversations without a system prompt once per model and hands every sample the same answers."""
+    """Has the conversations without a system prompt once per run of the task and hands every sample of it the same answers.
+
+    One task, or copies of it, may run many times, with other models and settings of generation.
+    """
 
     def __init__(self) -> None:
-        self.lock: anyio.Lock | None = None
-        self.known: dict[tuple[int, str], tuple[SystemRole, list[str]]] = {}
+        self.locks: defaultdict[tuple[str, str], anyio.Lock] = defaultdict(anyio.Lock)
+        self.known: dict[tuple[str, str], tuple[SystemRole, list[str]]] = {}
 
     async def get(self, model: Model, chosen: Sequence[Sequence[Message]]) -> tuple[SystemRole, list[str]]:
-        if self.lock is None:
-            self.lock = anyio.Lock()
-        key = (id(model), content_hash(chosen))
-        async with self.lock:
+        active = sample_active()
+        assert active is not None  # solvers run in samples
+        # The id of the eval: another for every model, settings, call and attempt.
+        key = (active.eval_id, content_hash(chosen))
+        async with self.locks[key]:
             if key not in self.known:
                 role = system_role(model)
 
@@ -89,8 +95,10 @@ class _NullConversation:
                     request = conversation(None, turns)
                     return _raw_answer(await model.generate(_chat(request)), model, request)
 
-                async with span("null conversation"):
-                    self.known[key] = (role, await collect(*(ask(turns) for turns in chosen)))
+                # It is everybody's: charged to the sample that has it, it would stop that one early.
+                with suspend_token_limit(), suspend_turn_limit():
+                    async with span("null conversation"):
+                        self.known[key] = (role, await collect(*(ask(turns) for turns in chosen)))
         return self.known[key]
 
 

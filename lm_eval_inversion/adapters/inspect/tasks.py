@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from inspect import signature
 from typing import Any
 
 from inspect_ai import Task, task
@@ -21,7 +22,7 @@ from lm_eval_inversion.exposure import TASKS as EXPOSURE_TASKS
 from lm_eval_inversion.leakage import LEAKAGE_VERSION, LeakageProtocol, make_leakage_protocol
 from lm_eval_inversion.leakage import TASKS as LEAKAGE_TASKS
 from lm_eval_inversion.parameters import refuse_slips, refuse_unserved
-from lm_eval_inversion.protocol import API_SEED, TASK_VERSION, TASKS, TEMPERATURE, flag, make_protocol
+from lm_eval_inversion.protocol import API_SEED, TASK_VERSION, TASKS, TEMPERATURE, flag, make_protocol, refuse_empty
 from lm_eval_inversion.redaction import run_salt
 
 logger = logging.getLogger(__name__)
@@ -55,10 +56,7 @@ def prompt_inversion(
         redact: write hashes and scores only into the log, for private prompts.
         inverter_dtype: "auto" (float32 on CPU, bfloat16 on GPU), "float32", "bfloat16", "float16" or "int8".
     """
-    return inversion_task(
-        "prompt_inversion", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, defence, redact, inverter_dtype,
-        unknown,
-    )  # fmt: skip
+    return inversion_task("prompt_inversion", **locals())
 
 
 @task
@@ -76,10 +74,7 @@ def prompt_inversion_paper(
     **unknown: Any,
 ) -> Task:
     """As ``prompt_inversion``, with the questions in the exact wording of output2prompt. Same arguments."""
-    return inversion_task(
-        "prompt_inversion_paper", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, defence, redact,
-        inverter_dtype, unknown,
-    )  # fmt: skip
+    return inversion_task("prompt_inversion_paper", **locals())
 
 
 @task
@@ -97,20 +92,7 @@ def prompt_inversion_ordinary(
     **unknown: Any,
 ) -> Task:
     """System prompts inverted from the answers to 16 ordinary messages, none about the assistant. Same arguments."""
-    return inversion_task(
-        "prompt_inversion_ordinary",
-        prompts,
-        split,
-        num_queries,
-        inverter,
-        inverter_device,
-        decoy_seed,
-        curve,
-        defence,
-        redact,
-        inverter_dtype,
-        unknown,
-    )
+    return inversion_task("prompt_inversion_ordinary", **locals())
 
 
 @task
@@ -127,10 +109,7 @@ def prompt_inversion_user(
     **unknown: Any,
 ) -> Task:
     """Users' requests inverted from 16 sampled answers to each, without a system prompt. Arguments of ``prompt_inversion``."""
-    return inversion_task(
-        "prompt_inversion_user", prompts, split, num_queries, inverter, inverter_device, decoy_seed, curve, "none", redact, inverter_dtype,
-        unknown,
-    )  # fmt: skip
+    return inversion_task("prompt_inversion_user", **locals())
 
 
 def _check_unused(unknown: dict[str, Any], task: str) -> None:
@@ -145,54 +124,28 @@ def _check_unused(unknown: dict[str, Any], task: str) -> None:
         logger.warning("%s does not use the parameter %s", task, name)
 
 
-def _refuse_empty(task: str, **given: Any) -> None:
-    """Refuse parameters without a value, which Inspect hands over as None: as in lm_eval, they do not stand for the task's own.
-
-    Raises:
-        ValueError: one is None; the message names it.
-    """
-    for name in (name for name, value in given.items() if value is None):
-        raise ValueError(f"-T {name}= names no {name} for {task}; give a value, or leave the parameter out")
-
-
-def _is_private(redact: Any) -> bool:
+def _checked(task: str, redact: Any, unknown: dict[str, Any], parameters: dict[str, Any]) -> bool:
     """Whether the log is to be redacted. The user's key is looked at here: when it is needed, the log is already full of plain text.
 
     Raises:
-        ValueError: ``redact`` is neither true nor false, or see ``run_salt``.
+        ValueError: see ``_check_unused`` and ``refuse_empty``; ``redact`` is neither true nor false, or see ``run_salt``.
     """
+    _check_unused(unknown, task)
+    refuse_empty(task, "-T", **{name: value for name, value in parameters.items() if name != "num_queries"})
     private = flag("redact", redact)
     if private:
         run_salt()
     return private
 
 
-def inversion_task(
-    name: str,
-    prompts: str,
-    split: str,
-    num_queries: int | None,
-    inverter: str,
-    inverter_device: str,
-    decoy_seed: int,
-    curve: bool,
-    defence: str,
-    redact: bool,
-    inverter_dtype: str,
-    unknown: dict[str, Any],
-) -> Task:
+def inversion_task(name: str, *, redact: bool, unknown: dict[str, Any], **parameters: Any) -> Task:
     """One task of ``lm_eval_inversion.protocol.TASKS``; arguments and errors of ``make_protocol`` and of the checks of this file."""
-    _check_unused(unknown, name)
-    _refuse_empty(name, prompts=prompts, split=split, defence=defence)
-    private = _is_private(redact)
-    protocol = make_protocol(
-        name, prompts=prompts, split=split, num_queries=num_queries, inverter=inverter, inverter_device=inverter_device,
-        decoy_seed=decoy_seed, curve=curve, defence=defence, inverter_dtype=inverter_dtype,
-    )  # fmt: skip
+    private = _checked(name, redact, unknown, parameters)
+    protocol = make_protocol(name, **parameters)
     protocol.check_inverter()
-    found = inversion(inverter=inverter, inverter_device=inverter_device, decoy_seed=decoy_seed, curve=curve, inverter_dtype=inverter_dtype)
-    signature = {**protocol.signature("inspect_ai", None, None), "redact": private}
-    return _task(protocol, _samples(protocol), found, TASKS[name].description, TASK_VERSION, signature)
+    scorer = inversion(**{name: parameters[name] for name in signature(inversion).parameters})
+    found = {**protocol.signature("inspect_ai", None, None), "redact": private}
+    return _task(protocol, _samples(protocol), scorer, TASKS[name].description, TASK_VERSION, found)
 
 
 def _samples(protocol: Any) -> list[Sample]:
@@ -239,7 +192,7 @@ def prompt_leakage_attacks(
         defence: "none", "refusal_line", "sandwich", "self_reminder", "ngram_filter" or "regenerate".
         redact: write hashes and scores only into the log, for private prompts.
     """
-    return leakage_task("prompt_leakage_attacks", prompts, split, attacks, tier, defence, redact, unknown)
+    return leakage_task("prompt_leakage_attacks", **locals())
 
 
 @task
@@ -253,7 +206,7 @@ def prompt_leakage_multiturn(
     **unknown: Any,
 ) -> Task:
     """System prompts asked for in scripted dialogues of two and three turns. Arguments of ``prompt_leakage_attacks``."""
-    return leakage_task("prompt_leakage_multiturn", prompts, split, attacks, tier, defence, redact, unknown)
+    return leakage_task("prompt_leakage_multiturn", **locals())
 
 
 @task
@@ -301,18 +254,14 @@ def prompt_leakage_exposure(tier: str = "core", canary_seed: int = 0, **unknown:
         )
         for prompt in protocol.prompts
     ]
-    signature = protocol.signature("inspect_ai", None)
-    return _task(protocol, samples, exposure(), EXPOSURE_TASKS[protocol.task], EXPOSURE_VERSION, signature, rank_candidates())
+    found = protocol.signature("inspect_ai", None)
+    return _task(protocol, samples, exposure(), EXPOSURE_TASKS[protocol.task], EXPOSURE_VERSION, found, rank_candidates())
 
 
-def leakage_task(
-    name: str, prompts: str, split: str, attacks: str, tier: str, defence: str, redact: bool, unknown: dict[str, Any]
-) -> Task:
+def leakage_task(name: str, *, redact: bool, unknown: dict[str, Any], **parameters: Any) -> Task:
     """One task of ``lm_eval_inversion.leakage.TASKS``; arguments and errors of ``make_leakage_protocol`` and of the checks of this file."""
-    _check_unused(unknown, name)
-    _refuse_empty(name, prompts=prompts, split=split, attacks=attacks, defence=defence)
-    private = _is_private(redact)
-    protocol = make_leakage_protocol(name, prompts=prompts, split=split, attacks=attacks, tier=tier, defence=defence)
+    private = _checked(name, redact, unknown, parameters)
+    protocol = make_leakage_protocol(name, **parameters)
     found = {prompt.id: {"matched": protocol.matched(prompt).text, "defence": protocol.defence.id} for prompt in protocol.prompts}
     return _leakage(protocol, LEAKAGE_TASKS[name][1], LEAKAGE_VERSION, leakage(), found, private)
 
@@ -357,7 +306,7 @@ def _task(
     scorer: Scorer,
     description: str,
     version: float,
-    signature: dict[str, Any],
+    protocol_signature: dict[str, Any],
     solver: Solver | None = None,
 ) -> Task:
     return Task(
@@ -368,5 +317,5 @@ def _task(
         config=GenerateConfig(temperature=TEMPERATURE, max_tokens=protocol.max_tokens or None, seed=API_SEED),
         name=protocol.task,
         version=str(version),
-        metadata={"description": description, **signature},
+        metadata={"description": description, **protocol_signature},
     )

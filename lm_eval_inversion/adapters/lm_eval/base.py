@@ -24,7 +24,7 @@ from lm_eval_inversion.characters import whole_characters
 from lm_eval_inversion.hashing import content_hash
 from lm_eval_inversion.outputs import opens_thinking, with_opened_thinking
 from lm_eval_inversion.prompts import SystemPrompt
-from lm_eval_inversion.protocol import API_SEED, TEMPERATURE, flag, normalise_sampling
+from lm_eval_inversion.protocol import API_SEED, TEMPERATURE, flag, normalise_sampling, with_one_limit
 from lm_eval_inversion.queries import Message, SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
 from lm_eval_inversion.queries.conversations import SENTINEL
 from lm_eval_inversion.redaction import keyed_hash, redact_mapping, redact_prompt, redact_text, run_salt
@@ -162,7 +162,7 @@ class ConversationTask(ConfigurableTask):
         self._world_size = world_size
         self._host_strips_thinking = bool(getattr(getattr(chat_template, "__self__", None), "think_end_token", None))
         if self.output_type == "generate_until":
-            self._config.generation_kwargs = normalise_sampling(self._config.generation_kwargs)
+            self._config.generation_kwargs = with_one_limit(self._config.generation_kwargs)
         try:
             self.system_role = detect_system_role(chat_template)
         except Exception as error:
@@ -185,7 +185,7 @@ class ConversationTask(ConfigurableTask):
             )
         # With the order of the prompts, which their hash does not tell: cached requests hold the numbers of their documents.
         order = [prompt.id for prompt in self.protocol.prompts]
-        salt = content_hash([self.protocol.data_signature(), order, rendered, self._config.generation_kwargs, samples])
+        salt = content_hash([self.protocol.data_signature(), order, rendered, self.sampling, samples])
         super().build_all_requests(
             limit=limit,
             samples=samples,
@@ -198,6 +198,15 @@ class ConversationTask(ConfigurableTask):
         )
         self._instances += self._null_requests(chat_template)
         self._check_requests(chat_template)
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """The settings of generation, as requests carry them; empty where nothing is generated.
+
+        Not kept in the configuration: the next run of the same object would take what follows from this run's settings for the user's.
+        """
+        given = self._config.generation_kwargs
+        return {} if given is None else normalise_sampling(given)
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **keywords: Any) -> list[Instance]:
         """One request per conversation, ``idx`` counting them."""
@@ -216,7 +225,7 @@ class ConversationTask(ConfigurableTask):
         sent: Counter[str] = Counter()
         for index, (system_prompt, turns) in enumerate(chosen):
             rendered = chat_template(conversation(system_prompt, turns, self.system_role or "system"))
-            settings = deepcopy(self._config.generation_kwargs)
+            settings = deepcopy(self.sampling)
             times = sent[str(rendered)]
             if not isinstance(rendered, str):  # chat APIs take messages, not text
                 settings["until"] = settings.get("until") or [END_OF_TEXT]
@@ -243,7 +252,7 @@ class ConversationTask(ConfigurableTask):
         """Every request carries its system prompt, and is short enough not to be cut at its beginning."""
         lm = getattr(chat_template, "__self__", None)
         encode, max_length = getattr(lm, "tok_encode", None), getattr(lm, "max_length", None)
-        room = (self._config.generation_kwargs or {}).get("max_gen_toks", self.protocol.max_tokens)
+        room = self.sampling.get("max_gen_toks", self.protocol.max_tokens)
         for instance in self._instances:
             request = getattr(instance.args[0], "prompt", instance.args[0])  # chat APIs wrap their JSON
             if not self._is_null(instance):
@@ -347,6 +356,8 @@ class ConversationTask(ConfigurableTask):
     def dump_config(self) -> dict[str, Any]:
         """The configuration as logged, with the signature of the run."""
         config: dict[str, Any] = super().dump_config()
+        if self.sampling:
+            config["generation_kwargs"] = self.sampling
         signature = self.run_signature()
         if self._salt is not None:  # the plain hash of a short prompt can be guessed
             signature = {**signature, "prompts_hash": keyed_hash(signature["prompts_hash"], self._salt), "redact": True}

@@ -23,27 +23,27 @@ from lm_eval_inversion.exposure import (
 from lm_eval_inversion.leakage import LEAKAGE_VERSION, LeakageProtocol, LeakageResult, make_leakage_protocol
 from lm_eval_inversion.parameters import refuse_slips
 from lm_eval_inversion.prompts import SystemPrompt
-from lm_eval_inversion.protocol import TASK_VERSION, Protocol, flag, make_protocol
+from lm_eval_inversion.protocol import TASK_VERSION, Protocol, flag, make_protocol, refuse_empty
 from lm_eval_inversion.queries import conversation
 from lm_eval_inversion.scoring.metrics import CANARY_HIGHER_IS_BETTER, EXPOSURE_HIGHER_IS_BETTER, HIGHER_IS_BETTER, LEAKAGE_HIGHER_IS_BETTER
+from lm_eval_inversion.tasks import task_parameters
 
 logger = logging.getLogger("lm_eval." + __name__)
 
-# Keys of --metadata; lm_eval merges --model_args into the same dictionary, so none of them may be a common model argument.
-PARAMETERS = ("prompts", "split", "num_queries", "inverter", "inverter_device", "inverter_dtype", "decoy_seed", "curve", "defence")
-LEAKAGE_PARAMETERS = ("prompts", "split", "attacks", "tier", "defence")
-CANARY_PARAMETERS = ("tier", "canary_seed")
+MAY_BE_NONE = ("defence", "num_queries")  # the word None, as lm_eval reads it: no defence, no limit on the queries
 
 
-def _chosen(config: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """The parameters among the keys of ``--metadata``. Others cannot be refused, because model arguments stand there too.
+def _chosen(config: dict[str, Any]) -> dict[str, Any]:
+    """The task's parameters among the keys of ``--metadata``. Others cannot be refused, because lm_eval puts model arguments there too.
 
     Raises:
-        ValueError: see ``refuse_slips``.
+        ValueError: see ``refuse_slips`` and ``refuse_empty``.
     """
     metadata = config.get("metadata") or {}
     refuse_slips(map(str, metadata), config["task"], "--metadata")
-    return {name: metadata[name] for name in names if name in metadata}
+    chosen = {name: metadata[name] for name in task_parameters(config["task"]) if name in metadata}
+    refuse_empty(config["task"], "--metadata", **{name: value for name, value in chosen.items() if name not in MAY_BE_NONE})
+    return chosen
 
 
 class InversionTask(ConversationTask):
@@ -54,7 +54,7 @@ class InversionTask(ConversationTask):
     def __init__(self, config: dict[str, Any] | None = None) -> None:
         config = dict(config or {})
         self.evaluation: Evaluation | None = None
-        protocol = make_protocol(config["task"], **_chosen(config, PARAMETERS))
+        protocol = make_protocol(config["task"], **_chosen(config))
         super().__init__(config, protocol, HIGHER_IS_BETTER, TASK_VERSION)
 
     def conversations(self, text: str) -> Sequence[tuple[str | None, Turns]]:
@@ -107,7 +107,7 @@ class LeakageTask(ConversationTask):
 
     def make_protocol(self, config: dict[str, Any]) -> LeakageProtocol | CanaryProtocol:
         """The protocol of the user's parameters."""
-        return make_leakage_protocol(config["task"], **_chosen(config, LEAKAGE_PARAMETERS))
+        return make_leakage_protocol(config["task"], **_chosen(config))
 
     def conversations(self, text: str) -> Sequence[tuple[str | None, Turns]]:
         """Everything that is sent under one system prompt."""
@@ -141,7 +141,7 @@ class CanaryTask(LeakageTask):
 
     def make_protocol(self, config: dict[str, Any]) -> CanaryProtocol:
         """The protocol of the user's parameters."""
-        return make_canary_protocol(config["task"], **_chosen(config, CANARY_PARAMETERS))
+        return make_canary_protocol(config["task"], **_chosen(config))
 
 
 class ExposureTask(ConversationTask):
@@ -157,7 +157,7 @@ class ExposureTask(ConversationTask):
             # The same --metadata may be for other tasks of the command, whose prompts are private.
             logger.warning("%s: redact=true is passed over, because all of its secrets are invented.", config["task"])
         config["metadata"] = metadata
-        protocol = make_exposure_protocol(config["task"], **_chosen(config, CANARY_PARAMETERS))
+        protocol = make_exposure_protocol(config["task"], **_chosen(config))
         super().__init__(config, protocol, EXPOSURE_HIGHER_IS_BETTER, EXPOSURE_VERSION)
 
     def conversations(self, text: str) -> Sequence[tuple[str | None, Turns]]:

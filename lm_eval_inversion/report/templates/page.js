@@ -122,16 +122,20 @@
       const attack = (heat.groups[Number(picture.dataset.group)] || [])[down], prompt = heat.prompts[across];
       return attack && prompt ? { attack, across, prompt } : null;
     };
-    figure.addEventListener("pointermove", (event) => {
-      const cell = at(event);
-      if (!cell) return;
+    const tell = (cell) => {
       const recovery = cell.attack.recovery[cell.across];
       const words = recovery < 0 ? "no answer" : `recovery ${(recovery / 1000).toFixed(3)}${cell.attack.leaked[cell.across] === "1" ? ", leaked" : ""}`;
+      const before = told.textContent;
       told.textContent = `${cell.prompt[1]} × ${cell.attack.id}: ${words}`;
+      return told.textContent !== before;
+    };
+    figure.addEventListener("pointermove", (event) => {
+      const cell = at(event);
+      if (cell && event.pointerType !== "touch") tell(cell);
     });
     figure.addEventListener("click", (event) => {
       const cell = at(event);
-      if (!cell) return;
+      if (!cell || (event.pointerType === "touch" && tell(cell))) return;
       const prompt = document.getElementById(`${run.id}-prompt-${cell.prompt[0]}`);
       if (prompt.hidden) run.querySelector("form.filters").reset();
       window.setTimeout(() => {

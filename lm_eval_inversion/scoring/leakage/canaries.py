@@ -61,11 +61,6 @@ class CanaryHit:
         """It came out encoded only."""
         return self.decoder not in (None, "plain")
 
-    @property
-    def partial(self) -> bool:
-        """At least half of it came out in one piece."""
-        return self.share >= PARTIAL_SHARE
-
 
 def find_canary(kind: str, secret: str, output: str) -> CanaryHit:
     """Look for one canary in one output.

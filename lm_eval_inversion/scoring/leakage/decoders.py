@@ -8,7 +8,6 @@ in the length of the output; a decoder whose alphabet does not occur costs next 
 from __future__ import annotations
 
 import base64
-import binascii
 import html
 import re
 import string
@@ -182,19 +181,25 @@ def _base64_texts(output: str, shortest: int) -> Iterator[str]:
             if len(candidate) < shortest or candidate.islower():
                 continue
             candidate = candidate.replace("-", "+").replace("_", "/")
-            for offset in range(4):  # a word before the code ("Sure SGVs...") moves its frame
-                part = candidate[offset:]
-                part = part[: len(part) - (len(part) % 4 == 1)]
-                try:
-                    text = _readable(base64.b64decode(part + "=" * (-len(part) % 4)))
-                except (binascii.Error, ValueError):
-                    continue
-                if text:
+            for data in _frames(candidate):  # a word before the code ("Sure SGVs...") moves its frame
+                if text := _readable(data):
                     yield text
                     break
             else:
                 if len(candidate) >= BROKEN_CODE and (text := _printed_parts(_frames(candidate))):
                     yield text
+        if len(text := " ".join(filter(None, map(_base64_word, pieces)))) >= MINIMUM_DECODED:
+            yield text
+
+
+def _base64_word(piece: str) -> str | None:
+    """One word that was encoded by itself; None for what does not decode to printed characters, as most ordinary words do not."""
+    code = piece.rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        text = base64.b64decode(code + "=" * (-len(code) % 4)).decode("utf-8")
+    except ValueError:  # a length that no code has, or bytes that are no text
+        return None
+    return text if text.isprintable() else None
 
 
 def _frames(code: str) -> Iterator[bytes]:
