@@ -22,7 +22,7 @@ from lm_eval_inversion.scoring import score_reconstruction
 from lm_eval_inversion.scoring.attributes import attribute_scores
 from lm_eval_inversion.scoring.bits import bits_above_null
 from lm_eval_inversion.scoring.embedding import cosine
-from lm_eval_inversion.scoring.identification import CANDIDATES, choose_all_decoys, identification_scores
+from lm_eval_inversion.scoring.identification import CANDIDATES, choose_decoys, identification_scores
 from lm_eval_inversion.scoring.metrics import CURVE_NUMBERS, CURVE_PREFIX, LEAST_NULL_COVERAGE, METRICS, few_nulls
 from lm_eval_inversion.scoring.text import token_f1, word_tokens
 from lm_eval_inversion.scoring.uncertainty import Estimate, estimate
@@ -156,10 +156,10 @@ def decoys_for(texts: Sequence[str], seed: int = 0, filling: str = "v1") -> list
     """Identification decoys of every text: other texts of the same set, filled up from a shipped set of their kind when it is small."""
     own = sorted(set(texts))
     if len(own) >= CANDIDATES:
-        return choose_all_decoys(texts, own, seed)
+        return choose_decoys(texts, own, seed)
     # All own others, and only what is missing from elsewhere: texts of another making are easier to tell apart.
     elsewhere = {prompt.text for prompt in load_prompts(filling, split=None)} - set(own)
-    filled = choose_all_decoys(texts, elsewhere, seed, CANDIDATES - len(own) + 1)
+    filled = choose_decoys(texts, elsewhere, seed, CANDIDATES - len(own) + 1)
     return [[text for text in own if text != truth] + others for truth, others in zip(texts, filled)]
 
 
@@ -189,12 +189,23 @@ class NullCondition:
         for prompt in prompts:
             if (arm, prompt) not in self.known:
                 self.known[arm, prompt] = self.inverter.nll([self.arms[arm]], [prompt])[0]
-        return [self.known[arm, prompt] for prompt in prompts]
+        return _finite([self.known[arm, prompt] for prompt in prompts])
 
     def pmi(self, lines: Sequence[str], candidates: Sequence[str]) -> list[float]:
         """How many bits likelier each candidate is after some outputs than after the null's: pointwise mutual information."""
-        own = self.inverter.nll([lines] * len(candidates), candidates)
+        own = _finite(self.inverter.nll([lines] * len(candidates), candidates))
         return [bits_above_null(floor, nats) for floor, nats in zip(self.nll("all", candidates), own)]
+
+
+def _finite(nats: list[float]) -> list[float]:
+    """Likelihoods as they are: one that is no number would be taken for the best candidate's.
+
+    Raises:
+        ValueError: one is not finite.
+    """
+    if not all(map(math.isfinite, nats)):
+        raise ValueError("the inverter gave a likelihood that is not a finite number; give inverter_dtype=float32")
+    return nats
 
 
 @lru_cache(maxsize=4)
@@ -232,8 +243,6 @@ def _likelihood_metrics(truth: str, decoys: Sequence[str], outputs: Outputs, nul
     """
     candidates = [truth, *decoys]
     pmi = null.pmi(outputs.lines, candidates)
-    if not all(map(math.isfinite, pmi)):
-        raise ValueError("the inverter gave a likelihood that is not a finite number; give inverter_dtype=float32")
     found = identification_scores(pmi)
     metrics = {
         "bits": pmi[0],
@@ -268,5 +277,5 @@ def _curve_metrics(truth: str, outputs: Outputs, inverter: Inverter, null: NullC
     floor = null.nll("all", [truth])[0]
     return {
         f"{CURVE_PREFIX}{number}": bits_above_null(floor, own)
-        for number, own in zip(numbers, inverter.nll(subsets, [truth] * len(numbers)) if numbers else [])
+        for number, own in zip(numbers, _finite(inverter.nll(subsets, [truth] * len(numbers))) if numbers else [])
     } | few

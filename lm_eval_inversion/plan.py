@@ -465,14 +465,10 @@ class Plan:
         row: dict[str, Any] = asdict(counts)
         for kind, output in (("limit", counts.output_tokens_limit), ("typical", counts.output_tokens_typical)):
             row[f"minutes_{kind}"] = self.speeds.minutes(counts.prompt_tokens, output)
-            known = self.prices is not None and output is not None
-            row[f"cost_{kind}"] = self.prices.cost(counts.prompt_tokens, 0, output) if self.prices and output is not None else None
-            cached = known and self.prices is not None and self.prices.cached_input_per_million_tokens is not None
-            row[f"cost_{kind}_with_cache"] = (
-                self.prices.cost(counts.prompt_tokens, counts.repeated_prompt_tokens, output)
-                if cached and self.prices and output is not None
-                else None
-            )
+            for name, cached in ((f"cost_{kind}", 0), (f"cost_{kind}_with_cache", counts.repeated_prompt_tokens)):
+                row[name] = self.prices.cost(counts.prompt_tokens, cached, output) if self.prices and output is not None else None
+            if self.prices and self.prices.cached_input_per_million_tokens is None:
+                row[f"cost_{kind}_with_cache"] = None
         return row
 
     def to_dict(self) -> dict[str, Any]:

@@ -30,11 +30,11 @@ MOST_BLOCKS = 64  # of one output
 MOST_LAYERS = 1024  # building even an empty model costs time per layer
 MOST_BUFFER_ELEMENTS = 1 << 26  # of a model's tables that are not weights, such as rotary frequencies
 # What a description may say about its model; anything else in a transformers config could name code or files.
-MODEL_CONFIG_KEYS = frozenset({
+MODEL_CONFIG_KEYS = (
     "model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
     "head_dim", "hidden_act", "max_position_embeddings", "rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters",
     "attention_bias", "mlp_bias", "tie_word_embeddings", "bos_token_id", "eos_token_id",
-})  # fmt: skip
+)  # fmt: skip
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FLOATS = ("F32", "F16", "BF16")
 # Types of the parts of a packed matrix, see ``packing``; the adapter may be missing, all of it.
@@ -218,7 +218,7 @@ def _checked_config(raw: Any) -> dict[str, Any]:
     """
     if not isinstance(raw, dict) or not isinstance(raw.get("model_type"), str):
         raise CheckpointError(f"{DESCRIPTION_FILE}: 'model_config' must be an object with a 'model_type'")
-    if unknown := sorted(set(raw) - MODEL_CONFIG_KEYS):
+    if unknown := sorted(set(raw).difference(MODEL_CONFIG_KEYS)):
         raise CheckpointError(f"{DESCRIPTION_FILE}: model_config.{unknown[0][:60]} is not read; remove it")
     if not _whole(raw.get("num_hidden_layers"), 1, MOST_LAYERS):
         raise CheckpointError(

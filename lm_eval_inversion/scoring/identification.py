@@ -13,19 +13,10 @@ from collections.abc import Iterable, Sequence
 CANDIDATES = 16
 
 
-def choose_decoys(truth: str, pool: Sequence[str], seed: int, candidates: int = CANDIDATES) -> list[str]:
-    """``candidates - 1`` other prompts, a pure function of truth, pool and seed.
+def choose_decoys(truths: Iterable[str], pool: Iterable[str], seed: int, candidates: int = CANDIDATES) -> list[list[str]]:
+    """``candidates - 1`` other prompts for every truth, each a pure function of truth, pool and seed.
 
     So the decoys of a prompt do not depend on ``--limit``, on the rank that scores it, or on the host.
-
-    Raises:
-        ValueError: the pool holds too few other prompts.
-    """
-    return choose_all_decoys([truth], pool, seed, candidates)[0]
-
-
-def choose_all_decoys(truths: Iterable[str], pool: Iterable[str], seed: int, candidates: int = CANDIDATES) -> list[list[str]]:
-    """``choose_decoys`` of many truths among one pool, which is sorted once.
 
     Raises:
         ValueError: the pool holds too few other prompts.

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_inversion.inverter.candidates import candidate_loss
-from lm_eval_inversion.inverter.checkpoint import TOKENIZER_FILE, write_checkpoint
+from lm_eval_inversion.inverter.checkpoint import MODEL_CONFIG_KEYS, TOKENIZER_FILE, write_checkpoint
 from lm_eval_inversion.inverter.packing import pack_adapter
 from lm_eval_inversion.inverter.prefix_model import encode_blocks
 from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
@@ -30,18 +30,12 @@ from lm_eval_inversion.training.rows import read_pairs
 from lm_eval_inversion.training.train import ADAPTER_FILE, LOG_FILE, PACKED_BASE_FILE, SETTINGS_FILE, read_settings
 
 TRAINING_PROMPTS_FILE = "training_prompts.jsonl.xz"
-# What transformers needs to build the model again; everything else in a config is noise.
-CONFIG_KEYS = (
-    "model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-    "head_dim", "hidden_act", "max_position_embeddings", "rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters",
-    "attention_bias", "mlp_bias", "tie_word_embeddings", "bos_token_id", "eos_token_id",
-)  # fmt: skip
 
 
 def model_description(config: Any) -> dict[str, Any]:
     """The part of a transformers config that a checkpoint keeps."""
     values = config.to_dict()
-    return {key: values[key] for key in CONFIG_KEYS if values.get(key) is not None}
+    return {key: values[key] for key in MODEL_CONFIG_KEYS if values.get(key) is not None}
 
 
 def write_training_prompts(path: Path, prompts: list[str]) -> None:

@@ -15,7 +15,7 @@ from lm_eval_inversion import score_reconstruction
 from lm_eval_inversion.prompts import Attribute
 from lm_eval_inversion.scoring.attributes import attribute_scores, mentions
 from lm_eval_inversion.scoring.bits import bits_above_null
-from lm_eval_inversion.scoring.identification import choose_all_decoys, choose_decoys, identification_scores, rank_of_first
+from lm_eval_inversion.scoring.identification import choose_decoys, identification_scores, rank_of_first
 from lm_eval_inversion.scoring.text import bleu, rouge, text_metrics, token_f1, word_tokens
 from lm_eval_inversion.scoring.uncertainty import RESAMPLES, estimate
 
@@ -132,13 +132,13 @@ def test_identification_by_hand():
 
 def test_decoys_are_a_function_of_truth_pool_and_seed():
     pool = [f"prompt {number}" for number in range(40)]
-    decoys = choose_decoys(pool[3], pool, seed=0)
+    (decoys,) = choose_decoys([pool[3]], pool, seed=0)
     assert len(set(decoys)) == 15
     assert pool[3] not in decoys
-    assert decoys == choose_decoys(pool[3], pool[::-1], seed=0)
-    assert decoys != choose_decoys(pool[3], pool, seed=1)
+    assert [decoys] == choose_decoys([pool[3]], pool[::-1], seed=0)
+    assert [decoys] != choose_decoys([pool[3]], pool, seed=1)
     with pytest.raises(ValueError, match="needs 15 other prompts, the pool holds 14"):
-        choose_decoys(pool[0], pool[:15], seed=0)
+        choose_decoys([pool[0]], pool[:15], seed=0)
 
 
 @pytest.mark.parametrize("number", [15, 16, 17, 90, 400])
@@ -146,7 +146,7 @@ def test_decoys_are_a_sample_of_the_sorted_others(number):
     pool = [f"prompt {place}" for place in range(number)]
     truths = ["no prompt", *pool] if number > 15 else ["no prompt"]
     expected = [random.Random(f"5/{truth}").sample(sorted(set(pool) - {truth}), 15) for truth in truths]
-    assert choose_all_decoys(truths, [*pool, *pool], seed=5) == expected
+    assert choose_decoys(truths, [*pool, *pool], seed=5) == expected
 
 
 @pytest.mark.parametrize("number", [2, 7, 333, 1000])

@@ -380,3 +380,18 @@ def test_a_likelihood_that_is_no_number_is_an_error_not_a_perfect_score(broken):
 
     with pytest.raises(ValueError, match="not a finite number; give inverter_dtype=float32"):
         evaluate(PROMPTS[:1], [outputs_of(PROMPTS[0])], NULL, Broken(PROMPTS), decoys=[["Be brief.", "Be kind."]])
+
+
+@pytest.mark.parametrize("where", ["halves", "curve"])
+def test_likelihoods_of_controls_and_of_the_curve_are_numbers_too(where):
+    class Broken(PerfectInverter):
+        """Of some outputs alone: half of the null's, or fewer than all of the prompt's."""
+
+        def nll(self, outputs, prompts):
+            half = [*NULL.lines[0::2]], [*NULL.lines[1::2]]
+            few = [list(lines) in half if where == "halves" else len(lines) == 1 for lines in outputs]
+            return [math.nan if one else 1.0 for one in few]
+
+    outputs = Outputs(("a", "b", "c"), OutputCounts(answers=3, requested=3, lines=3))
+    with pytest.raises(ValueError, match="not a finite number"):
+        evaluate(PROMPTS[:1], [outputs], NULL, Broken(PROMPTS), decoys=[["Be brief.", "Be kind."]], curve=where == "curve")
