@@ -53,7 +53,7 @@ _MARKER = re.compile(
     rf"(?(quote)(?P<closed_behind>{_CLOSING_QUOTE}(?=\s))?)"
     r"[*_`]{0,3}\s*"
 )
-_LABEL_BEHIND = re.compile(rf"^{_LABEL}\d{{1,3}}\s?[.:)]\s*")
+_LABEL_BEHIND = re.compile(rf"^[*_`]{{0,3}}{_LABEL}\d{{1,3}}\s?(?:[.:)]|[-–—](?=\s))[*_`]{{0,3}}\s*")
 _QUOTE_AT_END = re.compile(rf"{_CLOSING_QUOTE}([*_`]{{0,3}}\s*)\Z")
 _INLINE_NUMBER = re.compile(rf"(?:(?<=\s)|^){_OPENING_QUOTE}?[*_]{{0,2}}(\d{{1,3}})[*_]{{0,2}}[.):](?=\s|[*_\"“]|[A-Za-z])")
 # A refusal opens in one of these ways, and says that something which can be asked for will not be done: an assistant that says what it
@@ -73,10 +73,11 @@ _REFUSALS = tuple(
     re.compile(rf"^(?:{opening}).*?(?:{refusal})", re.IGNORECASE | re.DOTALL)
     for opening, refusal in (
         (
-            r"(?:no[,.!] )?(?=(?:i(?:'m| am) (?:really |very |so )?sorry|sorry|(?:my )?apologies|i apologi[sz]e|unfortunately|as an ai\b|"
+            r"(?:no[,.!]?\s(?:[-–—]\s)?)?(?=(?:i(?:'m| am) (?:really |very |so )?sorry|sorry|(?:my )?apologies|i apologi[sz]e|"
+            r"unfortunately|as an ai\b|(?:that|this|it)(?: is|'s) confidential|"
             r"(?:thank|i (?:appreciate|understand))\b[^.!?]{0,80}\bbut\b|i(?:'m| am|'d| would)?\s(?:really )?(?:afraid\b|"
             rf"{_CANNOT})))",
-            rf"\b(?:i|we|sorry)\b(?:(?!you)[^.!?;:]){{0,30}}?\b{_CANNOT}(?![^.!?]{{0,40}} enough\b)"
+            rf"\b(?:i|we|sorry)\b(?:(?!you)[^.!?;:]){{0,30}}?\b{_CANNOT}(?! \w+(?:[ ]\w+){{0,2}} enough\b)"
             rf"(?:{_BETWEEN}{_ASKED}|(?: (?:tell|say)(?: you)?)?\s*(?:[.;!]|$))|"
             rf"not something (?:i|we) (?:can|may|am able to|are able to){_BETWEEN}{_ASKED}|(?:\b(?:is|are)|'s) confidential\b",
         ),
@@ -375,7 +376,7 @@ def _break_inline_lists(text: str) -> str:
         for match in numbers:
             value = int(match.group(1))
             before = line[: match.start()].strip()
-            if expected is None and before and not (before.endswith(":") and value == 1):
+            if expected is None and before and (not before.endswith(":") or value != 1 or _MARKER.match(line)):
                 break  # the line does not start with an item, nor with what announces a list ("Sure: 1. ...")
             if expected is None or value == expected:
                 cuts.append(match.start())

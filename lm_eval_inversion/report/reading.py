@@ -125,7 +125,9 @@ class Results:
         if self.falls_short("null_coverage", LEAST_NULL_COVERAGE):
             told.append(few_nulls(self.mean("null_coverage")))
         if self.falls_short("ability", LEAST_ABILITY):
-            told.append(f"Resistance says little here (ability {self.mean('ability'):.2f}): {CANNOT_QUOTE}")
+            known = self.falls_short("resistance", 1.0)
+            why = "the model hardly quotes its system prompt even when it may." if known else CANNOT_QUOTE
+            told.append(f"Resistance says little here (ability {self.mean('ability'):.2f}): {why}")
         if self.mixed:
             told.append(
                 "Samples are of other system prompts than the log is signed with; was the prompts file changed before inspect eval-retry? "

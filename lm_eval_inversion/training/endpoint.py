@@ -264,8 +264,18 @@ def collect_from_endpoint(
                 stream.flush()
                 silent, silent_rows = "", 0
             progress(len(replies), sum(reply.tokens for reply in replies))
+        if silent and _is_locked_out(endpoint, places[-1].asked[0]):
+            raise EndpointError(
+                f"{endpoint.url}: the last {silent_rows} system prompts got no answer at all ({replies[-1].reason}), nor does a greeting; "
+                "see what the server says, check the key in --api-key-env, and start the same command again"
+            )
         stream.write(silent)
     return missing
+
+
+def _is_locked_out(endpoint: Endpoint, asked: Asked) -> bool:
+    """Whether a greeting without a system prompt is forbidden too: then it is the key, and not what the last prompts say."""
+    return endpoint.ask([{"role": "user", "content": "Hello!"}], asked).reason.startswith("HTTP 403")
 
 
 def _in_order(endpoint: Endpoint, places: Sequence[Place], system_role: SystemRole) -> Iterator[tuple[Place, list[Reply]]]:

@@ -352,7 +352,7 @@ def load_base(base: str, max_output_tokens: int) -> tuple[Any, str, BlockFormat,
     Raises:
         ValueError: its tokenizer cannot be trained with; or it is a run that must be packed first.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     folder = Path(base)
     if (folder / DESCRIPTION_FILE).is_file():
@@ -363,12 +363,25 @@ def load_base(base: str, max_output_tokens: int) -> tuple[Any, str, BlockFormat,
     if settings and not list((folder / "final").glob("*.safetensors")):
         raise ValueError(f"--base {base}: this run trained an adapter on packed weights; pack it (training.pack) and give the checkpoint")
     model = AutoModelForCausalLM.from_pretrained(folder / "final" if settings else base, dtype=torch.float32, trust_remote_code=False)
-    if settings:
-        return model, base_tokenizer(base), BlockFormat(**settings["block_format"]), settings
-    source = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
-    start, end = prompt_ends(source, base)
-    layout = BlockFormat(max_output_tokens=max_output_tokens, start_id=start, end_id=end)
-    return model, base_tokenizer(base), layout, {"base": folder.name, "steps_done": 0}
+    layout = base_layout(base, max_output_tokens)
+    return model, base_tokenizer(base), layout, settings or {"base": folder.name, "steps_done": 0}
+
+
+def base_layout(base: str, max_output_tokens: int = 32) -> BlockFormat:
+    """The block format of a base, see ``load_base``, from its small files.
+
+    Raises:
+        ValueError: see ``prompt_ends``.
+    """
+    from transformers import AutoTokenizer
+
+    folder = Path(base)
+    if (folder / DESCRIPTION_FILE).is_file():
+        return BlockFormat(**json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))["block_format"])
+    if settings := read_settings(folder):
+        return BlockFormat(**settings["block_format"])
+    start, end = prompt_ends(AutoTokenizer.from_pretrained(base, trust_remote_code=False), base)
+    return BlockFormat(max_output_tokens=max_output_tokens, start_id=start, end_id=end)
 
 
 def base_tokenizer(base: str) -> str:

@@ -187,8 +187,13 @@ def train(options: argparse.Namespace, data: Data, model: Any, tokenizer: Any) -
     output: Path = options.output
     output.mkdir(parents=True, exist_ok=True)
     # Random weights are told by their options: what a seed draws may change with the version of torch.
-    start = {"base": weights_hash(model)} if options.base else {"layers": options.layers, "width": options.width}
-    require_same_start(output, {**start, "pairs": pairs_summary(data), "seed": options.seed})
+    weights = {
+        "base": weights_hash(model) if options.base else None,
+        "layers": None if options.base else options.layers,
+        "width": None if options.base else options.width,
+    }
+    rest = {"max_output_tokens": options.max_output_tokens, "pairs": pairs_summary(data), "seed": options.seed}
+    require_same_start(output, weights | rest)
     device = choose_device(options.device)
     autocast = torch.autocast(device, torch.bfloat16) if computes_in_bf16(options.bf16, device) else nullcontext()
     model.to(device).train()

@@ -360,6 +360,20 @@ def test_a_filter_that_forbids_some_prompts_does_not_stop_the_run(server, endpoi
     assert read_pairs(part) == rows[:6]
 
 
+def test_a_key_that_is_revoked_near_the_end_leaves_its_places_to_be_asked_again(server, endpoint, tmp_path):
+    whole, output = tmp_path / "whole.jsonl", tmp_path / "pairs.jsonl"
+    collect_from_endpoint(endpoint, places(6), whole)
+    server.trouble = lambda handler, request, before: (
+        PROMPTS[5] in request["messages"][0]["content"] or len(request["messages"]) == 1
+    ) and (handler.send(403, b"revoked"), True)[1]  # fmt: skip
+    with pytest.raises(EndpointError, match="the last 1 system prompts got no answer at all .HTTP 403: revoked., nor does a greeting"):
+        collect_from_endpoint(endpoint, places(6), output)
+    assert len(read_pairs(output)) == 5
+    server.trouble = lambda handler, request, before: False
+    collect_from_endpoint(endpoint, places(6), output)
+    assert output.read_bytes() == whole.read_bytes()
+
+
 @pytest.mark.parametrize("number", [1, 12])
 def test_a_key_that_may_nothing_stops_the_run(server, endpoint, tmp_path, number):
     server.trouble = lambda handler, request, before: (handler.send(403, b"no access"), True)[1]

@@ -729,6 +729,9 @@ def test_a_run_that_must_not_be_trusted_says_so_beside_its_headline(leakage):
         assert told in poor
         assert told.partition(" (")[0] not in usual
     assert "over 6 of 6 system prompts, coverage 0.500, ability 0.050" in poor
+    silent = [replace(row, metrics={**row.metrics, "ability": 0.05, "resistance": 1.0}) for row in leakage.rows]
+    assert "Does the system prompt reach the model?" in Page(page_html([replace(leakage, rows=silent)])).text
+    assert "Does the system prompt reach the model?" not in poor  # some of it leaked
 
 
 def test_a_family_without_answers_has_no_dash_before_the_words(leakage):

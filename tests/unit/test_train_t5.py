@@ -134,7 +134,13 @@ def test_a_tokenizer_whose_special_tokens_stand_elsewhere_is_refused(arguments, 
 
 def test_a_run_goes_on_as_it_was_started(arguments, capsys):
     train_t5.main([*arguments, "--steps", "1"])
-    for more, message in ((["--seed", "1"], "another --seed (0, not 1)"), (["--layers", "2"], "another --layers (1, not 2)")):
+    finished = arguments[arguments.index("--output") + 1] + "/final"
+    for more, message in (
+        (["--seed", "1"], "another --seed (0, not 1)"),
+        (["--layers", "2"], "another --layers (1, not 2)"),
+        (["--base", finished], "another --base (None, not "),
+        (["--max-output-tokens", "7"], "another --max-output-tokens ("),
+    ):
         with pytest.raises(SystemExit):
             train_t5.main([*arguments, "--steps", "2", *more])
         assert message in capsys.readouterr().err

@@ -34,6 +34,7 @@ PROMISING = 0.4  # under half of ``ROUGE_SHARE``, which a stretch that reaches i
 MAX_OUTPUT_CHARACTERS = 200_000  # of one output; the rest is not read, and ``Leak.cut`` says so
 
 Rule = Literal["exact", "rougeL_recall", "word_5gram", "recovery"]
+_ORDINARY = frozenset({"plain", "url", "html", "backslash"})  # decoders
 _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\u00ad"
 
 
@@ -106,8 +107,7 @@ def detect_leak(prompt: str, output: str, given: str = "") -> Leak:
         grams = max(0.0, grams - five_gram_coverage(truth, _words(given)))
     together = np.logical_or.reduce([found.mask for found in parts.values()]).mean() if parts else 0.0
     recovery = max(best.recovery, float(together)) if best else 0.0
-    # Nobody introduces themselves in a code.
-    needed = LEAKED_SHARE if best and best.outer else needed_share(len(truth))
+    needed = LEAKED_SHARE if best and best.coded else needed_share(len(truth))
     rule: Rule | None = None
     for name, met in (
         ("exact", exact),
@@ -148,6 +148,11 @@ class _Found:
     def decoder(self) -> str:
         """Name of the decoders, from the outside in; "plain" or a disguise for text as it stands."""
         return "+".join(part for part in (self.outer, self.reading.name) if part) or _disguise(self)
+
+    @property
+    def coded(self) -> bool:
+        """Whether it was written to be seen through: nobody introduces themselves in a code. Escapes stand in any JSON or HTML."""
+        return not {*self.decoder.split("+")} <= _ORDINARY
 
     @property
     def span(self) -> tuple[int, int] | None:
