@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 from lm_eval_inversion.arguments import positive, positive_whole
 from lm_eval_inversion.report.numbers import markdown_table, shown, shown_interval
@@ -16,6 +17,9 @@ from lm_eval_inversion.report.reading import Results, count_prompts, progress_ba
 from lm_eval_inversion.report.writing import open_file
 from lm_eval_inversion.reranking import CANDIDATES, TEMPERATURE, Reranked, prepare, protocol_of, rerank
 from lm_eval_inversion.scoring.uncertainty import estimate
+
+if TYPE_CHECKING:
+    from lm_eval_inversion.confidence import Confidence
 
 
 def choices(rows: Sequence[Reranked]) -> dict[str, list[float]]:
@@ -120,13 +124,13 @@ def run(options: argparse.Namespace) -> int:
                     stream.write(json.dumps(row.to_dict()) + "\n")
                     stream.flush()
             prompts = count_prompts(results.rows)
-            print(_summary(results, rows, options.candidates + 1, min(prompts, options.limit or prompts)))
+            print(_summary(results, rows, options.candidates + 1, min(prompts, options.limit or prompts), confidence))
     if options.output:
         print(f"\nwritten to {options.output}")
     return 0
 
 
-def _summary(results: Results, rows: Sequence[Reranked], candidates: int, asked: int) -> str:
+def _summary(results: Results, rows: Sequence[Reranked], candidates: int, asked: int, confidence: Confidence | None = None) -> str:
     """Heading, table and what a reader must know of it; ``asked`` is the number of system prompts that were to be reranked."""
     reranked = count_prompts(rows)
     lines = [f"\n## {results.task} ({results.host}, {reranked} system prompts, {candidates} candidates each)\n"]
@@ -135,4 +139,11 @@ def _summary(results: Results, rows: Sequence[Reranked], candidates: int, asked:
         lines.append(f"{asked - reranked} system prompts without usable outputs are not in the table: unscored, not safe.")
     if rows and rows[0].inverter_hash != results.signature.get("inverter_hash", rows[0].inverter_hash):
         lines.append("The run was scored with another inverter; greedy reconstructions are those of this one.")
+    if confidence and rows and rows[0].confidence is not None:
+        known = confidence.fitted
+        prompts, models = known.get("system_prompts", "some"), ", ".join(known.get("models", {})) or "some model"
+        lines.append(
+            f"Confidence is the chance of a lift above {shown('token_f1_lift', confidence.threshold)}, as fitted on {prompts} system "
+            f"prompts under {models}; of other models it may rank reconstructions well and be a wrong probability."
+        )
     return "\n".join(lines)

@@ -8,8 +8,19 @@ from dataclasses import replace
 
 import pytest
 
-from lm_eval_inversion.confidence import Confidence, auroc, auroc_interval, cross_validated, fit, load_confidence, save_confidence
+from lm_eval_inversion.confidence import (
+    SHIPPED,
+    Confidence,
+    auroc,
+    auroc_interval,
+    cross_validated,
+    fit,
+    load_confidence,
+    save_confidence,
+)
+from lm_eval_inversion.hashing import SHORT_HASH_DIGITS
 from lm_eval_inversion.inverter.base import Inverter
+from lm_eval_inversion.inverter.registry import DEFAULT_SHA256
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.protocol import make_protocol
 from lm_eval_inversion.report.reading import Results, Row
@@ -105,6 +116,17 @@ def test_the_table_shows_gain_cost_and_confidence():
     uncalibrated = rerank_table([replace(row, confidence=None) for row in rows])
     assert "No confidence is fitted for this inverter. Agreement of the candidates, which is no probability" in uncalibrated
     assert "AUROC 0.000" in uncalibrated
+
+
+def test_the_shipped_confidence_is_of_the_shipped_inverter_and_says_what_it_knows():
+    shipped = load_confidence(SHIPPED)
+    assert DEFAULT_SHA256.startswith(shipped.inverter_hash)
+    assert len(shipped.inverter_hash) == SHORT_HASH_DIGITS
+    assert shipped.of({"target_gain": 0.3}) > 0.5 > shipped.of({"target_gain": 0.0})
+    results = Results("prompt_inversion_ordinary", "lm_eval", [])
+    known, unknown = (_summary(results, [reranked(0, 0.1, {"agreement": 0.0}, confidence=value)], 9, 1, shipped) for value in (0.5, None))
+    assert "fitted on 30 system prompts under smollm2; of other models" in known
+    assert "fitted on" not in unknown
 
 
 def test_several_rows_of_one_secret_are_one_value():
