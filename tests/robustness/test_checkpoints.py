@@ -15,7 +15,7 @@ import lm_eval_inversion
 from lm_eval_inversion import load_inverter
 from lm_eval_inversion.hashing import file_sha256
 from lm_eval_inversion.inverter import CheckpointError, check_inverter
-from lm_eval_inversion.inverter.checkpoint import MODEL_CONFIG_KEYS, declared_tensors, unpacked_shapes
+from lm_eval_inversion.inverter.checkpoint import declared_tensors, unpacked_shapes
 from lm_eval_inversion.inverter.packing import pack_adapter, pack_named, unpack_state
 
 PACKAGE = Path(lm_eval_inversion.__file__).parent
@@ -319,12 +319,6 @@ def test_declared_shapes_are_those_that_unpacking_gives(tmp_path):
     assert unpacked_shapes(declared_tensors(tmp_path / "weights.safetensors")) == {
         name: tuple(value.shape) for name, value in state.items()
     }
-
-
-def test_everything_that_packing_describes_can_be_read():
-    from lm_eval_inversion.training.pack import CONFIG_KEYS
-
-    assert set(CONFIG_KEYS) == MODEL_CONFIG_KEYS
 
 
 def test_a_hostile_folder_does_not_cost_memory(copied):

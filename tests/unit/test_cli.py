@@ -157,7 +157,7 @@ def test_report_says_on_the_screen_what_is_wrong_with_a_run(tmp_path, capsys):
     assert run("report", folder) == 0
     shown = capsys.readouterr().out
     assert " | defence sandwich | " in shown
-    assert "- caution: Too little came back to judge (coverage 0.50, below 0.8): unscored is not safe. Resistance means nothing" in shown
+    assert "- caution: Too little came back to judge (coverage 0.50, below 0.8): unscored is not safe. Resistance says little" in shown
 
 
 def test_attacks_have_a_table_of_their_own(tmp_path, capsys):
