@@ -12,12 +12,21 @@ def positive(text: str) -> float:
     Raises:
         argparse.ArgumentTypeError: it is none.
     """
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
+    value = _number(text)
+    if not value > 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def non_negative(text: str) -> float:
+    """0, or a number above it.
+
+    Raises:
+        argparse.ArgumentTypeError: it is neither.
+    """
+    value = _number(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
     return value
 
 
@@ -32,21 +41,6 @@ def positive_whole(text: str) -> int:
     return int(text)
 
 
-def non_negative(text: str) -> float:
-    """0, or a number above it.
-
-    Raises:
-        argparse.ArgumentTypeError: it is neither.
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
-    return value
-
-
 def non_negative_whole(text: str) -> int:
     """0, or a whole number above it.
 
@@ -56,3 +50,12 @@ def non_negative_whole(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
     return int(text)
+
+
+def _number(text: str) -> float:
+    """A finite number; NaN, which no comparison holds for, where it is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan

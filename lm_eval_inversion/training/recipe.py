@@ -50,9 +50,8 @@ def pair_files(folder: Path) -> list[Path]:
 
 def default_vocabulary(base: str) -> int:
     """``VOCABULARY``, or 0, for all tokens, where the base's tokenizer has no more than that, or its special ones stand behind."""
-    layout = train.base_layout(base)
-    ends_are_kept = max(layout.start_id, layout.end_id) < VOCABULARY
-    return VOCABULARY if ends_are_kept and train.vocabulary_size(train.base_tokenizer(base)) > VOCABULARY else 0
+    tokenizer_text, layout = train.base_files(base)
+    return VOCABULARY if max(layout.start_id, layout.end_id) < VOCABULARY < train.vocabulary_size(tokenizer_text) else 0
 
 
 def stages(options: argparse.Namespace, pairs: Sequence[Path]) -> dict[Path, list[str]]:

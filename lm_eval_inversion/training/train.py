@@ -358,17 +358,17 @@ def load_base(base: str, max_output_tokens: int) -> tuple[Any, str, BlockFormat,
     if (folder / DESCRIPTION_FILE).is_file():
         inverter = SparsePrefixInverter.from_folder(folder, name=base, device="cpu", dtype=torch.float32)
         facts = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))["training"]
-        return inverter.model, base_tokenizer(base), inverter.layout, {"base": facts["base"], "steps_done": facts["steps"]}
+        return inverter.model, base_files(base)[0], inverter.layout, {"base": facts["base"], "steps_done": facts["steps"]}
     settings = read_settings(folder)
     if settings and not list((folder / "final").glob("*.safetensors")):
         raise ValueError(f"--base {base}: this run trained an adapter on packed weights; pack it (training.pack) and give the checkpoint")
     model = AutoModelForCausalLM.from_pretrained(folder / "final" if settings else base, dtype=torch.float32, trust_remote_code=False)
-    layout = base_layout(base, max_output_tokens)
-    return model, base_tokenizer(base), layout, settings or {"base": folder.name, "steps_done": 0}
+    tokenizer_text, layout = base_files(base, max_output_tokens)
+    return model, tokenizer_text, layout, settings or {"base": folder.name, "steps_done": 0}
 
 
-def base_layout(base: str, max_output_tokens: int = 32) -> BlockFormat:
-    """The block format of a base, see ``load_base``, from its small files.
+def base_files(base: str, max_output_tokens: int = 32) -> tuple[str, BlockFormat]:
+    """Tokenizer as JSON text and block format of a base, see ``load_base``; no weights are read.
 
     Raises:
         ValueError: see ``prompt_ends``.
@@ -376,22 +376,14 @@ def base_layout(base: str, max_output_tokens: int = 32) -> BlockFormat:
     from transformers import AutoTokenizer
 
     folder = Path(base)
-    if (folder / DESCRIPTION_FILE).is_file():
-        return BlockFormat(**json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))["block_format"])
-    if settings := read_settings(folder):
-        return BlockFormat(**settings["block_format"])
-    start, end = prompt_ends(AutoTokenizer.from_pretrained(base, trust_remote_code=False), base)
-    return BlockFormat(max_output_tokens=max_output_tokens, start_id=start, end_id=end)
-
-
-def base_tokenizer(base: str) -> str:
-    """The tokenizer of a base, see ``load_base``, as JSON text."""
-    from transformers import AutoTokenizer
-
-    folder = Path(base)
-    if (folder / DESCRIPTION_FILE).is_file() or read_settings(folder):
-        return (folder / TOKENIZER_FILE).read_text(encoding="utf-8")
-    return str(AutoTokenizer.from_pretrained(base, trust_remote_code=False).backend_tokenizer.to_str(pretty=False))
+    described = folder / DESCRIPTION_FILE
+    known = json.loads(described.read_text(encoding="utf-8")) if described.is_file() else read_settings(folder)
+    if known:
+        return (folder / TOKENIZER_FILE).read_text(encoding="utf-8"), BlockFormat(**known["block_format"])
+    source = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    start, end = prompt_ends(source, base)
+    layout = BlockFormat(max_output_tokens=max_output_tokens, start_id=start, end_id=end)
+    return str(source.backend_tokenizer.to_str(pretty=False)), layout
 
 
 def prompt_ends(tokenizer: Any, base: str) -> tuple[int, int]:

@@ -196,7 +196,7 @@ def _base64_word(piece: str) -> str | None:
     """One word that was encoded by itself; None for what does not decode to printed characters, as most ordinary words do not."""
     code = piece.rstrip("=").replace("-", "+").replace("_", "/")
     try:
-        text = base64.b64decode(code + "=" * (-len(code) % 4)).decode("utf-8")
+        text = _unpadded_bytes(code).decode("utf-8")
     except ValueError:  # a length that no code has, or bytes that are no text
         return None
     return text if text.isprintable() else None
@@ -206,8 +206,12 @@ def _frames(code: str) -> Iterator[bytes]:
     """Base64 read from its first four places: behind a character too many or too few, another one of them is in step."""
     for offset in range(4):
         part = code[offset:]
-        part = part[: len(part) - (len(part) % 4 == 1)]
-        yield base64.b64decode(part + "=" * (-len(part) % 4))
+        yield _unpadded_bytes(part[: len(part) - (len(part) % 4 == 1)])
+
+
+def _unpadded_bytes(code: str) -> bytes:
+    """What base64 without its padding stands for; ValueError for a length that no code has."""
+    return base64.b64decode(code + "=" * (-len(code) % 4))
 
 
 def _printed_parts(readings: Iterable[bytes]) -> str:
