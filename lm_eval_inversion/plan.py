@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -250,12 +251,11 @@ class ModelCounter(TokenCounter):
 
         from lm_eval_inversion.queries import detect_system_role
 
+        folder = os.path.expanduser(source)  # a home that nobody has stays as it is, where Path would raise
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(
-                str(Path(source).expanduser()), local_files_only=True, trust_remote_code=False
-            )
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError) as error:
-            kind = "a folder without a usable tokenizer" if Path(source).expanduser().is_dir() else "no folder, and not in the hub's cache"
+            kind = "a folder without a usable tokenizer" if os.path.isdir(folder) else "no folder, and not in the hub's cache"
             raise FileNotFoundError(
                 f"{source!r} is {kind}; plan fetches nothing: give the model's local folder, or leave the option out for an estimate"
             ) from error

@@ -30,6 +30,7 @@ from lm_eval_inversion.training.silence import Silence
 
 LONGEST_BACKOFF, LONGEST_RETRY_AFTER = 60.0, 600.0  # seconds
 PASSING_STATUSES = {408, 409, 425, 429}  # and every 5xx
+FORBIDDEN = "HTTP 403"  # how the reason of such a reply begins
 HOPELESS_STATUSES = {401, 404, 405}  # the next request will fare no better; after a 403, of a filter, it may
 LOOK_AHEAD = 4  # places asked ahead of the one that is written next, per connection
 MOST_PLACES_WITHOUT_ANSWER = 3  # in a row; then the endpoint is taken to be down
@@ -236,7 +237,7 @@ def collect_from_endpoint(
 
     Raises:
         EndpointError: the endpoint refuses, or ``MOST_PLACES_WITHOUT_ANSWER`` places in a row got no answer at all, or every place of a
-            shorter plan; their rows are not written, so that the command asks them again when it is started again.
+            shorter plan, unless a filter forbade them (403) that lets a greeting pass; their rows are not written, so that the command asks them again when it is started again.
         ValueError: the file was written with other arguments.
     """
     done = resume(output, places, endpoint.model)
@@ -254,11 +255,15 @@ def collect_from_endpoint(
             if len(reasons) == len(replies):
                 silent, silent_rows = silent + line, silent_rows + 1
                 if silent_rows == min(MOST_PLACES_WITHOUT_ANSWER, len(places)):
-                    raise EndpointError(
-                        f"{endpoint.url}: {silent_rows} system prompts in a row got no answer at all, the last because of "
-                        f"{replies[-1].reason}; see what the server says, check --model and the key in --api-key-env, and start the "
-                        "same command again (if it knows no system role, add --system-role user)"
-                    )
+                    if not replies[-1].reason.startswith(FORBIDDEN) or _is_locked_out(endpoint, place.asked[0]):
+                        raise EndpointError(
+                            f"{endpoint.url}: {silent_rows} system prompts in a row got no answer at all, the last because of "
+                            f"{replies[-1].reason}; see what the server says, check --model and the key in --api-key-env, and start the "
+                            "same command again (if it knows no system role, add --system-role user)"
+                        )
+                    # A filter dislikes what these prompts say; several such may stand side by side.
+                    stream.write(silent)
+                    silent, silent_rows = "", 0
             else:
                 stream.write(silent + line)
                 stream.flush()
@@ -275,7 +280,7 @@ def collect_from_endpoint(
 
 def _is_locked_out(endpoint: Endpoint, asked: Asked) -> bool:
     """Whether a greeting without a system prompt is forbidden too: then it is the key, and not what the last prompts say."""
-    return endpoint.ask([{"role": "user", "content": "Hello!"}], asked).reason.startswith("HTTP 403")
+    return endpoint.ask([{"role": "user", "content": "Hello!"}], asked).reason.startswith(FORBIDDEN)
 
 
 def _in_order(endpoint: Endpoint, places: Sequence[Place], system_role: SystemRole) -> Iterator[tuple[Place, list[Reply]]]:

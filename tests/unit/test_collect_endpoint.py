@@ -360,6 +360,15 @@ def test_a_filter_that_forbids_some_prompts_does_not_stop_the_run(server, endpoi
     assert read_pairs(part) == rows[:6]
 
 
+def test_a_filter_that_forbids_several_prompts_in_a_row_does_not_stop_the_run(server, endpoint, tmp_path):
+    server.trouble = lambda handler, request, before: (
+        any(prompt in request["messages"][0]["content"] for prompt in PROMPTS[2:7]) and (handler.send(403, b"flagged"), True)[1]
+    )
+    assert collect_from_endpoint(endpoint, places(), tmp_path / "pairs.jsonl") == 40
+    rows = read_pairs(tmp_path / "pairs.jsonl")
+    assert [len(row["answers"]) for row in rows] == [0 if 2 <= number < 7 else 8 for number in range(12)]
+
+
 def test_a_key_that_is_revoked_near_the_end_leaves_its_places_to_be_asked_again(server, endpoint, tmp_path):
     whole, output = tmp_path / "whole.jsonl", tmp_path / "pairs.jsonl"
     collect_from_endpoint(endpoint, places(6), whole)
