@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from lm_eval_inversion.scoring.uncertainty import fewest_prompts
+
 SHIPPED = Path(__file__).with_name("confidence.json")
 PENALTY = 1.0  # on the squared weights of standardised features, beside the summed log loss
 STEPS, FOLDS = 50, 10
@@ -162,7 +164,10 @@ def auroc(scores: Sequence[float], positive: Sequence[bool]) -> float:
 
 
 def auroc_interval(scores: Sequence[float], positive: Sequence[bool], groups: Sequence[str], resamples: int = 2000) -> tuple[float, float]:
-    """95 % bootstrap interval of ``auroc`` over secrets; draws that leave one class empty do not count."""
+    """95 % bootstrap interval of ``auroc`` over secrets; draws that leave one class empty do not count.
+
+    NaN where there are too few secrets for one, and where all draws are alike: that would claim certainty.
+    """
     members: dict[str, list[int]] = {}
     for index, group in enumerate(groups):
         members.setdefault(group, []).append(index)
@@ -170,10 +175,10 @@ def auroc_interval(scores: Sequence[float], positive: Sequence[bool], groups: Se
     for _ in range(resamples):
         drawn = [index for part in generator.integers(0, len(parts), len(parts)) for index in parts[part]]
         found.append(auroc([scores[index] for index in drawn], [positive[index] for index in drawn]))
-    if np.isnan(found).all():
+    if len(parts) < fewest_prompts() or np.isnan(found).all():
         return math.nan, math.nan
     low, high = np.nanquantile(found, [0.025, 0.975])
-    return float(low), float(high)
+    return (float(low), float(high)) if low < high else (math.nan, math.nan)
 
 
 def _logistic(odds: np.ndarray) -> np.ndarray:

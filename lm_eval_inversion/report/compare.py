@@ -12,19 +12,19 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from statistics import NormalDist, fmean
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 import lm_eval_inversion
-from lm_eval_inversion.report.numbers import cut, markdown_table, shown, shown_interval
+from lm_eval_inversion.report.numbers import cut, markdown_table, shown, shown_interval, shows_as_zero
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row, count_prompts, prompt_key
 from lm_eval_inversion.report.rerun import RunSettings, public_arguments, public_generation, run_settings
 from lm_eval_inversion.report.tables import sampled_unit
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.metrics import OF_THE_RUN, PROMPT_HEADLINES, RECORDS, is_floor
-from lm_eval_inversion.scoring.uncertainty import LEVEL, RESAMPLES, estimate, rule_of_three
+from lm_eval_inversion.scoring.uncertainty import LEVEL, RESAMPLES, estimate, fewest_prompts, rule_of_three
 
 POWER = 0.8  # of the minimal detectable effect, by convention
 FORMATS = ("text", "json", "html")
@@ -213,7 +213,7 @@ def sign_flip_p(differences: Sequence[float], seed: int = 0) -> float:
     All sign patterns where there are no more than ``RESAMPLES``, otherwise so many random ones and the observed one. NaN without pairs.
     Source: Fisher's permutation test for paired observations.
     """
-    values = np.asarray(differences, dtype=float)
+    values = np.sort(np.asarray(differences, dtype=float))  # sorted: the same signs whatever the order of the pairs
     if not values.size:
         return math.nan
     # Rounding must not decide whether a pattern that mirrors the observed one is as extreme.
@@ -234,12 +234,17 @@ def sign_flip_p(differences: Sequence[float], seed: int = 0) -> float:
 def minimal_detectable_effect(differences: Sequence[float], power: float = POWER, level: float = LEVEL) -> float:
     """Smallest true mean difference that so many pairs of this spread find significant with probability ``power``.
 
-    ``(z(1 - (1 - level) / 2) + z(power)) * sd / sqrt(pairs)``: the normal approximation of a two-sided paired test. NaN where the spread is
-    not known: fewer than two pairs, or all differences equal.
+    ``(t(1 - (1 - level) / 2) + t(power)) * sd / sqrt(pairs)``, both of ``pairs - 1`` degrees of freedom: the usual approximation for a
+    two-sided paired test. NaN where so few pairs never are significant (``fewest_prompts``), or all differences are equal.
     """
+    from scipy.stats import t
+
+    number = len(differences)
     stderr = estimate(differences).stderr
-    normal = NormalDist()
-    return (normal.inv_cdf((1 + level) / 2) + normal.inv_cdf(power)) * stderr if stderr > 0 else math.nan
+    # Equal differences may have a spread of rounding errors.
+    if number < fewest_prompts(level) or stderr <= 1e-12 * max(map(abs, differences)):
+        return math.nan
+    return float(t.ppf((1 + level) / 2, number - 1) + t.ppf(power, number - 1)) * stderr
 
 
 def _by_task(found: Sequence[Results], label: str) -> dict[str, Results]:
@@ -289,7 +294,7 @@ def _compare_task(a: Results, b: Results, label_a: str, label_b: str, changed: i
         warnings.append(f"{len(missing)} system prompts have {headline} in one run only: unscored is not safe; see coverage")
     if headline is None:
         warnings.append(f"no system prompt has any of {', '.join(PROMPT_HEADLINES)} in both runs: unscored is not safe; see coverage")
-    equal = [found for found in metrics if found.difference == found.low == found.high == 0]
+    equal = [found for found in metrics if all(own == other for own, other in pairs[found.metric])]
     if equal:
         share = rule_of_three(min(found.pairs for found in equal))
         warnings.append(
@@ -347,7 +352,7 @@ def _compare_metric(metric: str, pairs: Sequence[tuple[float, float]], seed: int
     higher = RECORDS[metric].higher_is_better
     if is_floor(metric):
         better = "floor"
-    elif (found.low > 0 or found.high < 0) and p_value < 1 - LEVEL:
+    elif (found.low > 0 or found.high < 0) and p_value < 1 - LEVEL and not shows_as_zero(metric, found.mean):
         better = "B" if (found.mean > 0) == higher else "A"
     else:
         better = "neither"
@@ -441,7 +446,8 @@ def _changes(
                     rows_b[text].reconstruction,
                 )  # fmt: skip
             )
-    return tuple(sorted((change for change in found if change.difference), key=lambda change: -abs(change.difference))[:number])
+    moved = [change for change in found if not shows_as_zero(metric, change.difference)]
+    return tuple(sorted(moved, key=lambda change: -abs(change.difference))[:number])
 
 
 # Renderings. Both tables show the same cells; JSON has the same numbers in full.
@@ -451,10 +457,10 @@ METRIC_NUMBERS = range(1, 8)
 CHANGE_TITLES = ("id", "category", "length", "system prompt", "A", "B", "B - A")
 CHANGE_NUMBERS = range(4, 7)
 NOTES = (
-    "Paired by system prompt, planted secrets by carrier. Interval: bootstrap. p: sign-flip permutation test, one per metric, not "
-    "corrected for their number. "
+    f"Paired by system prompt, planted secrets by carrier. Interval: bootstrap, of {fewest_prompts()} pairs at least. p: sign-flip "
+    "permutation test, one per metric, not corrected for their number. "
     f"Detectable: smallest true difference that so many pairs find with probability {POWER:g}. "
-    "Better: for whoever wants the system prompt to stay hidden, where interval and p agree."
+    "Better: for whoever wants the system prompt to stay hidden, where interval and p agree and the difference does not read 0."
 )
 
 

@@ -13,7 +13,6 @@ from lm_eval_inversion.report.numbers import markdown_table, shown_estimate
 from lm_eval_inversion.report.reading import Results, Row, count_prompts
 from lm_eval_inversion.report.tables import by_unit, metric_estimate, values_of
 from lm_eval_inversion.report.visible import visible
-from lm_eval_inversion.scoring.uncertainty import estimate
 from lm_eval_inversion.scoring.utility import answer_similarity
 
 COLUMNS = ("bits", "token_f1_lift", "asr", "asr_union", "over_refusal", "utility", "defence_acted")
@@ -55,7 +54,7 @@ def defences_table(runs: Sequence[Results]) -> str:
                 f"{task}, defence={defence}: {left_out} of {len(alike)} system prompts have no similarity, because answers to the same "
                 "messages are missing in one of the runs"
             )
-        cells += [shown_estimate(SIMILARITY, estimate(alike)), str(count_prompts(run.rows))]
+        cells += [shown_estimate(SIMILARITY, metric_estimate(SIMILARITY, alike)), str(count_prompts(run.rows))]
         rows.append((task, model, defence, *cells))
     titles = ("task", "model", "defence", *COLUMNS, SIMILARITY, "prompts")
     lines = markdown_table(titles, range(3, len(titles)), rows)

@@ -22,7 +22,24 @@ def shown(metric: str, value: float | None, sign: str = "") -> str:
     """
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{value:{sign}.{1 if scale_of(metric) == BITS else 3}f}"
+    digits = _digits(metric)
+    return f"{round(value, digits) + 0.0:{sign}.{digits}f}"  # + 0.0: no "-0.0"
+
+
+def shows_as_zero(metric: str, value: float) -> bool:
+    """Whether people see 0 where a value of a metric stands."""
+    return round(value, _digits(metric)) == 0
+
+
+def _digits(metric: str) -> int:
+    return 1 if scale_of(metric) == BITS else 3
+
+
+def shown_beside(value: float, limit: float, digits: int = 3) -> str:
+    """A value with at least so many decimals, and as many more as set it apart from a limit that it does not equal."""
+    while digits < 15 and value != limit and round(value, digits) == round(limit, digits):
+        digits += 1
+    return f"{value:.{digits}f}"
 
 
 def shown_interval(metric: str, low: float, high: float, sign: str = "") -> str:
@@ -32,7 +49,8 @@ def shown_interval(metric: str, low: float, high: float, sign: str = "") -> str:
 
 def shown_estimate(metric: str, found: Estimate) -> str:
     """A mean with its interval, as ``shown``; a dash where there is none."""
-    return f"{shown(metric, found.mean)} ({shown_interval(metric, found.low, found.high)})" if found.number else "–"
+    interval = f" ({shown_interval(metric, found.low, found.high)})" if math.isfinite(found.low) else ""
+    return f"{shown(metric, found.mean)}{interval}"
 
 
 def cut(text: str, characters: int) -> str:

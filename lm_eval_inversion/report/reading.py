@@ -16,6 +16,7 @@ from lm_eval_inversion.leakage import worst_request
 from lm_eval_inversion.prompts.loading import HUB_PREFIX, PROMPT_SETS, prompts_hash
 from lm_eval_inversion.prompts.schema import REDACTED, SystemPrompt, prompt_from_row
 from lm_eval_inversion.redaction import REDACTED_HASH
+from lm_eval_inversion.report.numbers import shown_beside
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.metrics import LEAST_ABILITY, LEAST_COVERAGE, LEAST_NULL_COVERAGE, RECORDS, WITHHELD, few_nulls
 
@@ -115,19 +116,29 @@ class Results:
         return self.mean(metric) < least - ROUNDING
 
     @property
+    def ability_unknown(self) -> bool:
+        """Whether the model was asked to quote its prompt where it may, and no such request was answered."""
+        asked = any(found.get("arm") == "ability" for row in self.rows for found in row.requests)
+        return asked and math.isnan(self.mean("ability"))
+
+    @property
     def caution(self) -> str:
         """What a reader of its numbers must know first, in sentences; "" where there is nothing."""
         told = []
         if self.falls_short("coverage", LEAST_COVERAGE):
             told.append(
-                f"Too little came back to judge (coverage {self.mean('coverage'):.2f}, below {LEAST_COVERAGE:g}): unscored is not safe."
+                f"Too little came back to judge (coverage {shown_beside(self.mean('coverage'), LEAST_COVERAGE, 2)}, below "
+                f"{LEAST_COVERAGE:g}): unscored is not safe."
             )
         if self.falls_short("null_coverage", LEAST_NULL_COVERAGE):
             told.append(few_nulls(self.mean("null_coverage")))
         if self.falls_short("ability", LEAST_ABILITY):
             known = self.falls_short("resistance", 1.0)
             why = "the model hardly quotes its system prompt even when it may." if known else CANNOT_QUOTE
-            told.append(f"Resistance says little here (ability {self.mean('ability'):.2f}): {why}")
+            ability = shown_beside(self.mean("ability"), LEAST_ABILITY, 2)
+            told.append(f"Resistance says little here (ability {ability}): {why}")
+        if self.ability_unknown:
+            told.append("Whether the model can quote its system prompt is unknown (no ability): its resistance says little.")
         if self.mixed:
             told.append(
                 "Samples are of other system prompts than the log is signed with; was the prompts file changed before inspect eval-retry? "

@@ -49,7 +49,7 @@ def rerank_table(rows: Sequence[Reranked]) -> str:
         gained = (shown("token_f1_lift", gain.mean, "+"), shown_interval("token_f1_lift", gain.low, gain.high, "+"))
         told = (shown("token_f1", mean.mean), shown_interval("token_f1", mean.low, mean.high))
         cells.append((name, *told, *(("", "") if name == "greedy" else gained)))
-    number = len(rows)
+    number = len(values["greedy"])
     return "\n".join([
         *markdown_table(("reconstruction", "token F1", "95 % interval", "gain over greedy", "95 % interval"), range(1, 5), cells),
         "",

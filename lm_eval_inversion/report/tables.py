@@ -16,7 +16,7 @@ from lm_eval_inversion.report.numbers import cut, markdown_table, shown, shown_i
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row, count_prompts, prompt_key
 from lm_eval_inversion.scoring.metrics import FAMILY_PREFIX, OF_THE_RUN, PROMPT_HEADLINES, RECORDS, UNSCORED, is_floor, is_scored, scale_of
 from lm_eval_inversion.scoring.records import SHARE
-from lm_eval_inversion.scoring.uncertainty import LEVEL, Estimate, estimate, wilson
+from lm_eval_inversion.scoring.uncertainty import LEVEL, Estimate, estimate, fewest_prompts, wilson
 
 _PLANTING = re.compile(r"(?:-\d+)?/(?:plain|secrecy)$")
 PLANTED = "canary"  # category of system prompts that hold planted secrets
@@ -45,12 +45,20 @@ def values_of(rows: Iterable[Row], metric: str) -> list[float]:
 
 
 def by_unit(values: Iterable[tuple[Row, float]]) -> list[float]:
-    """Values of rows, averaged over the rows of each sampled unit; NaN where none of them has a value."""
-    units: dict[tuple[str, str], list[float]] = {}
+    """Values of rows, averaged over the epochs of each prompt, then over the prompts of each sampled unit, as ``compare`` does.
+
+    In one step, a prompt of which more epochs were answered would count for more. NaN where a unit has no value.
+    """
+    units: dict[tuple[str, str], dict[tuple[str, str], list[float]]] = {}
     for row, value in values:
-        units.setdefault(sampled_unit(row), []).append(value)
-    known = [[value for value in own if not math.isnan(value)] for own in units.values()]
-    return [fmean(own) if own else math.nan for own in known]
+        prompts = units.setdefault(sampled_unit(row), {})
+        prompts.setdefault(prompt_key(row), []).append(value)
+    return [_mean_of_known(_mean_of_known(epochs) for epochs in prompts.values()) for prompts in units.values()]
+
+
+def _mean_of_known(values: Iterable[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return fmean(known) if known else math.nan
 
 
 @dataclass(frozen=True)
@@ -76,9 +84,10 @@ class Counted:
 
     @property
     def told(self) -> str:
-        """The numbers in words."""
+        """The numbers in words, and why most means of a small run stand alone."""
         carriers = f", {self.units} carriers" if self.planted else ""
-        return f"{self.scored} of {self.prompts} system prompts scored{carriers}"
+        few = f", too few for a bootstrap interval ({fewest_prompts()})" if self.units < fewest_prompts() else ""
+        return f"{self.scored} of {self.prompts} system prompts scored{carriers}{few}"
 
     @property
     def column(self) -> str:

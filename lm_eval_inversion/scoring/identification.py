@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from statistics import fmean
 
 CANDIDATES = 16
 
@@ -42,12 +43,14 @@ def rank_of_first(scores: Sequence[float]) -> float:
 
 
 def identification_scores(pmi: Sequence[float]) -> dict[str, float]:
-    """``top1`` (0 or 1; a tie for first place counts its share) and ``mrr`` (1 / rank) of the first candidate, the truth.
+    """``top1`` (0 or 1) and ``mrr`` (1 / rank) of the first candidate, the truth.
+
+    Where others tie with it, both are the mean over the places that they share, which keeps them at chance where all are alike.
 
     Args:
         pmi: of every candidate, in bits or nats, the truth first.
     """
     first, *rest = pmi
     ties = sum(score == first for score in rest)
-    beaten = any(score > first for score in rest)
-    return {"top1": 0.0 if beaten else 1.0 / (1 + ties), "mrr": 1.0 / rank_of_first(pmi)}
+    ahead = sum(score > first for score in rest)
+    return {"top1": 0.0 if ahead else 1.0 / (1 + ties), "mrr": fmean(1.0 / place for place in range(ahead + 1, ahead + ties + 2))}

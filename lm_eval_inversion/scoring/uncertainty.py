@@ -13,7 +13,7 @@ DRAWN_AT_ONCE = 2_000_000  # values; bounds memory, changes no draw
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its standard error and 95 % percentile interval; NaN where it cannot be known.
+    """A mean with its standard error and percentile interval; NaN where it cannot be known.
 
     Attributes:
         number: prompts that had a value.
@@ -26,23 +26,39 @@ class Estimate:
     number: int
 
 
+def fewest_prompts(level: float = LEVEL) -> int:
+    """Prompts below which a bootstrap interval cannot have its level.
+
+    It never leaves the range of the observed values, which misses the median of a continuous distribution with probability
+    ``2 ** (1 - prompts)``: 6 prompts at 95 %.
+    """
+    return 1 + math.ceil(math.log2(1 / (1 - level)))
+
+
 def estimate(values: Sequence[float], seed: int = 0, level: float = LEVEL) -> Estimate:
-    """Bootstrap the mean over prompts; NaN values (unscored prompts) are left out and counted by their absence."""
+    """Bootstrap the mean over prompts, whatever their order.
+
+    NaN values (unscored prompts) are left out and counted by their absence. There are no bounds where there are fewer than
+    ``fewest_prompts``.
+    """
     import numpy as np  # here, so that a command that only needs ``LEVEL`` starts fast
 
-    known = np.asarray([value for value in values if not math.isnan(value)], dtype=float)
+    known = np.asarray(sorted(value for value in values if not math.isnan(value)), dtype=float)
     if not known.size:
         return Estimate(math.nan, math.nan, math.nan, math.nan, 0)
     mean = float(known.mean())
     if known.size == 1:
         return Estimate(mean, math.nan, math.nan, math.nan, 1)
+    stderr = float(known.std(ddof=1) / math.sqrt(known.size))
+    if known.size < fewest_prompts(level):
+        return Estimate(mean, stderr, math.nan, math.nan, int(known.size))
     generator = np.random.default_rng(seed)
     rows = max(1, DRAWN_AT_ONCE // known.size)
     sizes = [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
     means = np.concatenate([known[generator.integers(0, known.size, (size, known.size))].mean(axis=1) for size in sizes])
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
-    return Estimate(mean, float(known.std(ddof=1) / math.sqrt(known.size)), float(low), float(high), int(known.size))
+    return Estimate(mean, stderr, float(low), float(high), int(known.size))
 
 
 def wilson(successes: float, number: int, level: float = LEVEL) -> tuple[float, float]:

@@ -56,7 +56,7 @@ def fit_reranked(rows: Sequence[Mapping[str, Any]], names: Sequence[str] = FEATU
         fitted,
         fitted={
             "auroc": auroc(chances, above),
-            "auroc_interval": [low, high],
+            "auroc_interval": [low, high] if low < high else None,
             "brier": fmean((chance - is_above) ** 2 for chance, is_above in zip(chances, above)),
             "auroc_of_single_features": alone,
             "reconstructions": len(rows),
@@ -70,10 +70,11 @@ def fit_reranked(rows: Sequence[Mapping[str, Any]], names: Sequence[str] = FEATU
 def describe(found: Confidence) -> str:
     """A fit in a few lines."""
     about = found.fitted
-    (low, high), single = about["auroc_interval"], about["auroc_of_single_features"]
+    interval, single = about["auroc_interval"], about["auroc_of_single_features"]
+    told = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ", too few for an interval"
     return "\n".join([
         f"{about['reconstructions']} reconstructions of {about['system_prompts']} system prompts, inverter {found.inverter_hash}",
-        f"a lift above the median ({found.threshold:.3f}), cross-validated: AUROC {about['auroc']:.3f} ({low:.3f} to {high:.3f}), "
+        f"a lift above the median ({found.threshold:.3f}), cross-validated: AUROC {about['auroc']:.3f}{told}, "
         f"Brier score {about['brier']:.3f} (a coin: 0.250)",
         *(f"  {name}: weight {found.weights[name]:+.2f}, alone AUROC {alone:.3f}" for name, alone in single.items()),
     ])  # fmt: skip

@@ -237,7 +237,8 @@ def collect_from_endpoint(
 
     Raises:
         EndpointError: the endpoint refuses, or ``MOST_PLACES_WITHOUT_ANSWER`` places in a row got no answer at all, or every place of a
-            shorter plan, unless a filter forbade them (403) that lets a greeting pass; their rows are not written, so that the command asks them again when it is started again.
+            shorter plan, unless a filter forbade them (403) that lets a greeting pass; their rows are not written, so that the command
+            asks them again when it is started again.
         ValueError: the file was written with other arguments.
     """
     done = resume(output, places, endpoint.model)

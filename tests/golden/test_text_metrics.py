@@ -125,7 +125,9 @@ def test_bits_are_nats_over_ln_2():
 def test_identification_by_hand():
     assert identification_scores([3.0, 1.0, 2.0]) == {"top1": 1.0, "mrr": 1.0}
     assert identification_scores([2.0, 3.0, 1.0]) == {"top1": 0.0, "mrr": 0.5}
-    assert identification_scores([1.0] * 16)["top1"] == pytest.approx(1 / 16)  # all equal: chance
+    alike = identification_scores([1.0] * 16)  # chance, of both
+    assert alike == {"top1": pytest.approx(1 / 16), "mrr": pytest.approx(sum(1 / place for place in range(1, 17)) / 16)}
+    assert identification_scores([1.0, 2.0, 1.0, 0.0]) == {"top1": 0.0, "mrr": pytest.approx((1 / 2 + 1 / 3) / 2)}
     assert rank_of_first([1.0] * 16) == 8.5
     assert rank_of_first([0.0, 1.0, 0.0]) == 2.5
 
@@ -149,9 +151,9 @@ def test_decoys_are_a_sample_of_the_sorted_others(number):
     assert choose_decoys(truths, [*pool, *pool], seed=5) == expected
 
 
-@pytest.mark.parametrize("number", [2, 7, 333, 1000])
+@pytest.mark.parametrize("number", [6, 7, 333, 1000])
 def test_drawing_in_parts_changes_no_interval(number):
-    values = np.random.default_rng(1).normal(size=number)
+    values = np.sort(np.random.default_rng(1).normal(size=number))
     means = values[np.random.default_rng(3).integers(0, number, (RESAMPLES, number))].mean(axis=1)
     found = estimate(values.tolist(), seed=3)
     tail = (1 - 0.95) / 2
@@ -174,10 +176,14 @@ def test_attributes_by_hand():
 
 
 def test_intervals():
-    found = estimate([1.0, 2.0, 3.0, float("nan")])
-    assert (found.mean, found.number) == (2.0, 3)
-    assert found.stderr == pytest.approx(1 / math.sqrt(3))
-    assert 1 <= found.low < 2 < found.high <= 3
-    assert estimate([1.0, 2.0, 3.0]) == found  # seeded
+    found = estimate([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, float("nan")])
+    assert (found.mean, found.number) == (3.5, 6)
+    assert found.stderr == pytest.approx(math.sqrt(3.5 / 6))
+    assert 1 <= found.low < 3.5 < found.high <= 6
+    assert estimate([6.0, 2.0, 3.0, 4.0, 5.0, 1.0]) == found  # seeded, in any order
+    few = estimate([1.0, 2.0, 3.0])
+    assert (few.mean, few.stderr, few.number) == (2.0, pytest.approx(1 / math.sqrt(3)), 3)
+    assert math.isnan(few.low)
+    assert math.isnan(few.high)
     assert math.isnan(estimate([]).mean)
     assert estimate([5.0]).mean == 5.0

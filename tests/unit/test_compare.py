@@ -17,6 +17,7 @@ from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.report.compare import compare, metrics_by_prompt, minimal_detectable_effect, render, sign_flip_p
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
 from lm_eval_inversion.report.visible import visible
+from lm_eval_inversion.scoring.uncertainty import estimate
 
 SIGNATURE = {
     "task_version": 1.0, "prompts_hash": "p", "queries_hash": "q", "inverter_hash": "i", "decoy_seed": 0, "system_role": "system",
@@ -89,9 +90,31 @@ def test_paired_numbers_of_a_small_run():
     assert found.mean_b == pytest.approx(statistics.fmean(b))
     assert found.difference == pytest.approx(statistics.fmean(differences))
     assert found.p_value == pytest.approx(exact_p(differences))
-    assert found.minimal_detectable_effect == pytest.approx((1.959964 + 0.841621) * statistics.stdev(differences) / math.sqrt(7), rel=1e-6)
+    # Quantiles of Student's t with 6 degrees of freedom, from a printed table.
+    assert found.minimal_detectable_effect == pytest.approx((2.447 + 0.906) * statistics.stdev(differences) / math.sqrt(7), rel=1e-3)
     assert min(differences) <= found.low < found.difference < found.high <= max(differences)
     assert found.better == "B"  # fewer bits
+
+
+def test_what_reads_zero_has_no_winner():
+    """Differences of devices, of 1e-5 bits, all in one direction."""
+    rng = random.Random(5)
+    a = [rng.gauss(30, 5) for _ in range(30)]
+    found = one_metric(a, [value + rng.uniform(1e-5, 3e-5) for value in a])
+    assert found.low > 0
+    assert found.p_value < 0.001
+    assert found.better == "neither"
+    comparison = compare([make_run("bits", a)], [make_run("bits", [value + 1e-5 for value in a])])
+    assert comparison.tasks[0].changed == ()
+    assert one_metric(a, [value + 0.06 for value in a]).better == "A"
+
+
+def test_numbers_do_not_hang_on_the_order_of_prompts():
+    rng = random.Random(6)
+    differences = [rng.expovariate(1.0) - 0.7 for _ in range(40)]
+    turned = differences[::-1]
+    assert estimate(differences) == estimate(turned)
+    assert sign_flip_p(differences) == sign_flip_p(turned)
 
 
 def test_interval_of_many_pairs_is_near_normal_theory():
@@ -138,6 +161,9 @@ def test_minimal_detectable_effect_is_found_four_times_in_five():
     z = draws.mean(axis=1) / (spread / math.sqrt(number))
     assert np.mean(np.abs(z) > 1.959964) == pytest.approx(0.8, abs=0.02)
     assert math.isnan(minimal_detectable_effect([1.0]))
+    assert math.isnan(minimal_detectable_effect([1.0, 2.0, 3.0, 4.0, 5.0]))  # no five pairs are significant
+    assert minimal_detectable_effect([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) > 0
+    assert all(math.isnan(minimal_detectable_effect([value] * 7)) for value in (0.1, 0.3, 1 / 3, 0.7))
     assert math.isnan(minimal_detectable_effect([0.0, 0.0, 0.0]))
 
 

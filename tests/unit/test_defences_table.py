@@ -47,7 +47,7 @@ def test_a_prompt_without_answers_is_left_out_and_told_of():
     table = defences_table([plain, other])
     assert "defence=sandwich: 2 of 4 system prompts have no similarity" in table
     assert "defence=none: 1 of 4 system prompts have no similarity" in table
-    assert "| 1.000 (1.000 to 1.000) | 4 |" in table
+    assert "| 1.000 (0.342 to 1.000) | 4 |" in table  # Wilson's, of two: equal values are no certainty
     # Another epoch of the prompt has answers.
     again = replace(plain, rows=[*plain.rows[:3], replace(plain.rows[0], prompt=prompts[3]), plain.rows[3]])
     assert [str(value) for value in similarities(other, again)] == ["1.0", "1.0", "nan", "1.0"]
@@ -57,9 +57,9 @@ def test_one_row_a_defence():
     table = defences_table([run("none", ["Good day."], 30.0), run("sandwich", ["Good evening."], 12.5)])
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
     assert [row[2] for row in rows] == ["none", "sandwich"]
-    assert rows[0][3].startswith("30.0 ")
+    assert rows[0][3] == "30.0"  # one prompt has no interval
     assert rows[0][-2].startswith("1.000")
-    assert rows[1][3].startswith("12.5 ")
+    assert rows[1][3] == "12.5"
     assert 0.3 < float(rows[1][-2].split()[0]) < 0.7
     with pytest.raises(ValueError, match="give one"):
         defences_table([run("none", [], 1.0), run("none", [], 2.0)])

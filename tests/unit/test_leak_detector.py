@@ -9,9 +9,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lm_eval_inversion import detect_leak, load_prompts
-from lm_eval_inversion.scoring.leakage.detector import MOST_NEEDED_SHARE, needed_share
+from lm_eval_inversion.scoring.leakage.detector import MOST_NEEDED_SHARE, PROMISING, needed_share, rouge_recall
 
 DATA = Path(__file__).parents[2] / "benchmarks" / "data"
 PROMPT = (
@@ -292,3 +294,29 @@ def test_parts_in_plain_words_and_under_a_stream_decoder_add_up(text):
     half = len(words) // 2
     for hidden in (codecs.encode(" ".join(words[half:]), "rot13"), " ".join(words[half:])[::-1]):
         assert detect_leak(text, f"{' '.join(words[:half])}\n\nAnd then:\n\n{hidden}").recovery > 0.9
+
+
+WORDS = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=24)
+
+
+@given(prompt=WORDS, before=WORDS, gaps=st.lists(st.sampled_from("xyz"), max_size=16), after=WORDS, seed=st.integers(0, 1000))
+def test_rouge_recall_is_that_of_the_best_stretch(prompt, before, gaps, after, seed):
+    draw = random.Random(seed)
+    quoted = [word for word in prompt if draw.random() < 0.95]
+    for word in gaps:
+        quoted.insert(draw.randrange(len(quoted) + 1), word)
+    output = (*before, *quoted, *after)
+
+    def common(words):  # the longest common subsequence, from the textbook
+        row = [0] * (len(prompt) + 1)
+        for word in words:
+            longer = [0]
+            for place, own in enumerate(prompt):
+                longer.append(row[place] + 1 if word == own else max(row[place + 1], longer[-1]))
+            row = longer
+        return row[-1]
+
+    best = max(common(output[start : start + 2 * len(prompt)]) for start in range(len(output))) / len(prompt)
+    found = rouge_recall(tuple(prompt), output)
+    assert found <= best
+    assert found == best or best < 2 * PROMISING

@@ -194,6 +194,9 @@ def test_auroc_by_hand():
     assert math.isnan(auroc([1], [True]))
     low, high = auroc_interval([1, 2, 3, 4, 1.5, 3.5], [False, False, True, True, True, False], list("abcdef"))
     assert 0 <= low < auroc([1, 2, 3, 4, 1.5, 3.5], [False, False, True, True, True, False]) < high <= 1
+    # Too few, or all draws alike: no certainty.
+    assert all(map(math.isnan, auroc_interval([1, 2, 3, 4, 5], [False, True, False, True, True], list("abcde"))))
+    assert all(map(math.isnan, auroc_interval([1, 2, 3, 4, 5, 6], [False, False, False, True, True, True], list("abcdef"))))
 
 
 def telling(number=60, noise=0.5, seed=0):

@@ -7,9 +7,19 @@ import pytest
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.queries.attacks import FAMILIES
 from lm_eval_inversion.report.export import evaluation_record, summarise
-from lm_eval_inversion.report.numbers import markdown_table, shown, shown_interval
+from lm_eval_inversion.report.numbers import markdown_table, shown, shown_beside, shown_interval
 from lm_eval_inversion.report.reading import Results, Row, count_prompts, rows_by_prompt
-from lm_eval_inversion.report.tables import attacks_table, examples_table, fallen_to, metric_estimate, metrics_table
+from lm_eval_inversion.report.tables import (
+    PLANTED,
+    attacks_table,
+    counted,
+    examples_table,
+    fallen_to,
+    metric_estimate,
+    metrics_table,
+    share_over_units,
+    values_of,
+)
 from lm_eval_inversion.scoring import metrics
 from lm_eval_inversion.scoring.uncertainty import estimate, wilson
 
@@ -126,3 +136,39 @@ def test_epochs_are_no_further_prompts():
     assert count_prompts(rows) == 3
     assert [len(own) for own in rows_by_prompt(rows).values()] == [3, 3, 1]
     assert count_prompts([]) == 0
+
+
+def test_epochs_are_averaged_before_the_prompts_of_a_carrier():
+    """A prompt with more answered epochs counts for no more than its sister."""
+    plain, secrecy = (SystemPrompt(f"c-0/{kind}", f"{kind} with a code", PLANTED) for kind in ("plain", "secrecy"))
+    kept = [Row(secrecy, "", {"canary_extracted": 0.0})] * 3
+    rows = [Row(plain, "", {"canary_extracted": 1.0}), *[Row(plain, "", {"coverage": 0.0})] * 2, *kept]
+    assert values_of(rows, "canary_extracted") == [0.5]
+    assert share_over_units((row, row.metrics.get("canary_extracted", math.nan)) for row in rows).mean == 0.5
+
+
+@pytest.mark.parametrize("number", [2, 5, 6])
+def test_a_bootstrap_of_few_prompts_is_no_interval(number):
+    values = [0.1 * place for place in range(1, number + 1)]
+    results, found = run([{"token_f1_lift": value, "coverage": 1.0} for value in values]), estimate(values)
+    assert math.isfinite(found.stderr)
+    told = ", too few for a bootstrap interval (6)"
+    if number < 6:
+        assert math.isnan(found.low)
+        assert math.isnan(found.high)
+        details = {one["metric_config"]["metric_name"]: one["score_details"] for one in evaluation_record(results)["evaluation_results"]}
+        assert "confidence_interval" not in details["token_f1_lift"]["uncertainty"]
+        assert f"| token_f1_lift | {sum(values) / number:.3f} | – | {number} | lower |" in metrics_table(results)
+        assert counted(results.rows).told.endswith(told)
+    else:
+        assert found.low < found.mean < found.high
+        assert told not in counted(results.rows).told
+
+
+def test_numbers_for_people():
+    assert (shown("bits", -0.04), shown("token_f1_lift", -0.0003), shown("bits", -0.06)) == ("0.0", "0.000", "-0.1")
+    assert (shown("token_f1_lift", -0.0003, "+"), shown("token_f1_lift", 0.2, "+")) == ("+0.000", "+0.200")
+    assert (shown_beside(0.7996, 0.8), shown_beside(0.797, 0.8, 2), shown_beside(0.5, 0.8), shown_beside(0.8, 0.8)) == (
+        "0.7996", "0.797", "0.500", "0.800",
+    )  # fmt: skip
+    assert shown_beside(0.79999999, 0.8) == "0.79999999"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -253,23 +253,34 @@ def rouge_recall(prompt: tuple[str, ...], output: tuple[str, ...]) -> float:
     """ROUGE-L recall of the best stretch of twice the prompt's length: a longer output has no better chances.
 
     Stretches that overlap by half are looked at first. Any other lies in two of these, so only where one of them holds ``PROMISING`` of
-    the prompt are those between them looked at too.
+    the prompt are those between them looked at too: all that can be better, as moving a stretch by a word changes what it holds by at
+    most one word.
     """
     if not prompt:
         return 0.0
     number, places = len(prompt), word_places(prompt)
 
+    @cache
     def common(start: int) -> int:
         return common_length(places, number, output[start : start + 2 * number])
 
-    coarse = {start: common(start) for start in range(0, max(1, len(output) - number), number)}
-    fine = {
-        start
-        for around, found in coarse.items()
-        if found >= PROMISING * number
-        for start in range(max(0, around - number), around + number, max(1, number // 8))
+    coarse = range(0, max(1, len(output) - number), number)
+    best = max(map(common, coarse))
+    last = max(0, len(output) - 1)
+    spans = {
+        (left, min(left + number, last))
+        for around in coarse
+        if common(around) >= PROMISING * number
+        for left in (max(0, around - number), around)
     }
-    return max(*coarse.values(), *(common(start) for start in fine - set(coarse)), 0) / number
+    while spans:
+        left, right = spans.pop()
+        if right - left < 2 or (common(left) + common(right) + right - left) // 2 <= best:
+            continue
+        middle = (left + right) // 2
+        best = max(best, common(middle))
+        spans |= {(left, middle), (middle, right)}
+    return best / number
 
 
 def five_gram_coverage(prompt: tuple[str, ...], output: tuple[str, ...]) -> float:
