@@ -260,7 +260,7 @@ def _later(module: str, function: str) -> Callable[[Any], Any]:
 
 GATE_EXIT_CODES = (
     "exit codes: 0 every limit holds; 1 a limit is broken; 2 inconclusive (also if coverage is too low, with or without a system prompt, "
-    "and for unfinished or mixed runs); 3 error (also if no result has the metric)"
+    "and for unfinished runs and those that report doubts); 3 error (also if no result has the metric)"
 )
 VERBS = {
     "report": Verb(

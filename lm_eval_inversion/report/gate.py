@@ -247,8 +247,8 @@ def _cannot_find(results: Results, limit: Limit) -> str:
 def _no_pass(results: Results) -> str:
     """Why a run cannot pass whatever its numbers say, and what to do; "" where it can."""
     if results.unfinished:
-        return f"the run did not finish ({results.unfinished}): finish it first"
-    return "its samples are of other system prompts than the log is signed with: run the task again" if results.mixed else ""
+        return f"the run did not finish ({results.unfinished}); finish it first"
+    return " ".join(results.doubts)
 
 
 def _check(results: Results, limit: Limit, values: Sequence[float], confidence: float) -> Check:
@@ -256,7 +256,7 @@ def _check(results: Results, limit: Limit, values: Sequence[float], confidence: 
 
     def made(status: Status, message: str) -> Check:
         if status is Status.PASS and (obstacle := _no_pass(results)):
-            status, message = Status.INCONCLUSIVE, f"{message}, but {obstacle}"
+            status, message = Status.INCONCLUSIVE, f"{message}, but: {obstacle}"
         return _made(results, limit, status, found, len(values), message)
 
     if not found.number:

@@ -8,14 +8,15 @@ import re
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Protocol, TypeVar
 
 from lm_eval_inversion.leakage import worst_request
-from lm_eval_inversion.prompts.loading import HUB_PREFIX, PROMPT_SETS, prompts_hash
 from lm_eval_inversion.prompts.schema import REDACTED, SystemPrompt, prompt_from_row
 from lm_eval_inversion.redaction import REDACTED_HASH
+from lm_eval_inversion.report.doubts import doubts_of
 from lm_eval_inversion.report.numbers import shown_beside
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.metrics import LEAST_ABILITY, LEAST_COVERAGE, LEAST_NULL_COVERAGE, RECORDS, WITHHELD, few_nulls
@@ -87,7 +88,7 @@ class Results:
         null_answers: what the model said without a system prompt, raw.
         unfinished: what is known of a run that did not come to its end; "" of one that did.
         choice: which of several scores of its samples was read; "" where there was no choice.
-        mixed: whether its samples are known to be of other system prompts than its signature says.
+        doubts: why its numbers may not be what was measured, a sentence each (``report.doubts``).
     """
 
     task: str
@@ -99,7 +100,7 @@ class Results:
     null_answers: tuple[str, ...] = ()
     unfinished: str = ""
     choice: str = ""
-    mixed: bool = False
+    doubts: tuple[str, ...] = ()
 
     @property
     def signed(self) -> bool:
@@ -139,11 +140,7 @@ class Results:
             told.append(f"Resistance says little here (ability {ability}): {why}")
         if self.ability_unknown:
             told.append("Whether the model can quote its system prompt is unknown (no ability): its resistance says little.")
-        if self.mixed:
-            told.append(
-                "Samples are of other system prompts than the log is signed with; was the prompts file changed before inspect eval-retry? "
-                "Run the task again."
-            )
+        told += self.doubts
         if self.unfinished:  # last: ``read_all`` adds what finishes it
             told.append(f"The run did not finish ({self.unfinished}): numbers are of these.")
         return " ".join(told)
@@ -236,18 +233,45 @@ def own_files(paths: Iterable[Path]) -> list[Path]:
     """
     own: dict[Path, Path] = {}
     others: dict[Path, Path] = {}
+    named: set[Path] = set()
+    attempts: dict[Path, tuple[str, str]] = {}  # of logs of Inspect that are not named: what was tried, and when
     for path in paths:
         for file in result_files(path):
-            kept = own if file == path or not _of_another_task(file) else others
-            kept.setdefault(file.resolve(), file)
+            place = file.resolve()
+            header = None if file == path else _header(file)
+            kept = own if file == path or not _of_another_task(file, header) else others
+            kept.setdefault(place, file)
+            if file == path:
+                attempts.pop(place, None)
+                named.add(place)
+            elif header is not None and place not in named:
+                attempts[place] = (str(header.eval.task_id), str(header.eval.created))
     left_out = [str(file) for place, file in others.items() if place not in own]
-    more = f" and {len(left_out) - SHOWN_FILES} more" if len(left_out) > SHOWN_FILES else ""
-    names = ", ".join(left_out[:SHOWN_FILES]) + more
     if left_out and not own:
-        raise ValueError(f"no results of this package's tasks are there, only those of others: {names}")
+        raise ValueError(f"no results of this package's tasks are there, only those of others: {_some(left_out)}")
     if left_out:
-        print(f"warning: left out, because they are not of this package's tasks: {names}", file=sys.stderr)
-    return list(own.values())
+        print(f"warning: left out, because they are not of this package's tasks: {_some(left_out)}", file=sys.stderr)
+    return _last_attempts(own, attempts)
+
+
+def _last_attempts(files: dict[Path, Path], attempts: dict[Path, tuple[str, str]]) -> list[Path]:
+    """Without the logs that ``inspect eval-retry`` or an eval set went on from, whose samples the later log has; they are named on stderr.
+
+    Copies of one attempt, such as one scored with another inverter, all stay.
+    """
+    last: dict[str, datetime] = {}
+    for task, created in attempts.values():
+        last[task] = max(datetime.fromisoformat(created), last.get(task, datetime.fromisoformat(created)))
+    gone = {place for place, (task, created) in attempts.items() if place in files and datetime.fromisoformat(created) < last[task]}
+    if gone:
+        names = _some([str(file) for place, file in files.items() if place in gone])
+        print(f"warning: left out, because a later attempt at the same run is there: {names}", file=sys.stderr)
+    return [file for place, file in files.items() if place not in gone]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN_FILES} more" if len(names) > SHOWN_FILES else ""
+    return ", ".join(names[:SHOWN_FILES]) + more
 
 
 def result_files(path: Path) -> list[Path]:
@@ -274,17 +298,23 @@ def is_inspect_log(path: Path) -> bool:
         return _INSPECT_JSON.match(stream.read(_INSPECT_JSON_START)) is not None
 
 
-def _of_another_task(path: Path) -> bool:
+def _of_another_task(path: Path, header: Any) -> bool:
     """Whether a file is known to come from a task that is not of this package. One that cannot be read is not: reading it tells why."""
     if not is_inspect_log(path):
         return _lm_eval_names(path)[0] not in _own_tasks()
+    return header is not None and not _is_own_log(header)
+
+
+def _header(path: Path) -> Any:
+    """The head of a log of Inspect; None of other files, and where it cannot be read."""
+    if not is_inspect_log(path):
+        return None
     from inspect_ai.log import read_eval_log
 
     try:
-        header = read_eval_log(str(path), header_only=True)
+        return read_eval_log(str(path), header_only=True)
     except Exception:  # the library that reads logs has many ways to dislike a file
-        return False
-    return not _is_own_log(header)
+        return None
 
 
 def _own_tasks() -> Collection[str]:
@@ -426,6 +456,7 @@ def _read_inspect(path: Path) -> Results:
     unscored = {} if _inspect_task(log).startswith(EXPOSURE) else {"coverage": 0.0}
     signature = {key: value for key, value in (log.eval.metadata or {}).items() if key != REDACTED_HASH}
     several: list[str] = []
+    read: list[Any] = []
     null_answers: tuple[str, ...] = ()
     for sample in log.samples or []:
         scores = _own_scores(sample)
@@ -433,8 +464,9 @@ def _read_inspect(path: Path) -> Results:
             rows.append(Row(prompt_from_row(sample.metadata["prompt"], default_id=str(sample.id)), "", dict(unscored)))
             continue
         if not scores:
-            raise ValueError(f"{path}: sample {sample.id} has no score of this package; score the log with inspect score")
+            raise ValueError(f"{path}: sample {sample.id} {_why_unscored(sample)}")
         score = list(scores.values())[-1]  # inspect score --action append puts new ones behind
+        read.append(score)
         several = list(scores) if len(scores) > 1 else several
         known = score.metadata or {}
         signature |= {key: known[key] for key in OF_THE_SCORER if key in known}
@@ -454,27 +486,17 @@ def _read_inspect(path: Path) -> Results:
         unfinished = f"status {log.status!r}, {count_prompts(rows)} of {planned} system prompts"
     choice = f"scored several times ({', '.join(several)}); the last score, {several[-1]}, is read." if several else ""
     signature["date"] = log.eval.created
-    mixed = _is_mixed(log, rows)
-    return Results(_inspect_task(log), "inspect", rows, model, signature, path, null_answers, unfinished, choice, mixed)
+    doubts = doubts_of(log, rows, read)
+    return Results(_inspect_task(log), "inspect", rows, model, signature, path, null_answers, unfinished, choice, doubts)
 
 
-def _is_mixed(log: Any, rows: Sequence[Row]) -> bool:
-    """Whether a log of Inspect is signed with other system prompts than its samples are of.
-
-    ``inspect eval-retry`` takes the samples of the log before it along and loads the prompts anew. Only of whole runs in the order of
-    their file that hold the texts can it be told, and only files are changed between two attempts.
-    """
-    metadata, config = log.eval.metadata or {}, log.eval.config
-    source = str(metadata.get("prompts", "")).rpartition("/")[0]
-    if not source or source in PROMPT_SETS or source.startswith(HUB_PREFIX):
-        return False
-    if config.limit is not None or config.sample_id is not None or config.sample_shuffle or any(row.redacted for row in rows):
-        return False
-    known: dict[str, SystemPrompt] = {}
-    if any(known.setdefault(row.prompt_id, row.prompt) != row.prompt for row in rows):  # in several epochs
-        return True
-    names = [str(name) for name in log.eval.dataset.sample_ids or []]
-    return set(names) == known.keys() and prompts_hash([known[name] for name in names]) != metadata.get("prompts_hash")
+def _why_unscored(sample: Any) -> str:
+    """Why nothing of this package can be read of a sample that did not end in an error, and what mends it."""
+    if REDACTED.fullmatch(str(sample.metadata["prompt"].get("text", ""))):
+        return "was redacted before it was scored, and its answers are gone: run the task again, with scoring"
+    if edited := [name for name, score in (sample.scores or {}).items() if score.history]:
+        return f"has a score that was edited into something without metrics ({', '.join(edited)}); give the log as it was before"
+    return "has no score of this package; score the log with inspect score"
 
 
 def _own_scores(sample: Any) -> dict[str, Any]:

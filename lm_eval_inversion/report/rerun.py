@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_inversion.report.reading import SECRET_ARGUMENT, Results, model_arguments, results_file
+from lm_eval_inversion.scoring.metrics import CURVE_PREFIX
 
 # What is known of a run beside its samples, and says neither where it ran nor whose machine it was. Hashes are added by their ending.
 SIGNATURE_KEYS = (
@@ -35,6 +36,9 @@ UNCOMPARED = (
     "seed", "max_gen_toks", "do_sample", "max_retries", "timeout", "attempt_timeout", "stream_idle_timeout", "max_connections",
     "adaptive_connections", "cache", "batch",
 )  # fmt: skip
+PACKAGE = "lm_eval_inversion"  # under which Inspect knows the tasks
+# A comment of the shell, for whoever copies the line, and without an apostrophe, which some shells would take for the beginning of a text.
+NO_COMMAND = "# This run was made by a self-written task and cannot be given as one command."
 API_ENDINGS = ("-chat-completions", "-completions", "-chat")  # of lm_eval's names of back ends
 
 
@@ -51,6 +55,11 @@ class RunSettings:
         epochs: how often each system prompt was run, where more than once.
         seeds: in the words of the host's option; "" where unknown.
         moment: when it began, in seconds since 1970.
+        sample_ids: of the system prompts that were chosen by their ids, as Inspect's option has them; "" where none were.
+        shuffle: the seed of another order of the system prompts, or "true" for any order, as Inspect's option has it; "" for their own.
+        own_address: whether Inspect was told at which address the model is.
+        task: of this package, where Inspect's registry knows it by another name than the log; "" where the registry does not say.
+        curve: whether the scorer was to measure bits from fewer outputs too, as far as Inspect's log says.
     """
 
     model: str = ""
@@ -61,6 +70,11 @@ class RunSettings:
     epochs: int | None = None
     seeds: str = ""
     moment: float | None = None
+    sample_ids: str = ""
+    shuffle: str = ""
+    own_address: bool = False
+    task: str = ""
+    curve: bool = False
 
 
 def run_settings(results: Results) -> RunSettings:
@@ -116,7 +130,33 @@ def _inspect_settings(source: Path) -> RunSettings:
         epochs=config.epochs if (config.epochs or 1) > 1 else None,
         seeds=str(used.get("seed", "")),
         moment=datetime.fromisoformat(log.eval.created).timestamp(),
+        sample_ids=_sample_ids(config.sample_id),
+        shuffle=_shuffle(config.sample_shuffle),
+        own_address=log.eval.model_base_url is not None,
+        task=_registered_task(log.eval.task_registry_name),
+        curve=any(str((scorer.options or {}).get("curve")).lower() == "true" for scorer in log.eval.scorers or []),
     )
+
+
+def _sample_ids(found: Any) -> str:
+    """Ids of a log of Inspect as its option has them: patterns between commas, so that any character must stand for a comma in an id."""
+    ids = found if isinstance(found, list) else [] if found is None else [found]
+    return ",".join(str(_placeless("sample_id", one)).replace(",", "?") for one in ids)
+
+
+def _shuffle(found: bool | int | None) -> str:
+    """The order of a log of Inspect as its option has it, which takes a plain 1 for yes, that is for no seed."""
+    if not found:
+        return ""
+    return "true" if found is True else "01" if found == 1 else str(found)
+
+
+def _registered_task(name: str | None) -> str:
+    """The task of this package that Inspect's registry has under a name; "" for one of somebody else."""
+    from lm_eval_inversion.tasks import protocol_makers
+
+    package, _, task = (name or "").rpartition("/")
+    return task if package == PACKAGE and task in protocol_makers() else ""
 
 
 def public_arguments(arguments: Mapping[str, Any], model_id: str | None = None) -> dict[str, str]:
@@ -235,31 +275,55 @@ def install_command(results: Results) -> str:
 def rerun_command(results: Results, settings: RunSettings, model_id: str | None = None) -> str:
     """The host's command for the same run; local places stand as FOLDER, addresses as URL, and nothing secret stands at all.
 
+    Of a run of Inspect by a task that is not known to be of this package a comment in its place: the file that holds the task is not here.
+
     Args:
         results: of a run of either host.
         settings: from ``run_settings``; what they do not say of the model is taken from ``results.model``.
         model_id: the model's public name, for one that the run knows as a folder.
     """
-    parameters = [f"{name}={value}" for name, value in _task_parameters(results).items()]
+    task = results.task if results.host == "lm_eval" else _inspect_task(results, settings)
+    if not task:
+        return NO_COMMAND
+    parameters = [f"{name}={value}" for name, value in _task_parameters(results, task, settings.curve).items()]
     arguments = public_arguments(settings.arguments or _model_arguments(results), model_id)
     given = {name: value for name, value in settings.given.items() if not SECRET_ARGUMENT.search(name)}
     limit = ["--limit", settings.limit if isinstance(settings.limit, str) else f"{settings.limit:g}"] if settings.limit else []
     if results.host == "lm_eval":
         words = ["lm_eval", "run", "--model", settings.model or back_end_and_name(results)[0] or "hf"]
         words += ["--model_args", ",".join(f"{name}={value}" for name, value in (arguments or {"pretrained": model_id or "MODEL"}).items())]
-        words += ["--apply_chat_template", "--tasks", results.task]
+        words += ["--apply_chat_template", "--tasks", task]
         words += ["--metadata", *parameters] if parameters else []
         words += ["--gen_kwargs", ",".join(f"{name}={_argument(name, value)}" for name, value in given.items())] if given else []
         words += ["--seed", settings.seeds] if settings.seeds else []
         return shlex.join([*words, *limit, "--log_samples", "--output_path", OUTPUT_FOLDERS["lm_eval"]])
     model = _without_place(settings.model or results.model.partition(" ")[0]) or model_id or "MODEL"
-    words = ["inspect", "eval", f"lm_eval_inversion/{results.task}", "--model", model]
+    words = ["inspect", "eval", f"{PACKAGE}/{task}", "--model", model]
+    words += ["--model-base-url", "URL"] if settings.own_address else []
     words += [word for name, value in arguments.items() for word in ("-M", f"{name}={value}")]
     words += [word for parameter in parameters for word in ("-T", parameter)]
     words += [word for name, value in given.items() if name != "seed" for word in _inspect_option(name, value)]
     words += ["--seed", settings.seeds] if settings.seeds else []
     words += ["--epochs", str(settings.epochs)] if settings.epochs else []
+    words += ["--sample-id", settings.sample_ids] if settings.sample_ids else []
+    words += ["--sample-shuffle", settings.shuffle] if settings.shuffle else []
     return shlex.join([*words, *limit, "--log-dir", OUTPUT_FOLDERS["inspect"]])
+
+
+def _inspect_task(results: Results, settings: RunSettings) -> str:
+    """The task of this package that a run of Inspect was of, under whatever name; "" where that is not known.
+
+    A task that a user's own task made and renamed is known by the description that it left in the log.
+    """
+    from lm_eval_inversion import canary, exposure, leakage, protocol
+    from lm_eval_inversion.tasks import protocol_makers
+
+    if settings.task or results.task in protocol_makers():
+        return settings.task or results.task
+    described = {found.description: name for name, found in protocol.TASKS.items()}
+    described |= {description: name for name, (_, description) in leakage.TASKS.items()}
+    described |= {description: name for tasks in (canary.TASKS, exposure.TASKS) for name, description in tasks.items()}
+    return described.get(str(results.signature.get("description")), "")
 
 
 def _inspect_option(name: str, value: Any) -> list[str]:
@@ -316,18 +380,28 @@ def _placeless(name: str, value: Any) -> Any:
     return "FOLDER" if local else value
 
 
-def _task_parameters(results: Results) -> dict[str, str]:
-    """The task's parameters that were not left at their defaults, from the signature."""
+def _task_parameters(results: Results, task: str, curve: bool) -> dict[str, str]:
+    """The task's parameters that were not left at their defaults, from the signature.
+
+    Args:
+        results: of a run of either host.
+        task: of this package.
+        curve: whether bits from fewer outputs were asked for. It moves no number, so that no signature of Inspect has it; where nothing
+            else tells it, the rows do.
+    """
     from lm_eval_inversion.tasks import protocol_makers, task_parameters
 
-    make = protocol_makers().get(results.task)
+    make = protocol_makers().get(task)
     if make is None:
         return {}
-    parameters = task_parameters(results.task)
-    usual = {**parameters, **make(results.task).data_signature()}
+    parameters = task_parameters(task)
+    usual = {**parameters, **make(task).data_signature()}
+    known = dict(results.signature)
+    if curve or any(name.startswith(CURVE_PREFIX) for row in results.rows for name in row.metrics):
+        known["curve"] = True
     found: dict[str, str] = {}
     for name in parameters:
-        value = results.signature.get(name)
+        value = known.get(name)
         if value is None or value == usual[name]:
             continue
         if name == "prompts":  # "v1/dev": the set, and its split

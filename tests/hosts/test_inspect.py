@@ -366,7 +366,7 @@ def test_a_retry_after_a_change_of_the_prompts_is_told(tmp_path):
         assert log.status == "success", log.error
         return read_results(Path(log.location))[0]
 
-    assert not finished_after("You are a baker in Ghent.\n\nYou are a sailor in Hull.").mixed
+    assert finished_after("You are a baker in Ghent.\n\nYou are a sailor in Hull.").doubts == ()
     changed = finished_after("You are a judge in Rome.\n\nYou are a sailor in Hull.")
     assert "Samples are of other system prompts than the log is signed with" in changed.caution
 

@@ -221,12 +221,13 @@ def test_a_run_that_did_not_finish_cannot_pass():
     assert decide([replace(inversion([0.5] * 40), unfinished="status 'error'")], max_lift=0.2) is Status.BREACH
 
 
-def test_a_run_that_is_known_to_be_mixed_cannot_pass():
-    run = replace(inversion([0.01] * 40), mixed=True)
+def test_a_run_that_is_doubted_cannot_pass():
+    doubts = ("2 of 40 scores were edited after the run.", "Run it again.")
+    run = replace(inversion([0.01] * 40), doubts=doubts)
     checks = check_results([run], make_limits(max_lift=0.2))
     assert {check.status for check in checks} == {Status.INCONCLUSIVE}
-    assert "but its samples are of other system prompts than the log is signed with: run the task again" in gate_table(checks)
-    assert decide([replace(inversion([0.5] * 40), mixed=True)], max_lift=0.2) is Status.BREACH
+    assert "but: 2 of 40 scores were edited after the run. Run it again." in gate_table(checks)
+    assert decide([replace(inversion([0.5] * 40), doubts=doubts)], max_lift=0.2) is Status.BREACH
 
 
 def test_a_limit_of_zero_is_told_to_be_out_of_reach():

@@ -1,0 +1,62 @@
+"""Why the numbers of a log of Inspect may not be what was measured, although the run came to its end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lm_eval_inversion.prompts.loading import HUB_PREFIX, PROMPT_SETS, prompts_hash
+
+if TYPE_CHECKING:
+    from lm_eval_inversion.prompts import SystemPrompt
+    from lm_eval_inversion.report.reading import Row
+
+
+def doubts_of(log: Any, rows: Sequence[Row], scores: Sequence[Any]) -> tuple[str, ...]:
+    """One sentence for each reason to doubt a log, with what mends it.
+
+    Args:
+        log: of Inspect, with its samples.
+        rows: what was read of it.
+        scores: the scores that were read.
+    """
+    samples = log.samples or []
+    stopped = Counter(sample.limit.type for sample in samples if sample.limit is not None)
+    invalid = sum(sample.invalidation is not None for sample in samples)
+    edited = sum(bool(score.history) for score in scores)
+    told = []
+    if _is_mixed(log, rows):
+        told.append(
+            "Samples are of other system prompts than the log is signed with; was the prompts file changed before inspect eval-retry? "
+            "Run the task again."
+        )
+    if stopped:
+        told.append(
+            f"A limit of Inspect ({', '.join(sorted(stopped))}) stopped {stopped.total()} of {len(samples)} samples: what it was too late "
+            "for was never asked. Run the task again with a higher one."
+        )
+    if invalid:
+        told.append(f"{invalid} of {len(samples)} samples were marked invalid after the run; inspect eval-retry asks them again.")
+    if edited:
+        told.append(f"{edited} of {len(scores)} scores were edited after the run: their metrics are not what was measured.")
+    return tuple(told)
+
+
+def _is_mixed(log: Any, rows: Sequence[Row]) -> bool:
+    """Whether a log of Inspect is signed with other system prompts than its samples are of.
+
+    ``inspect eval-retry`` takes the samples of the log before it along and loads the prompts anew. Only of whole runs in the order of
+    their file that hold the texts can it be told, and only files are changed between two attempts.
+    """
+    metadata, config = log.eval.metadata or {}, log.eval.config
+    source = str(metadata.get("prompts", "")).rpartition("/")[0]
+    if not source or source in PROMPT_SETS or source.startswith(HUB_PREFIX):
+        return False
+    if config.limit is not None or config.sample_id is not None or config.sample_shuffle or any(row.redacted for row in rows):
+        return False
+    known: dict[str, SystemPrompt] = {}
+    if any(known.setdefault(row.prompt_id, row.prompt) != row.prompt for row in rows):  # in several epochs
+        return True
+    names = [str(name) for name in log.eval.dataset.sample_ids or []]
+    return set(names) == known.keys() and prompts_hash([known[name] for name in names]) != metadata.get("prompts_hash")
