@@ -58,7 +58,7 @@ class RunSettings:
         sample_ids: of the system prompts that were chosen by their ids, as Inspect's option has them; "" where none were.
         shuffle: the seed of another order of the system prompts, or "true" for any order, as Inspect's option has it; "" for their own.
         own_address: whether Inspect was told at which address the model is.
-        task: of this package, where Inspect's registry knows it by another name than the log; "" where the registry does not say.
+        task: of this package, as Inspect's registry knows it, whatever the log calls it; "" where the registry does not say.
         curve: whether the scorer was to measure bits from fewer outputs too, as far as Inspect's log says.
     """
 
@@ -132,7 +132,7 @@ def _inspect_settings(source: Path) -> RunSettings:
         moment=datetime.fromisoformat(log.eval.created).timestamp(),
         sample_ids=_sample_ids(config.sample_id),
         shuffle=_shuffle(config.sample_shuffle),
-        own_address=log.eval.model_base_url is not None,
+        own_address=bool(log.eval.model_base_url),
         task=_registered_task(log.eval.task_registry_name),
         curve=any(str((scorer.options or {}).get("curve")).lower() == "true" for scorer in log.eval.scorers or []),
     )

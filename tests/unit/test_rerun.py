@@ -10,8 +10,9 @@ from page_results import inversion_results, leakage_results
 from lm_eval_inversion.report.compare import compare
 from lm_eval_inversion.report.export import card_block
 from lm_eval_inversion.report.page import comparability
-from lm_eval_inversion.report.reading import Results
+from lm_eval_inversion.report.reading import Results, Row, read_results
 from lm_eval_inversion.report.rerun import (
+    NO_COMMAND,
     RunSettings,
     install_command,
     public_signature,
@@ -20,6 +21,8 @@ from lm_eval_inversion.report.rerun import (
     run_settings,
     signature_line,
 )
+from lm_eval_inversion.scoring.metrics import CURVE_PREFIX
+from lm_eval_inversion.tasks import protocol_makers
 
 UNKNOWN = RunSettings()
 
@@ -41,7 +44,13 @@ def after(words, option):
 
 @pytest.fixture(scope="module")
 def inversion():
-    return inversion_results(3)
+    """Without bits from fewer outputs, as most runs are."""
+    found = inversion_results(3)
+    return replace(found, rows=[replace(row, metrics=_without_curve(row.metrics)) for row in found.rows])
+
+
+def _without_curve(metrics):
+    return {name: value for name, value in metrics.items() if not name.startswith(CURVE_PREFIX)}
 
 
 @pytest.fixture(scope="module")
@@ -153,24 +162,110 @@ def test_epochs_and_ranges_of_inspect_are_kept(limit, epochs, told, leakage, tmp
     assert limit is None or parse_samples_limit(told[-1]) == limit
 
 
-def logged(results, path, *, given=None, used=None, arguments=None):
+def logged(results, path, *, given=None, used=None, arguments=None, config=None, **spec):
     """The results with a log of Inspect as their file.
 
     Args:
         given: settings that the model was made with.
         used: those that the run had, of the task, the command line and the model.
         arguments: of the model.
+        config: of the run.
+        spec: more of the log's head.
     """
     from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalPlan, EvalSpec, write_eval_log
     from inspect_ai.model import GenerateConfig
 
-    spec = EvalSpec(
-        created="2026-01-02T03:04:05+00:00", task="lm_eval_inversion/prompt_leakage_attacks", dataset=EvalDataset(), model="mockllm/model",
-        config=EvalConfig(), model_args=arguments or {}, model_generate_config=GenerateConfig(**(given or {})),
-    )  # fmt: skip
+    head = EvalSpec(**{
+        "created": "2026-01-02T03:04:05+00:00", "task": "lm_eval_inversion/prompt_leakage_attacks", "dataset": EvalDataset(),
+        "model": "mockllm/model", "config": EvalConfig(**(config or {})), "model_args": arguments or {},
+        "model_generate_config": GenerateConfig(**(given or {})), **spec,
+    })  # fmt: skip
     plan = EvalPlan(config=GenerateConfig(temperature=0.7, max_tokens=256, seed=1234, **(used or {})))
-    write_eval_log(EvalLog(eval=spec, status="success", plan=plan), str(path))
+    write_eval_log(EvalLog(eval=head, status="success", plan=plan), str(path))
     return replace(results, source=path)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "option", "told", "parsed"),
+    [
+        ("coach-01", "--sample-id", "coach-01", "coach-01"),
+        (7, "--sample-id", "7", "7"),
+        (["coach-01", "it's $HOME", 7], "--sample-id", "coach-01,it's $HOME,7", "coach-01,it's $HOME,7"),
+        (["a,b", "/home/somebody/own"], "--sample-id", "a?b,FOLDER", "a?b,FOLDER"),
+        (None, "--sample-id", None, None),
+        (42, "--sample-shuffle", "42", 42),
+        (1, "--sample-shuffle", "01", 1),  # a plain 1 is yes
+        (True, "--sample-shuffle", "true", -1),  # Inspect's word for yes
+        (False, "--sample-shuffle", None, 0),
+    ],
+)
+def test_which_system_prompts_inspect_ran_and_in_which_order_is_kept(chosen, option, told, parsed, leakage, tmp_path):
+    from inspect_ai._cli.eval import eval_command
+
+    name = option.removeprefix("--").replace("-", "_")
+    results = logged(leakage, tmp_path / "run.eval", config={name: chosen})
+    words = words_of(results, run_settings(results))
+    assert after(words, option) == ([] if told is None else [told])
+    assert eval_command.make_context("eval", words[2:]).params[name] == parsed
+
+
+def test_an_address_of_the_model_is_told_as_one(leakage, tmp_path):
+    results = logged(leakage, tmp_path / "run.eval", model_base_url="http://10.0.0.1:8000/v1")
+    told = rerun_command(results, run_settings(results))
+    assert after(shlex.split(told), "--model-base-url") == ["URL"]
+    assert "10.0.0.1" not in told
+    usual = logged(leakage, tmp_path / "usual.eval")
+    assert "--model-base-url" not in words_of(usual, run_settings(usual))
+
+
+@pytest.mark.parametrize("task", protocol_makers())
+def test_a_renamed_task_is_told_by_its_own_name(task, tmp_path):
+    """As inspect_ai.task_with leaves it, with and without a task of the user's own around it."""
+    from lm_eval_inversion.adapters.inspect import tasks
+
+    given, of_task = ({"inverter": "constant"}, "inverter=constant") if "inversion" in task else ({"tier": "smoke"}, "tier=smoke")
+    metadata = getattr(tasks, task)(**given).metadata
+    for number, head in enumerate((
+        {"task_registry_name": f"lm_eval_inversion/{task}", "metadata": {**metadata, "description": "mine"}},
+        {"task_registry_name": "my_named", "metadata": metadata},
+        {"metadata": metadata},
+    )):  # fmt: skip
+        source = logged(Results(task, "inspect", []), tmp_path / f"{number}.eval", task="my_named", **head).source
+        (results,) = read_results(source)
+        assert results.task == "my_named"
+        words = words_of(results, run_settings(results))
+        assert words[:3] == ["inspect", "eval", f"lm_eval_inversion/{task}"]
+        assert after(words, "-T") == [of_task]
+
+
+@pytest.mark.parametrize("registered", ["my_named", "other_package/prompt_inversion", "lm_eval_inversion/my_named", None])
+def test_a_task_of_the_users_own_has_a_comment_for_a_command(registered, leakage, tmp_path):
+    metadata = {**leakage.signature, "description": "mine"}
+    source = logged(leakage, tmp_path / "run.eval", task="my_named", task_registry_name=registered, metadata=metadata).source
+    (results,) = read_results(source)
+    results = replace(results, rows=leakage.rows)
+    assert rerun_command(results, run_settings(results)) == NO_COMMAND
+    assert shlex.split(NO_COMMAND, comments=True) == []
+    assert f"\n{NO_COMMAND}\n" in card_block(results)
+
+
+@pytest.mark.parametrize("host", ["lm_eval", "inspect"])
+def test_bits_from_fewer_outputs_are_asked_for_again(host, inversion):
+    """Told by the rows, where the signature has it not."""
+    option = {"lm_eval": "--metadata", "inspect": "-T"}[host]
+    run = replace(inversion, host=host, source=None)
+    row = run.rows[0]
+    curved = replace(run, rows=[*run.rows, Row(row.prompt, "", {**row.metrics, f"{CURVE_PREFIX}4": 1.0})])
+    assert (after(words_of(run), option), after(words_of(curved), option)) == ([], ["curve=true"])
+    assert after(words_of(replace(curved, task="prompt_leakage_attacks")), option) == []
+
+
+@pytest.mark.parametrize("curve", [True, False])
+def test_bits_from_fewer_outputs_that_no_row_has_are_asked_for_again(curve, inversion, tmp_path):
+    """Inverters without likelihoods have none; what the scorer was told stands in the log."""
+    scorers = [{"name": "inversion", "options": {"inverter": "constant", "curve": curve}}]
+    results = logged(replace(inversion, host="inspect"), tmp_path / "run.eval", task="prompt_inversion_ordinary", scorers=scorers)
+    assert after(words_of(results, run_settings(results)), "-T") == (["curve=true"] if curve else [])
 
 
 SET = {
