@@ -21,6 +21,7 @@ from lm_eval_inversion.queries import Message, QuerySet, SystemRole, load_query_
 from lm_eval_inversion.queries.defences import NO_DEFENCE, Defence, defence_hash, defend_answers, load_defence
 from lm_eval_inversion.signature import run_signature
 
+ONE_FILE = ("prompts", "attacks")  # parameters that name a file
 TASK_VERSION = 1.9  # rises with every change that moves a number
 TEMPERATURE = 0.7  # of the evaluated model, unless the user says otherwise
 API_SEED = 1234  # sent to back ends that take a seed; the lm_eval default
@@ -241,8 +242,8 @@ def flag(name: str, value: Any) -> bool:
     return found
 
 
-def refuse_empty(task: str, option: str, **given: Any) -> None:
-    """Refuse parameters without a value, which hosts hand over as None: they do not stand for the task's own.
+def check_given(task: str, option: str, **given: Any) -> None:
+    """Refuse parameters without a value, which hosts hand over as None and which do not stand for the task's own, and lists of files.
 
     Args:
         task: that they were given to.
@@ -250,8 +251,12 @@ def refuse_empty(task: str, option: str, **given: Any) -> None:
         given: name -> value.
 
     Raises:
-        ValueError: one is None; the message names it.
+        ValueError: one is None, or several files are given where a task reads one; the message names it.
     """
+    for name, value in given.items():
+        # Inspect makes a list of ``-T prompts=a.txt,b.txt``. Taken as a text it would be a file of a strange name that is not there.
+        if name in ONE_FILE and isinstance(value, (list, tuple)):
+            raise ValueError(f"{name}={value!r} is a list, and {task} takes one file; put all into it, or run once for each")
     for name in (name for name, value in given.items() if value is None):
         raise ValueError(f"{option} {name}= names no {name} for {task}; give a value, or leave the parameter out")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import lzma
 from collections.abc import Callable
 from functools import lru_cache
@@ -12,6 +13,8 @@ import numpy as np
 
 from lm_eval_inversion.hashing import content_hash
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets
+
+logger = logging.getLogger(__name__)
 
 CONSTANT_PREDICTION = "You are a helpful assistant."
 
@@ -72,6 +75,10 @@ class NearestPromptInverter(Inverter):
 
         self.prompts = sorted(training_prompts())
         self.hash = content_hash(["nearest/all-MiniLM-L6-v2", self.prompts])
+        logger.warning(
+            "inverter=%s first embeds %d training prompts, once in each process: a minute or two, longer on a busy machine",
+            self.name, len(self.prompts),
+        )  # fmt: skip
         self.vectors = embed_many(self.prompts)
 
     def invert(

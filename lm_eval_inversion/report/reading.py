@@ -188,7 +188,7 @@ def read_all(paths: Sequence[Path]) -> list[Results]:
         ValueError: nothing readable is there; the message names the file.
     """
     found = []
-    for file in progress_bar(own_files(paths), "reading"):
+    for file in progress_bar(last_attempts(paths), "reading"):
         try:
             found.append(_read_file(file))
         except Exception as error:  # the libraries that read logs have many ways to dislike a file
@@ -220,11 +220,11 @@ def read_results(path: Path) -> list[Results]:
     Raises:
         ValueError: nothing readable is there, or a file is not what its name says.
     """
-    return [_read_file(file) for file in own_files([path])]
+    return [_read_file(file) for file in last_attempts([path])]
 
 
 def own_files(paths: Iterable[Path]) -> list[Path]:
-    """The files to read, each once: those that are named, and of folders those that tasks of this package wrote.
+    """The files of this package, each once: those that are named, and of folders those that its tasks wrote.
 
     What other tasks left in the folders is named on stderr.
 
@@ -233,40 +233,36 @@ def own_files(paths: Iterable[Path]) -> list[Path]:
     """
     own: dict[Path, Path] = {}
     others: dict[Path, Path] = {}
-    named: set[Path] = set()
-    attempts: dict[Path, tuple[str, str]] = {}  # of logs of Inspect that are not named: what was tried, and when
     for path in paths:
         for file in result_files(path):
-            place = file.resolve()
-            header = None if file == path else _header(file)
-            kept = own if file == path or not _of_another_task(file, header) else others
-            kept.setdefault(place, file)
-            if file == path:
-                attempts.pop(place, None)
-                named.add(place)
-            elif header is not None and place not in named:
-                attempts[place] = (str(header.eval.task_id), str(header.eval.created))
+            kept = own if file == path or not _of_another_task(file) else others
+            kept.setdefault(file.resolve(), file)
     left_out = [str(file) for place, file in others.items() if place not in own]
     if left_out and not own:
         raise ValueError(f"no results of this package's tasks are there, only those of others: {_some(left_out)}")
     if left_out:
         print(f"warning: left out, because they are not of this package's tasks: {_some(left_out)}", file=sys.stderr)
-    return _last_attempts(own, attempts)
+    return list(own.values())
 
 
-def _last_attempts(files: dict[Path, Path], attempts: dict[Path, tuple[str, str]]) -> list[Path]:
-    """Without the logs that ``inspect eval-retry`` or an eval set went on from, whose samples the later log has; they are named on stderr.
+def last_attempts(paths: Sequence[Path]) -> list[Path]:
+    """``own_files`` without the logs in folders from which ``inspect eval-retry`` or an eval set went on: the later log has their samples.
 
-    Copies of one attempt, such as one scored with another inverter, all stay.
+    They are named on stderr. Copies of one attempt, such as one scored with another inverter, all stay.
+
+    Raises:
+        ValueError: see ``own_files``.
     """
+    files, named = own_files(paths), {path.resolve() for path in paths}
+    found = {file: header for file in files if file.resolve() not in named and (header := _header(file)) is not None}
+    began = {file: datetime.fromisoformat(header.eval.created) for file, header in found.items()}
     last: dict[str, datetime] = {}
-    for task, created in attempts.values():
-        last[task] = max(datetime.fromisoformat(created), last.get(task, datetime.fromisoformat(created)))
-    gone = {place for place, (task, created) in attempts.items() if place in files and datetime.fromisoformat(created) < last[task]}
+    for file, header in found.items():
+        last[header.eval.task_id] = max(began[file], last.get(header.eval.task_id, began[file]))
+    gone = [file for file, header in found.items() if began[file] < last[header.eval.task_id]]
     if gone:
-        names = _some([str(file) for place, file in files.items() if place in gone])
-        print(f"warning: left out, because a later attempt at the same run is there: {names}", file=sys.stderr)
-    return [file for place, file in files.items() if place not in gone]
+        print(f"warning: left out, because a later attempt at the same run is there: {_some(list(map(str, gone)))}", file=sys.stderr)
+    return [file for file in files if file not in gone]
 
 
 def _some(names: Sequence[str]) -> str:
@@ -298,10 +294,11 @@ def is_inspect_log(path: Path) -> bool:
         return _INSPECT_JSON.match(stream.read(_INSPECT_JSON_START)) is not None
 
 
-def _of_another_task(path: Path, header: Any) -> bool:
+def _of_another_task(path: Path) -> bool:
     """Whether a file is known to come from a task that is not of this package. One that cannot be read is not: reading it tells why."""
     if not is_inspect_log(path):
         return _lm_eval_names(path)[0] not in _own_tasks()
+    header = _header(path)
     return header is not None and not _is_own_log(header)
 
 

@@ -11,7 +11,7 @@ from inspect_ai.model import ModelAPI, ModelOutput, ModelUsage, modelapi
 from inspect_ai.scorer import ScoreEdit
 
 from lm_eval_inversion.report.gate import Status, check_results, make_limits, outcome
-from lm_eval_inversion.report.reading import read_all, read_results
+from lm_eval_inversion.report.reading import own_files, read_all, read_results
 
 from .conftest import mock_model
 
@@ -111,3 +111,5 @@ def test_of_several_attempts_at_a_run_the_last_is_read(tmp_path, capsys):
     shutil.copy(second.location, logs / "scored-anew.eval")
     assert len(read_results(logs)) == 2
     assert len(read_all([logs, Path(first.location)])) == 3
+    # Whoever redacts a folder expects that nothing in it stays readable.
+    assert Path(first.location) in own_files([logs])

@@ -1,7 +1,9 @@
 """The Inspect adapter on the real host."""
 
+import io
 import itertools
 import math
+import shutil
 import subprocess
 import sys
 from copy import copy
@@ -12,6 +14,7 @@ import pytest
 from conftest import TEMPLATE, TEMPLATE_DROPS_SYSTEM, write_chat_model
 
 from lm_eval_inversion import load_prompts
+from lm_eval_inversion.adapters.inspect.refusals import in_one_sentence
 from lm_eval_inversion.protocol import TASK_VERSION
 from lm_eval_inversion.report.reading import read_results
 from lm_eval_inversion.scoring.metrics import USUAL_METRICS
@@ -162,6 +165,70 @@ def test_bad_parameters_fail_before_the_run(arguments, task_args, message):
 
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         prompt_inversion_ordinary(**{**arguments, **task_args})
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "sentence"),
+    [
+        ("prompt_inversion_ordinary", {"num_queries": 0}, "num_queries=0: query set 'ordinary16' has 16 queries; give a whole number from"),
+        # Inspect prints markup, in which this folder would be the end of something that has no beginning.
+        ("prompt_inversion_ordinary", {"prompts": "[/x]/mine.txt"}, "prompts='[/x]/mine.txt' is neither a shipped set (v1, user-v1) nor"),
+        ("prompt_leakage_attacks", {"attacks": "no.yaml"}, "attacks='no.yaml' is neither a shipped set (v1, multiturn-v1) nor a file"),
+        ("prompt_leakage_canary", {"tier": "medium"}, "tier='medium' is unknown; known: smoke, core, full"),
+        ("prompt_leakage_exposure", {"canary_seed": "x"}, "canary_seed='x' is not a whole number"),
+    ],
+)
+def test_a_wrong_parameter_is_shown_as_its_sentence_alone(task, given, sentence, monkeypatch):
+    """By what Inspect's command line does with errors that nobody catches."""
+    import rich
+    from inspect_ai._util.error import exception_hook
+    from rich.console import Console
+
+    from lm_eval_inversion.adapters.inspect import tasks
+
+    shown = io.StringIO()
+    monkeypatch.setattr(sys, "excepthook", lambda *_: shown.write("Traceback"))
+    monkeypatch.setattr(rich, "_console", Console(file=shown, width=1000))
+    with pytest.raises(FileNotFoundError if {"prompts", "attacks"} & given.keys() else ValueError) as raised:
+        getattr(tasks, task)(**given)
+    assert str(raised.value).startswith(sentence)
+    exception_hook()(raised.type, raised.value, raised.tb)
+    assert shown.getvalue() == f"\n{raised.value}\n\n"
+
+
+def test_the_command_line_shows_no_trace_of_a_wrong_parameter(tmp_path):
+    command = [sys.executable, "-m", "inspect_ai", "eval", "lm_eval_inversion/prompt_leakage_attacks", "--model", "mockllm/model"]
+    done = subprocess.run([*command, "-T", "tier=big"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "tier='big' is unknown; known: smoke, core, full" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_damaged_inverter_is_refused_by_its_own_class(tiny_inverter_folder, tmp_path):
+    from lm_eval_inversion.adapters.inspect.scorers import inversion
+    from lm_eval_inversion.adapters.inspect.tasks import prompt_inversion_ordinary
+    from lm_eval_inversion.inverter import CheckpointError
+
+    copied = shutil.copytree(tiny_inverter_folder, tmp_path / "copy")
+    (copied / "weights.safetensors").write_bytes(b"")
+    for make in (inversion, prompt_inversion_ordinary):
+        with pytest.raises(CheckpointError, match="weights.safetensors") as raised:
+            make(inverter=str(copied))
+        assert raised.value.message  # what Inspect shows of an error that needs no trace
+    # Not of the kinds that answer a user: its trace is needed.
+    with pytest.raises(UnicodeDecodeError), in_one_sentence():
+        b"\xff".decode()
+
+
+@pytest.mark.parametrize("given", [["a.txt", "b.txt"], ("a.txt", "b.txt")])
+def test_files_are_taken_one_at_a_time(given):
+    """Inspect makes a list of ``-T prompts=a.txt,b.txt``."""
+    from lm_eval_inversion.adapters.inspect import tasks
+
+    attacks = tasks.prompt_leakage_attacks
+    for task, name in ((tasks.prompt_inversion, "prompts"), (attacks, "prompts"), (attacks, "attacks")):
+        with pytest.raises(ValueError, match=rf"^{name}=.* is a list, and {task.__name__} takes one file"):
+            task(**{name: given})
 
 
 def test_tasks_are_listed_from_files_and_package():

@@ -146,6 +146,30 @@ def test_a_redacted_log_cannot_be_scored_again(tmp_path, private):
             score(log, scorer, action="overwrite", display="none")
 
 
+@pytest.mark.parametrize("solver", [None, "generate"])
+def test_a_private_run_without_scores_stops_before_it_asks_anything(tmp_path, private, solver):
+    from inspect_ai.solver import generate
+
+    said = []
+
+    def note(messages):
+        said.append(messages)
+        return quote(messages)
+
+    settings = {"solver": generate()} if solver else {}
+    log = mocked_run(tmp_path, private, note, redact=True, score=False, **settings)
+    assert said == []
+    assert log.status == "error"
+    # What went wrong stands in the log too, where any other error becomes a marker: not every prompt stands there to be looked for.
+    assert log.error.message.startswith("redact=true does not go with --no-score (score=False)")
+    assert log.error.message.endswith("lm-eval-inversion redact LOG")
+    assert left(log) == []
+    # Without redaction the answers stay, and can be scored.
+    plain = mocked_run(tmp_path, private, note, redact=False, score=False)
+    assert plain.status == "success"
+    assert all(sample.store["Answers:answers"] for sample in plain.samples)
+
+
 @pytest.mark.parametrize("settings", [{}, {"log_samples": False}, {"log_format": "json"}])
 def test_a_run_that_fails_is_redacted_too(tmp_path, private, settings):
     log = mocked_run(tmp_path, private, fail, redact=True, **settings)

@@ -340,10 +340,12 @@ def test_baselines():
             inverter.nll([[]], ["x"])
 
 
-def test_nearest_returns_a_training_prompt_about_the_same_thing(monkeypatch):
+def test_nearest_returns_a_training_prompt_about_the_same_thing(monkeypatch, caplog):
     some = training_prompts()[::50]  # to embed them all takes a minute
     monkeypatch.setattr("lm_eval_inversion.inverter.baselines.training_prompts", lambda: some)
     nearest = load_inverter("nearest")
+    # A long wait that nobody would understand.
+    assert f"inverter=nearest first embeds {len(some)} training prompts, once in each process: a minute or two" in caplog.text
     target = next(prompt for prompt in some if 8 <= len(prompt.split()) <= 15)
     assert nearest.invert([[target]]) == [target]
     assert len(nearest.invert([[], ["Hello"]])) == 2

@@ -3,7 +3,7 @@
 from lm_eval_inversion.adapters.inspect.likelihoods import exposure, rank_candidates
 from lm_eval_inversion.adapters.inspect.redacting import Redaction
 from lm_eval_inversion.adapters.inspect.scorers import canaries, inversion, leakage
-from lm_eval_inversion.adapters.inspect.solvers import ask_queries
+from lm_eval_inversion.adapters.inspect.solvers import ask_queries, refuse_unscored
 from lm_eval_inversion.adapters.inspect.tasks import (
     prompt_inversion,
     prompt_inversion_ordinary,
@@ -31,4 +31,5 @@ __all__ = [
     "prompt_leakage_exposure",
     "prompt_leakage_multiturn",
     "rank_candidates",
+    "refuse_unscored",
 ]

@@ -10,6 +10,7 @@ import anyio.to_thread
 from inspect_ai.hooks import Hooks, RunEnd, RunStart, SampleStart, TaskEnd, TaskStart, hooks
 from inspect_ai.log import EvalLog, read_eval_log, write_eval_log
 
+from lm_eval_inversion.adapters.inspect.solvers import UNSCORED
 from lm_eval_inversion.redaction import REDACTED_HASH, SECRET_KEYS, keyed_hash, redact_mapping, redact_text, redacted_length, run_salt
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def redact_log(location: str | Path, salt: bytes | None = None) -> None:
     record["eval"]["metadata"] = {**metadata, "prompts_hash": digest, REDACTED_HASH: digest, "redact": True}
     if record["error"] and not set(map(str, log.eval.dataset.sample_ids or [None])) <= secrets.keys():
         # It may quote a system prompt that no sample tells, so that nothing could be looked for: its texts go as a whole.
-        record["error"] = {name: redact_text(text, salt) for name, text in record["error"].items()}
+        record["error"] = {name: text if text == UNSCORED else redact_text(text, salt) for name, text in record["error"].items()}
     for sample in record["samples"] or []:
         # What the model was sent and said stands in many forms here, tool calls and provider's own among them: all of it goes.
         sample.update(events=[], messages=[], attachments={}, output={"model": "", "choices": []}, timelines=None)

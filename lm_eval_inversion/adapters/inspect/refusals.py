@@ -45,11 +45,11 @@ _REFUSALS: dict[type[Exception], type[_Refusal]] = {
 
 @contextmanager
 def in_one_sentence() -> Iterator[None]:
-    """What is raised inside as ``ValueError``, ``FileNotFoundError`` or ``CheckpointError`` stays one, and the command line shows no trace."""
+    """A ``ValueError``, ``FileNotFoundError`` or ``CheckpointError`` from inside stays one, and the command line shows no trace of it."""
     try:
         yield
     except tuple(_REFUSALS) as error:
         refusal = _REFUSALS.get(type(error))
         if refusal is None:
             raise
-        raise refusal(str(error)) from error
+        raise refusal(str(error)).with_traceback(error.__traceback__) from None

@@ -12,6 +12,7 @@ from inspect_ai.solver import TaskState
 
 import lm_eval_inversion
 from lm_eval_inversion.adapters.inspect.batching import MicroBatcher
+from lm_eval_inversion.adapters.inspect.refusals import in_one_sentence
 from lm_eval_inversion.adapters.inspect.store import Answers
 from lm_eval_inversion.canary import CANARY_VERSION, score_canaries
 from lm_eval_inversion.evaluation import Evaluation, evaluate
@@ -173,7 +174,8 @@ def inversion(
     Raises:
         ValueError: the inverter is unknown or damaged; at once, before anything is generated.
     """
-    check_inverter(inverter, inverter_device, inverter_dtype)
+    with in_one_sentence():
+        check_inverter(inverter, inverter_device, inverter_dtype)
 
     def run(work: Sequence[_Work]) -> Sequence[Evaluation]:
         # Inverted together where they share a null conversation and a kind of secret, which all samples of a run do.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
@@ -22,9 +24,11 @@ from inspect_ai.model import (
     set_model_info,
 )
 from inspect_ai.model._generate_config import active_generate_config
+from inspect_ai.scorer import Scorer
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.util import collect, span, suspend_token_limit, suspend_turn_limit
 
+from lm_eval_inversion.adapters.inspect.refusals import ParameterError
 from lm_eval_inversion.adapters.inspect.store import Answers
 from lm_eval_inversion.characters import whole_characters
 from lm_eval_inversion.hashing import content_hash
@@ -67,6 +71,33 @@ def ask_queries() -> Solver:
             await collect(*(ask(index) for index in range(len(requests))))
         if isinstance(state.output, ModelOutput) and not state.output.empty:
             state.messages = [*_chat(requests[0]), state.output.message]
+        return state
+
+    return solve
+
+
+UNSCORED = (
+    "redact=true does not go with --no-score (score=False): the answers would become hashes before they are scored, and a redacted log "
+    "cannot be scored. Leave --no-score out; or run without redact=true, score the log, and then redact it: lm-eval-inversion redact LOG"
+)
+
+
+@solver
+def refuse_unscored() -> Solver:
+    """Stop a private task that will not be scored, before it asks anything: its answers would be lost for good.
+
+    Raises:
+        ValueError: the run leaves scoring out. Neither the task, when it is made, nor a hook is told of that; only samples can know.
+    """
+    known: ContextVar[list[Scorer]] | None = None
+    with suppress(ImportError):  # private to Inspect; should it move, nothing is refused, and scored runs go on as before
+        from inspect_ai.scorer._score import _scorers
+
+        known = _scorers
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        if known is not None and not known.get(None):
+            raise ParameterError(UNSCORED)
         return state
 
     return solve

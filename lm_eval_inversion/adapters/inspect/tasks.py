@@ -13,8 +13,9 @@ from inspect_ai.scorer import Scorer
 from inspect_ai.solver import Solver
 
 from lm_eval_inversion.adapters.inspect.likelihoods import exposure, rank_candidates
+from lm_eval_inversion.adapters.inspect.refusals import in_one_sentence
 from lm_eval_inversion.adapters.inspect.scorers import canaries, inversion, leakage
-from lm_eval_inversion.adapters.inspect.solvers import ask_queries
+from lm_eval_inversion.adapters.inspect.solvers import ask_queries, refuse_unscored
 from lm_eval_inversion.canary import CANARY_VERSION, CanaryProtocol, make_canary_protocol
 from lm_eval_inversion.canary import TASKS as CANARY_TASKS
 from lm_eval_inversion.exposure import CONTEXTS, EXPOSURE_VERSION, make_exposure_protocol
@@ -22,7 +23,7 @@ from lm_eval_inversion.exposure import TASKS as EXPOSURE_TASKS
 from lm_eval_inversion.leakage import LEAKAGE_VERSION, LeakageProtocol, make_leakage_protocol
 from lm_eval_inversion.leakage import TASKS as LEAKAGE_TASKS
 from lm_eval_inversion.parameters import refuse_slips, refuse_unserved
-from lm_eval_inversion.protocol import API_SEED, TASK_VERSION, TASKS, TEMPERATURE, flag, make_protocol, refuse_empty
+from lm_eval_inversion.protocol import API_SEED, TASK_VERSION, TASKS, TEMPERATURE, check_given, flag, make_protocol
 from lm_eval_inversion.redaction import run_salt
 
 logger = logging.getLogger(__name__)
@@ -128,16 +129,17 @@ def _checked(task: str, redact: Any, unknown: dict[str, Any], parameters: dict[s
     """Whether the log is to be redacted. The user's key is looked at here: when it is needed, the log is already full of plain text.
 
     Raises:
-        ValueError: see ``_check_unused`` and ``refuse_empty``; ``redact`` is neither true nor false, or see ``run_salt``.
+        ValueError: see ``_check_unused`` and ``check_given``; ``redact`` is neither true nor false, or see ``run_salt``.
     """
     _check_unused(unknown, task)
-    refuse_empty(task, "-T", **{name: value for name, value in parameters.items() if name != "num_queries"})
+    check_given(task, "-T", **{name: value for name, value in parameters.items() if name != "num_queries"})
     private = flag("redact", redact)
     if private:
         run_salt()
     return private
 
 
+@in_one_sentence()
 def inversion_task(name: str, *, redact: bool, unknown: dict[str, Any], **parameters: Any) -> Task:
     """One task of ``lm_eval_inversion.protocol.TASKS``; arguments and errors of ``make_protocol`` and of the checks of this file."""
     private = _checked(name, redact, unknown, parameters)
@@ -217,8 +219,9 @@ def prompt_leakage_canary(tier: str = "core", canary_seed: int = 0, **unknown: A
         tier: "smoke" (50 requests), "core" (980) or "full" (5,780).
         canary_seed: chooses the secrets.
     """
-    _check_unused(unknown, "prompt_leakage_canary")
-    protocol = make_canary_protocol(tier=tier, canary_seed=canary_seed)
+    with in_one_sentence():
+        _check_unused(unknown, "prompt_leakage_canary")
+        protocol = make_canary_protocol(tier=tier, canary_seed=canary_seed)
     found = {one.prompt.id: {"planted": one.to_dict()} for one in protocol.planted}
     return _leakage(protocol, CANARY_TASKS[protocol.task], CANARY_VERSION, canaries(), found)
 
@@ -231,8 +234,9 @@ def prompt_leakage_exposure(tier: str = "core", canary_seed: int = 0, **unknown:
         tier: "smoke" (2 system prompts, 100 decoys), "core" (10, 1,000) or "full" (24, 1,000).
         canary_seed: chooses secrets and decoys.
     """
-    _check_unused(unknown, "prompt_leakage_exposure")
-    protocol = make_exposure_protocol(tier=tier, canary_seed=canary_seed)
+    with in_one_sentence():
+        _check_unused(unknown, "prompt_leakage_exposure")
+        protocol = make_exposure_protocol(tier=tier, canary_seed=canary_seed)
     samples = [
         Sample(
             id=prompt.id,
@@ -258,6 +262,7 @@ def prompt_leakage_exposure(tier: str = "core", canary_seed: int = 0, **unknown:
     return _task(protocol, samples, exposure(), EXPOSURE_TASKS[protocol.task], EXPOSURE_VERSION, found, rank_candidates())
 
 
+@in_one_sentence()
 def leakage_task(name: str, *, redact: bool, unknown: dict[str, Any], **parameters: Any) -> Task:
     """One task of ``lm_eval_inversion.leakage.TASKS``; arguments and errors of ``make_leakage_protocol`` and of the checks of this file."""
     private = _checked(name, redact, unknown, parameters)
@@ -311,6 +316,8 @@ def _task(
 ) -> Task:
     return Task(
         dataset=MemoryDataset(samples, name=protocol.source),
+        # A step before the solver, and not a part of it, because --solver replaces that one.
+        setup=refuse_unscored() if protocol_signature.get("redact") else None,
         solver=solver or ask_queries(),
         scorer=scorer,
         # Defaults that CLI flags override. Greedy decoding on hf: -M do_sample=false (it refuses temperature 0).

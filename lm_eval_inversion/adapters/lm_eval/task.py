@@ -23,7 +23,7 @@ from lm_eval_inversion.exposure import (
 from lm_eval_inversion.leakage import LEAKAGE_VERSION, LeakageProtocol, LeakageResult, make_leakage_protocol
 from lm_eval_inversion.parameters import refuse_slips
 from lm_eval_inversion.prompts import SystemPrompt
-from lm_eval_inversion.protocol import TASK_VERSION, Protocol, flag, make_protocol, refuse_empty
+from lm_eval_inversion.protocol import TASK_VERSION, Protocol, check_given, flag, make_protocol
 from lm_eval_inversion.queries import conversation
 from lm_eval_inversion.scoring.metrics import CANARY_HIGHER_IS_BETTER, EXPOSURE_HIGHER_IS_BETTER, HIGHER_IS_BETTER, LEAKAGE_HIGHER_IS_BETTER
 from lm_eval_inversion.tasks import task_parameters
@@ -37,12 +37,12 @@ def _chosen(config: dict[str, Any]) -> dict[str, Any]:
     """The task's parameters among the keys of ``--metadata``. Others cannot be refused, because lm_eval puts model arguments there too.
 
     Raises:
-        ValueError: see ``refuse_slips`` and ``refuse_empty``.
+        ValueError: see ``refuse_slips`` and ``check_given``.
     """
     metadata = config.get("metadata") or {}
     refuse_slips(map(str, metadata), config["task"], "--metadata")
     chosen = {name: metadata[name] for name in task_parameters(config["task"]) if name in metadata}
-    refuse_empty(config["task"], "--metadata", **{name: value for name, value in chosen.items() if name not in MAY_BE_NONE})
+    check_given(config["task"], "--metadata", **{name: value for name, value in chosen.items() if name not in MAY_BE_NONE})
     return chosen
 
 
