@@ -635,16 +635,34 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _parameters(pairs: Sequence[str]) -> dict[str, Any]:
-    """``name=value`` as lm_eval reads it: numbers, true, false and None are what they look like; "none" is a word."""
+_BETWEEN_PAIRS = re.compile(r",(?=\w+=)")
+
+
+def _parameters(given: Sequence[str]) -> dict[str, Any]:
+    """Parameters as lm_eval reads them: ``name=value``, also between commas, or one JSON object.
+
+    Raises:
+        ValueError: something is neither.
+    """
     found: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals or not name:
-            raise ValueError(f"--metadata {pair!r} is not name=value")
-        words = {"true": True, "false": False}
-        found[name] = None if text == "None" else words[text.lower()] if text.lower() in words else _number(text)
+    for text in given:
+        if text.startswith("{"):
+            try:
+                found |= json.loads(text)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"--metadata {text!r} is no JSON object ({error}); put names and texts into double quotes") from error
+        else:
+            found |= dict(map(_parameter, _BETWEEN_PAIRS.split(text)))
     return found
+
+
+def _parameter(pair: str) -> tuple[str, Any]:
+    """Name and value: numbers, true, false and None are what they look like; "none" is a word."""
+    name, equals, text = pair.partition("=")
+    if not equals or not name:
+        raise ValueError(f"--metadata {pair!r} is not name=value")
+    words = {"true": True, "false": False}
+    return name, None if text == "None" else words[text.lower()] if text.lower() in words else _number(text)
 
 
 def _number(text: str) -> int | float | str:

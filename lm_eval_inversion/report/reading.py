@@ -9,6 +9,7 @@ import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Protocol, TypeVar
@@ -402,10 +403,24 @@ def _lm_eval_run(path: Path | None, task: str) -> tuple[str, dict[str, Any]]:
         return "", {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        signature = {key: value for key, value in found["configs"][task]["metadata"].items() if not SECRET_ARGUMENT.search(key)}
+        others = _parameters_of_others(task)
+        known = found["configs"][task]["metadata"]
+        signature = {key: value for key, value in known.items() if not SECRET_ARGUMENT.search(key) and key not in others}
         return f"{found['config']['model']} {_model_name(found['config']['model_args'])}".strip(), signature
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a results file of lm_eval ({type(error).__name__}: {error})") from error
+
+
+@lru_cache
+def _parameters_of_others(task: str) -> frozenset[str]:
+    """What lm_eval hands to this task, too, where it was given for another one of the same run, and what says nothing of this one."""
+    from lm_eval_inversion.tasks import protocol_makers, task_parameters
+
+    makers = protocol_makers()
+    if task not in makers:
+        return frozenset()
+    own = {*task_parameters(task), *makers[task](task).data_signature()}
+    return frozenset(name for other in makers for name in task_parameters(other) if name not in own)
 
 
 def _lm_eval_row(sample: dict[str, Any], name: str) -> Row:

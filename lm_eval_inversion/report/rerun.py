@@ -1,7 +1,7 @@
 """How to run a run again: its settings as its own files say, the commands, and the signature that others compare by.
 
 Everything here may be published. Keys are left out, local places stand as FOLDER, addresses as URL, a system message of the host as TEXT,
-and of files only the names are told.
+lm_eval's choice of single prompts, which its files do not tell, as FILE, and of files only the names are told.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ class RunSettings:
         own_address: whether Inspect was told at which address the model is.
         task: of this package, as Inspect's registry knows it, whatever the log calls it; "" where the registry does not say.
         curve: whether the scorer was to measure bits from fewer outputs too, as far as Inspect's log says.
+        picked: whether lm_eval was told by ``--samples`` which system prompts to ask under; its files do not say which.
     """
 
     model: str = ""
@@ -75,6 +76,7 @@ class RunSettings:
     own_address: bool = False
     task: str = ""
     curve: bool = False
+    picked: bool = False
 
 
 def run_settings(results: Results) -> RunSettings:
@@ -95,6 +97,7 @@ def _lm_eval_settings(source: Path, task: str) -> RunSettings:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         config, generation = found["config"], dict(found["configs"][task].get("generation_kwargs") or {})
+        counts = (found.get("n-samples") or {}).get(task) or {}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a results file of lm_eval ({type(error).__name__}: {error})") from error
     arguments = model_arguments(config.get("model_args"))
@@ -105,8 +108,9 @@ def _lm_eval_settings(source: Path, task: str) -> RunSettings:
         generation=_generation(generation, generation.get("max_gen_toks"), generation.get("do_sample")),
         given=model_arguments(config.get("gen_kwargs")),
         limit=config.get("limit"),
-        seeds=",".join(map(str, seeds)) if None not in seeds else "",
+        seeds=",".join(map(str, seeds)) if set(seeds) != {None} else "",
         moment=float(found["date"]) if found.get("date") else None,
+        picked=config.get("limit") is None and counts.get("effective", 0) < counts.get("original", 0),
     )
 
 
@@ -291,11 +295,12 @@ def rerun_command(results: Results, settings: RunSettings, model_id: str | None 
     limit = ["--limit", settings.limit if isinstance(settings.limit, str) else f"{settings.limit:g}"] if settings.limit else []
     if results.host == "lm_eval":
         words = ["lm_eval", "run", "--model", settings.model or back_end_and_name(results)[0] or "hf"]
-        words += ["--model_args", ",".join(f"{name}={value}" for name, value in (arguments or {"pretrained": model_id or "MODEL"}).items())]
+        words += ["--model_args", _lm_eval_pairs(arguments or {"pretrained": model_id or "MODEL"}, settings.arguments)]
         words += ["--apply_chat_template", "--tasks", task]
         words += ["--metadata", *parameters] if parameters else []
-        words += ["--gen_kwargs", ",".join(f"{name}={_argument(name, value)}" for name, value in given.items())] if given else []
+        words += ["--gen_kwargs", _lm_eval_pairs({name: _argument(name, value) for name, value in given.items()}, given)] if given else []
         words += ["--seed", settings.seeds] if settings.seeds else []
+        words += ["--samples", "FILE"] if settings.picked else []
         return shlex.join([*words, *limit, "--log_samples", "--output_path", OUTPUT_FOLDERS["lm_eval"]])
     model = _without_place(settings.model or results.model.partition(" ")[0]) or model_id or "MODEL"
     words = ["inspect", "eval", f"{PACKAGE}/{task}", "--model", model]
@@ -353,6 +358,20 @@ def _without_place(model: str) -> str:
     """Inspect's name of a model, without the folder of a local one ("hf//srv/model")."""
     provider, _, name = model.partition("/")
     return f"{provider}/FOLDER" if name.startswith(("/", ".", "~")) or "\\" in name else model
+
+
+def _lm_eval_pairs(told: Mapping[str, str], given: Mapping[str, Any]) -> str:
+    """Arguments as lm_eval reads them: ``a=1,b=2``, or one JSON object where one of them is a mapping or a list, which pairs cannot hold.
+
+    Args:
+        told: what may be published, as texts.
+        given: the same arguments as the run had them.
+    """
+    if any(isinstance(given.get(name), (dict, list)) for name in told):
+        kept = {name: given.get(name) for name in told}
+        typed = {name: json.loads(text) if isinstance(kept[name], (dict, list, bool, int, float)) else text for name, text in told.items()}
+        return json.dumps(typed)
+    return ",".join(f"{name}={value}" for name, value in told.items())
 
 
 def _argument(name: str, value: Any, model_id: str | None = None) -> str:

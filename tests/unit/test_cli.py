@@ -594,3 +594,12 @@ def test_results_of_earlier_versions_are_read(tmp_path):
     path.write_text(json.dumps(sample) + "\n")
     (results,) = read_results(path)
     assert results.rows[0].metrics == {"bits": 1.0}
+
+
+def test_parameters_of_other_tasks_of_a_run_are_not_part_of_a_signature(tmp_path):
+    """lm_eval hands every parameter to every task."""
+    given = {"num_queries": 2, "tier": "smoke", "split": "dev", "canary_seed": 3}
+    inversion = write_lm_eval(tmp_path / "a", [{"bits": 1.0}], signature=given)
+    canary = write_lm_eval(tmp_path / "b", [{"resistance": 1.0}], task="prompt_leakage_canary", signature=given)
+    known = [set(read_results(path)[0].signature) & set(given) for path in (inversion, canary)]
+    assert known == [{"num_queries", "split"}, {"tier", "canary_seed"}]

@@ -18,6 +18,7 @@ from lm_eval_inversion.plan import (
     read_prices,
     run,
 )
+from lm_eval_inversion.plan import _parameters as plan_parameters
 from lm_eval_inversion.protocol import make_protocol
 from lm_eval_inversion.tasks import protocol_makers
 
@@ -292,6 +293,7 @@ def test_bad_price_files_name_line_and_field(tmp_path, name, text, message):
         (["prompt_inverson"], ValueError, "task 'prompt_inverson' is unknown to plan; known: prompt_inversion, "),
         (["prompt_inversion", "--metadata", "tier=smoke"], ValueError, "--metadata tier=smoke: none of prompt_inversion has this"),
         (["prompt_inversion", "--metadata", "split"], ValueError, "'split' is not name=value"),
+        (["prompt_inversion", "--metadata", "{'split': 'dev'}"], ValueError, "is no JSON object .*; put names and texts into"),
         (["prompt_inversion", "--metadata", "num_queries=99"], ValueError, "num_queries=99"),
         (["prompt_inversion", "--metadata", "prompts=none.csv"], FileNotFoundError, "none.csv"),
         (["prompt_inversion", "--metadata", "inverter=nothing"], ValueError, "inverter='nothing' is unknown"),
@@ -337,3 +339,14 @@ def test_an_inverter_that_must_be_fetched_has_no_known_layout():
     assert counts.inverter_outputs == 51 * 64
     assert counts.inverter_tokens is None
     assert make_plan(["prompt_inversion"], parameters={"inverter": "constant"}).tasks["prompt_inversion"].inverter_tokens == 0
+
+
+@pytest.mark.parametrize("spelt", [["split=dev,num_queries=2"], ["split=dev", "num_queries=2"], ['{"split": "dev", "num_queries": 2}']])
+def test_parameters_are_spelt_as_lm_eval_reads_them(spelt, capsys):
+    from lm_eval._cli.utils import key_val_to_dict, try_parse_json
+
+    theirs = {}
+    for text in spelt:
+        parsed = try_parse_json(text)
+        theirs |= parsed if isinstance(parsed, dict) else key_val_to_dict(text)
+    assert plan_parameters(spelt) == theirs == {"split": "dev", "num_queries": 2}

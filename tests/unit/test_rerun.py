@@ -302,6 +302,40 @@ def test_settings_of_generation_from_python_are_kept_by_lm_eval(inversion, tmp_p
         assert after(words_of(results, run_settings(results)), "--gen_kwargs")[0].lower() == "temperature=0.2,do_sample=true"
 
 
+def lm_eval_run(results, folder, config, **others):
+    """The results with the files of a run of lm_eval, whose results file has this configuration."""
+    source = folder / f"samples_{results.task}_1.jsonl"
+    source.touch()
+    run = {"config": {"model": "hf", **config}, "configs": {results.task: {}}, **others}
+    source.with_name("results_1.json").write_text(json.dumps(run))
+    found = replace(results, source=source)
+    return words_of(found, run_settings(found))
+
+
+def test_arguments_that_hold_others_are_told_as_lm_eval_reads_them(inversion, tmp_path):
+    from lm_eval._cli.utils import try_parse_json
+
+    arguments = {"pretrained": "org/name", "dtype": "float32", "trust": True, "chat_template_args": {"add_note": False}}
+    words = lm_eval_run(inversion, tmp_path, {"model_args": arguments, "gen_kwargs": {"until": ["\n\n"], "temperature": 0.2}})
+    assert try_parse_json(words[words.index("--model_args") + 1]) == arguments
+    assert try_parse_json(words[words.index("--gen_kwargs") + 1]) == {"until": ["\n\n"], "temperature": 0.2}
+
+
+def test_seeds_that_were_left_out_stay_so(inversion, tmp_path):
+    seeds = dict(zip(("random_seed", "numpy_seed", "torch_seed", "fewshot_seed"), (7, None, 7, None)))
+    assert after(lm_eval_run(inversion, tmp_path, seeds), "--seed") == ["7,None,7,None"]
+    assert "--seed" not in lm_eval_run(inversion, tmp_path, dict.fromkeys(seeds))
+
+
+def test_prompts_that_were_picked_by_number_are_no_whole_run(inversion, tmp_path):
+    """lm_eval does not write down which."""
+    counts = {"n-samples": {inversion.task: {"original": 150, "effective": 2}}}
+    assert after(lm_eval_run(inversion, tmp_path, {"limit": None}, **counts), "--samples") == ["FILE"]
+    assert "--samples" not in lm_eval_run(inversion, tmp_path, {"limit": 2}, **counts)
+    counts["n-samples"][inversion.task]["effective"] = 150
+    assert "--samples" not in lm_eval_run(inversion, tmp_path, {"limit": None}, **counts)
+
+
 def test_what_runs_do_not_share_is_told_without_places_and_keys(leakage, tmp_path):
     here = {"model_path": "/srv/a", "dtype": "int4", "api_key": "a"}
     there = {"model_path": "/srv/b", "enable_thinking": False, "api_key": "b"}
@@ -338,7 +372,7 @@ def test_nothing_secret_and_nothing_local_is_told(inversion):
     ]  # fmt: skip
     for text in told:
         assert not [secret for secret in ("somebody", "s3cr3t", "10.0.0.1") if secret in text], text
-    assert after(words_of(mine, settings), "--model_args") == ['pretrained=FOLDER,base_url=URL,more={"a": 1}']
+    assert after(words_of(mine, settings), "--model_args") == ['{"pretrained": "FOLDER", "base_url": "URL", "more": {"a": 1}}']
     assert after(words_of(mine, settings), "--gen_kwargs") == ["top_k=5"]
     assert "inverter=inverter" in words_of(mine, settings)
 
@@ -374,7 +408,14 @@ def test_no_place_and_no_address_is_told():
     }  # fmt: skip
     words = words_of(Results("prompt_inversion", "lm_eval", [], "vllm org/m"), RunSettings("vllm", arguments))
     (told,) = after(words, "--model_args")
+    public = {
+        **arguments, "download_dir": "FOLDER", "lora_local_path": "FOLDER", "endpoint": "URL", "files": ["FOLDER", "plain"],
+        "hf_overrides": {"draft": "FOLDER", "depth": 2},
+    }  # fmt: skip
+    assert json.loads(told) == public
+    flat = {name: value for name, value in arguments.items() if name not in ("hf_overrides", "files")}
+    (told,) = after(words_of(Results("prompt_inversion", "lm_eval", [], "vllm org/m"), RunSettings("vllm", flat)), "--model_args")
     assert told == (
-        'pretrained=org/m,download_dir=FOLDER,lora_local_path=FOLDER,endpoint=URL,hf_overrides={"draft": "FOLDER", "depth": 2},'
-        'files=["FOLDER", "plain"],dtype=bfloat16,fraction=.5,trust=true,revision=refs/pr/3,subfolder=a/b/c,stop=\\n'
+        "pretrained=org/m,download_dir=FOLDER,lora_local_path=FOLDER,endpoint=URL,dtype=bfloat16,fraction=.5,trust=true,"
+        "revision=refs/pr/3,subfolder=a/b/c,stop=\\n"
     )
