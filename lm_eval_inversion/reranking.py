@@ -194,11 +194,11 @@ def protocol_of(results: Results, inverter: str | None = None, device: str = "au
     """
     from lm_eval_inversion.protocol import TASKS, make_protocol
 
-    if results.task not in TASKS:
+    if results.kind not in TASKS:
         raise ValueError(f"{results.source}: {results.task} reconstructs nothing; rerank reads runs of {', '.join(TASKS)}")
     known = results.signature
     protocol = make_protocol(
-        results.task,
+        results.kind,
         num_queries=known.get("num_queries"),
         inverter=inverter or str(known.get("inverter") or "default"),
         inverter_device=device,

@@ -79,11 +79,11 @@ def similarities(run: Results, undefended: Results) -> list[float]:
     NaN where there is nothing to compare, as after a sample that ended in an error: no answers, or fewer than the other run has to the
     same messages. Leakage tasks are left out: an attack should be answered otherwise behind a defence. So are redacted runs.
     """
-    if run.task not in TASKS or any(row.redacted for row in run.rows):  # markers say nothing of how alike the answers are
+    if run.kind not in TASKS or any(row.redacted for row in run.rows):  # markers say nothing of how alike the answers are
         return []
     # Of several epochs any will do that has answers.
     others = {row.truth: row.answers for row in sorted(undefended.rows, key=lambda row: len(row.answers))}
-    queries, defence = load_query_set(TASKS[run.task].query_set), load_defence(_defence(run))
+    queries, defence = load_query_set(TASKS[run.kind].query_set), load_defence(_defence(run))
     values = []
     for row in run.rows:
         if row.truth in others:

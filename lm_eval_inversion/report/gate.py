@@ -161,7 +161,7 @@ def check_results(found: Sequence[Results], limits: Sequence[Limit], confidence:
     absent = [limit for limit in limits if not any(limit.metric in metrics for metrics in known)]
     for results, metrics in zip(found, known):
         for limit in limits:
-            if limit.metric in metrics or _concerns(limit, results.task, metrics):
+            if limit.metric in metrics or _concerns(limit, results.kind, metrics):
                 values = values_of(results.rows, limit.metric)
                 checks.append(_absent(results, limit, len(values)) if limit in absent else _check(results, limit, values, confidence))
     checks += [

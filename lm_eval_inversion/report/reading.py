@@ -18,6 +18,7 @@ from lm_eval_inversion.leakage import worst_request
 from lm_eval_inversion.prompts.schema import REDACTED, SystemPrompt, prompt_from_row
 from lm_eval_inversion.redaction import REDACTED_HASH
 from lm_eval_inversion.report.doubts import doubts_of
+from lm_eval_inversion.report.kind import BASE_TASK, kind_of_log, name_of_log
 from lm_eval_inversion.report.numbers import shown_beside
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.metrics import LEAST_ABILITY, LEAST_COVERAGE, LEAST_NULL_COVERAGE, RECORDS, WITHHELD, few_nulls
@@ -80,7 +81,7 @@ class Results:
     """One task of one run.
 
     Attributes:
-        task: its name.
+        task: its name, which may be the user's own.
         host: "lm_eval" or "inspect".
         rows: one per system prompt, and epoch where there were several.
         model: the evaluated model, in the words that the host was given.
@@ -102,6 +103,11 @@ class Results:
     unfinished: str = ""
     choice: str = ""
     doubts: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """The task of this package that it is, whatever the user called it."""
+        return str(self.signature.get(BASE_TASK) or self.task)
 
     @property
     def signed(self) -> bool:
@@ -298,7 +304,7 @@ def is_inspect_log(path: Path) -> bool:
 def _of_another_task(path: Path) -> bool:
     """Whether a file is known to come from a task that is not of this package. One that cannot be read is not: reading it tells why."""
     if not is_inspect_log(path):
-        return _lm_eval_names(path)[0] not in _own_tasks()
+        return kind_of_samples(path) not in _own_tasks()
     header = _header(path)
     return header is not None and not _is_own_log(header)
 
@@ -323,17 +329,24 @@ def _own_tasks() -> Collection[str]:
 
 def _is_own_log(log: Any) -> bool:
     """Whether a task of this package wrote a log of Inspect, under whatever name."""
-    return _inspect_task(log) in _own_tasks() or "prompts_hash" in (log.eval.metadata or {})
-
-
-def _inspect_task(log: Any) -> str:
-    return str(log.eval.task).rpartition("/")[2]
+    return name_of_log(log) in _own_tasks() or "prompts_hash" in (log.eval.metadata or {})
 
 
 def _lm_eval_names(samples: Path) -> tuple[str, str]:
     """Task and moment of a ``samples_TASK_MOMENT.jsonl``."""
     task, _, moment = samples.stem.removeprefix("samples_").rpartition("_")
     return task, moment
+
+
+def kind_of_samples(samples: Path) -> str:
+    """The task of this package that a file of lm_eval's samples is of, whatever the user called it; of another task its name."""
+    task, _ = _lm_eval_names(samples)
+    if task in _own_tasks() or (path := results_file(samples)) is None:
+        return task
+    try:
+        return str(_lm_eval_run(path, task)[1].get(BASE_TASK, task))
+    except ValueError:  # other tasks have no such metadata
+        return task
 
 
 def _read_file(path: Path) -> Results:
@@ -358,6 +371,7 @@ def _known(metrics: dict[str, Any]) -> dict[str, float]:
 def _read_lm_eval(path: Path) -> Results:
     rows = []
     answers: list[list[str]] = []
+    kind = kind_of_samples(path)
     # Not ``splitlines``: answers may hold other line separators, which JSON leaves as they are.
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         if not line:
@@ -366,7 +380,7 @@ def _read_lm_eval(path: Path) -> Results:
             sample = json.loads(line)
             unscored = "bypass" in sample and not _known(sample)  # what the harness writes in the place of metrics
             if not unscored:
-                rows.append(_lm_eval_row(sample, path.name))
+                rows.append(_lm_eval_row(sample, kind))
                 answers.append([_answer(response) for response in sample["resps"]])
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise ValueError(
@@ -403,8 +417,8 @@ def _lm_eval_run(path: Path | None, task: str) -> tuple[str, dict[str, Any]]:
         return "", {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        others = _parameters_of_others(task)
         known = found["configs"][task]["metadata"]
+        others = _parameters_of_others(str(known.get(BASE_TASK, task)))
         signature = {key: value for key, value in known.items() if not SECRET_ARGUMENT.search(key) and key not in others}
         return f"{found['config']['model']} {_model_name(found['config']['model_args'])}".strip(), signature
     except (ValueError, KeyError, TypeError) as error:
@@ -423,14 +437,14 @@ def _parameters_of_others(task: str) -> frozenset[str]:
     return frozenset(name for other in makers for name in task_parameters(other) if name not in own)
 
 
-def _lm_eval_row(sample: dict[str, Any], name: str) -> Row:
+def _lm_eval_row(sample: dict[str, Any], kind: str) -> Row:
     doc = sample["doc"]
     prompt = prompt_from_row({**doc, "attributes": json.loads(doc.get("attributes") or "[]")}, default_id=str(doc["id"]))
-    if name.startswith(f"samples_{EXPOSURE}"):  # log-likelihoods, no answers
+    if kind.startswith(EXPOSURE):  # log-likelihoods, no answers
         return Row(prompt, "", _known(sample))
     requests: tuple[dict[str, Any], ...] = ()
     shown = sample["filtered_resps"][0]
-    if name.startswith("samples_prompt_leakage"):
+    if kind.startswith("prompt_leakage"):
         found = [json.loads(text) for text in sample["filtered_resps"]]
         requests = tuple(row for row in found if row["arm"] != "null")
         worst = worst_request(requests)
@@ -465,7 +479,8 @@ def _read_inspect(path: Path) -> Results:
         raise ValueError(f"{path} is a log of the task {log.eval.task}, which is not one of this package's")
     rows = []
     # Log-likelihoods have no coverage: of the failed samples alone it would be one.
-    unscored = {} if _inspect_task(log).startswith(EXPOSURE) else {"coverage": 0.0}
+    name, kind = name_of_log(log), kind_of_log(log)
+    unscored = {} if kind.startswith(EXPOSURE) else {"coverage": 0.0}
     signature = {key: value for key, value in (log.eval.metadata or {}).items() if key != REDACTED_HASH}
     several: list[str] = []
     read: list[Any] = []
@@ -499,7 +514,9 @@ def _read_inspect(path: Path) -> Results:
     choice = f"scored several times ({', '.join(several)}); the last score, {several[-1]}, is read." if several else ""
     signature["date"] = log.eval.created
     doubts = doubts_of(log, rows, read)
-    return Results(_inspect_task(log), "inspect", rows, model, signature, path, null_answers, unfinished, choice, doubts)
+    if kind != name:
+        signature[BASE_TASK] = kind
+    return Results(name, "inspect", rows, model, signature, path, null_answers, unfinished, choice, doubts)
 
 
 def _why_unscored(sample: Any) -> str:

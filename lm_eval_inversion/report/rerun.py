@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from lm_eval_inversion.report.kind import PACKAGE
 from lm_eval_inversion.report.reading import SECRET_ARGUMENT, Results, model_arguments, results_file
 from lm_eval_inversion.scoring.metrics import CURVE_PREFIX
 
@@ -36,7 +37,6 @@ UNCOMPARED = (
     "seed", "max_gen_toks", "do_sample", "max_retries", "timeout", "attempt_timeout", "stream_idle_timeout", "max_connections",
     "adaptive_connections", "cache", "batch",
 )  # fmt: skip
-PACKAGE = "lm_eval_inversion"  # under which Inspect knows the tasks
 # A comment of the shell, for whoever copies the line, and without an apostrophe, which some shells would take for the beginning of a text.
 NO_COMMAND = "# This run was made by a self-written task and cannot be given as one command."
 API_ENDINGS = ("-chat-completions", "-completions", "-chat")  # of lm_eval's names of back ends
@@ -58,7 +58,6 @@ class RunSettings:
         sample_ids: of the system prompts that were chosen by their ids, as Inspect's option has them; "" where none were.
         shuffle: the seed of another order of the system prompts, or "true" for any order, as Inspect's option has it; "" for their own.
         own_address: whether Inspect was told at which address the model is.
-        task: of this package, as Inspect's registry knows it, whatever the log calls it; "" where the registry does not say.
         curve: whether the scorer was to measure bits from fewer outputs too, as far as Inspect's log says.
         picked: whether lm_eval was told by ``--samples`` which system prompts to ask under; its files do not say which.
     """
@@ -74,7 +73,6 @@ class RunSettings:
     sample_ids: str = ""
     shuffle: str = ""
     own_address: bool = False
-    task: str = ""
     curve: bool = False
     picked: bool = False
 
@@ -137,7 +135,6 @@ def _inspect_settings(source: Path) -> RunSettings:
         sample_ids=_sample_ids(config.sample_id),
         shuffle=_shuffle(config.sample_shuffle),
         own_address=bool(log.eval.model_base_url),
-        task=_registered_task(log.eval.task_registry_name),
         curve=any(str((scorer.options or {}).get("curve")).lower() == "true" for scorer in log.eval.scorers or []),
     )
 
@@ -153,14 +150,6 @@ def _shuffle(found: bool | int | None) -> str:
     if not found:
         return ""
     return "true" if found is True else "01" if found == 1 else str(found)
-
-
-def _registered_task(name: str | None) -> str:
-    """The task of this package that Inspect's registry has under a name; "" for one of somebody else."""
-    from lm_eval_inversion.tasks import protocol_makers
-
-    package, _, task = (name or "").rpartition("/")
-    return task if package == PACKAGE and task in protocol_makers() else ""
 
 
 def public_arguments(arguments: Mapping[str, Any], model_id: str | None = None) -> dict[str, str]:
@@ -286,8 +275,10 @@ def rerun_command(results: Results, settings: RunSettings, model_id: str | None 
         settings: from ``run_settings``; what they do not say of the model is taken from ``results.model``.
         model_id: the model's public name, for one that the run knows as a folder.
     """
-    task = results.task if results.host == "lm_eval" else _inspect_task(results, settings)
-    if not task:
+    from lm_eval_inversion.tasks import protocol_makers
+
+    task = results.kind
+    if results.host == "inspect" and task not in protocol_makers():
         return NO_COMMAND
     parameters = [f"{name}={value}" for name, value in _task_parameters(results, task, settings.curve).items()]
     arguments = public_arguments(settings.arguments or _model_arguments(results), model_id)
@@ -313,22 +304,6 @@ def rerun_command(results: Results, settings: RunSettings, model_id: str | None 
     words += ["--sample-id", settings.sample_ids] if settings.sample_ids else []
     words += ["--sample-shuffle", settings.shuffle] if settings.shuffle else []
     return shlex.join([*words, *limit, "--log-dir", OUTPUT_FOLDERS["inspect"]])
-
-
-def _inspect_task(results: Results, settings: RunSettings) -> str:
-    """The task of this package that a run of Inspect was of, under whatever name; "" where that is not known.
-
-    A task that a user's own task made and renamed is known by the description that it left in the log.
-    """
-    from lm_eval_inversion import canary, exposure, leakage, protocol
-    from lm_eval_inversion.tasks import protocol_makers
-
-    if settings.task or results.task in protocol_makers():
-        return settings.task or results.task
-    described = {found.description: name for name, found in protocol.TASKS.items()}
-    described |= {description: name for name, (_, description) in leakage.TASKS.items()}
-    described |= {description: name for tasks in (canary.TASKS, exposure.TASKS) for name, description in tasks.items()}
-    return described.get(str(results.signature.get("description")), "")
 
 
 def _inspect_option(name: str, value: Any) -> list[str]:

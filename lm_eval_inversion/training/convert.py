@@ -24,7 +24,8 @@ from lm_eval_inversion.prompts.schema import REDACTED
 from lm_eval_inversion.protocol import TASKS
 from lm_eval_inversion.queries import load_query_set
 from lm_eval_inversion.queries.conversations import prompt_in_request
-from lm_eval_inversion.report.reading import is_inspect_log, result_files, results_file
+from lm_eval_inversion.report.kind import kind_of_log
+from lm_eval_inversion.report.reading import is_inspect_log, kind_of_samples, result_files, results_file
 
 LEAKAGE_TASKS = "prompt_leakage"  # begin so; answers to attacks quote the prompt, no user's conversation does
 
@@ -52,7 +53,7 @@ def _row(
 
 
 def _from_lm_eval(path: Path) -> Iterator[dict[str, Any]]:
-    task = path.stem.removeprefix("samples_").rpartition("_")[0]
+    task = kind_of_samples(path)
     if task.startswith(LEAKAGE_TASKS):
         raise ValueError("answers to attacks are no training data")
     # Not ``splitlines``: answers may hold other line separators, which JSON leaves as they are.
@@ -116,7 +117,7 @@ def _from_inspect(path: Path) -> Iterator[dict[str, Any]]:
     from lm_eval_inversion.adapters.inspect.store import Answers
 
     log = read_eval_log(str(path))
-    task = log.eval.task.rpartition("/")[2]
+    task = kind_of_log(log)
     temperature = log.plan.config.temperature
     if task.startswith(LEAKAGE_TASKS):
         raise ValueError("answers to attacks are no training data")

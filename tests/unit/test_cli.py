@@ -15,7 +15,8 @@ import yaml
 import lm_eval_inversion
 from lm_eval_inversion.cli import VERBS, main
 from lm_eval_inversion.report import attacks_table, examples_table, metrics_table, read_results
-from lm_eval_inversion.report.rerun import run_settings, signature_line
+from lm_eval_inversion.report.rerun import rerun_command, run_settings, signature_line
+from lm_eval_inversion.training.convert import pairs_from_file
 
 ROOT = Path(__file__).parents[2]
 TASK = "prompt_inversion_ordinary"
@@ -33,7 +34,7 @@ def write_lm_eval(folder, values, *, task=TASK, moment="2026-01-02T03-04-05.0000
         {
             "doc": {"id": f"own-{number}", "text": f"You are baker {number}.", "category": "own", "split": "test", "attributes": "[]"},
             "resps": [["Hello!"]],
-            "filtered_resps": [json.dumps(REQUEST) if task.startswith("prompt_leakage") else "You are a baker."],
+            "filtered_resps": [json.dumps(REQUEST) if "prompt_leakage" in str((task, signature)) else "You are a baker."],
             **metrics,
         }
         for number, metrics in enumerate(values)
@@ -603,3 +604,18 @@ def test_parameters_of_other_tasks_of_a_run_are_not_part_of_a_signature(tmp_path
     canary = write_lm_eval(tmp_path / "b", [{"resistance": 1.0}], task="prompt_leakage_canary", signature=given)
     known = [set(read_results(path)[0].signature) & set(given) for path in (inversion, canary)]
     assert known == [{"num_queries", "split"}, {"tier", "canary_seed"}]
+
+
+def test_tasks_of_the_users_own_are_read_as_what_they_include(tmp_path):
+    """lm_eval's YAML files may include one of this package's under another name."""
+    attacks = {"base_task": "prompt_leakage_attacks", "num_queries": 3}
+    write_lm_eval(tmp_path, [{"resistance": 1.0}], task="mine", signature=attacks)
+    write_lm_eval(tmp_path, [{"bits": 1.0}], task="yours", moment="2026-01-02T03-04-06", signature={"base_task": TASK})
+    found = {results.task: results for results in read_results(tmp_path)}
+    assert {name: results.kind for name, results in found.items()} == {"mine": "prompt_leakage_attacks", "yours": TASK}
+    assert found["mine"].rows[0].requests
+    assert "num_queries" not in found["mine"].signature
+    assert "--tasks prompt_leakage_attacks" in rerun_command(found["mine"], run_settings(found["mine"]))
+    assert not found["yours"].rows[0].requests
+    with pytest.raises(ValueError, match="answers to attacks are no training data"):
+        pairs_from_file(found["mine"].source)

@@ -11,8 +11,9 @@ import inspect
 import json
 import logging
 import math
+import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from copy import deepcopy
 from functools import cached_property
 from typing import Any
@@ -36,7 +37,16 @@ FILTER = "none"  # the harness's name for "no filter": one table row
 # What chat APIs get as `stop` where the task has none: the harness would send them an empty list, which some servers refuse. It is what the
 # harness itself sends to OpenAI.
 END_OF_TEXT = "<|endoftext|>"
+# What the harness writes where a server gave no answer; "" unless the user says otherwise.
+PLACEHOLDER_VARIABLE = "LMEVAL_MODEL_NONE_ANSWER_PLACEHOLDER"
+BASE_TASK = "base_task"  # key of the YAML files, see ``task_of``
+SHOWN_CHARACTERS = 80  # of a value in an error
 OF_REASONING = ("asr_reasoning", "canary_in_reasoning")
+NAME_IS_NOT_APPLIED = (
+    "The harness only notes the NAME of --apply_chat_template NAME down and does not render with it. To have another one of a tokenizer's "
+    'templates give hf --model_args \'{"pretrained": …, "chat_template_args": {"chat_template": "NAME"}}\', or any back end a tokenizer\'s '
+    "folder that holds it alone (tokenizer=FOLDER)"
+)
 Turns = str | Sequence[Message]
 
 
@@ -61,12 +71,14 @@ class ConversationTask(ConfigurableTask):
         self._texts = {prompt.id: prompt.text for prompt in protocol.prompts}
         # Of this process and this run; None where nothing is redacted.
         self._salt = run_salt() if flag("redact", (config.get("metadata") or {}).get("redact", False)) else None
+        given = {key: value for key, value in config.items() if key not in ("class", BASE_TASK)}
+        if self.output_type == "generate_until":
+            # One by one, so that a YAML file that gives a temperature only keeps the rest. `until: []`, because the harness otherwise stops
+            # at the first blank line.
+            own = {"until": [], "temperature": TEMPERATURE, "max_gen_toks": protocol.max_tokens}
+            given["generation_kwargs"] = {**own, **(config.get("generation_kwargs") or {})}
         super().__init__(
             config={
-                # `until: []`, because the harness otherwise stops at the first blank line.
-                "generation_kwargs": {"until": [], "temperature": TEMPERATURE, "max_gen_toks": protocol.max_tokens}
-                if self.output_type == "generate_until"
-                else None,
                 "output_type": self.output_type,
                 "test_split": "test",
                 "num_fewshot": 0,
@@ -74,7 +86,7 @@ class ConversationTask(ConfigurableTask):
                     {"metric": name, "aggregation": "mean", "higher_is_better": higher} for name, higher in higher_is_better.items()
                 ],
                 "process_results": "process_results",  # a name, so that the registry is not asked for these metrics
-                **{key: value for key, value in config.items() if key != "class"},
+                **given,
                 "metadata": {**(config.get("metadata") or {}), "version": version},
             }
         )
@@ -141,7 +153,7 @@ class ConversationTask(ConfigurableTask):
         **keywords: Any,
     ) -> None:
         """Build the requests of this rank, after everything that could spoil the run has been checked."""
-        task = self.protocol.task
+        task = self._config.task
         if system_instruction:
             raise ValueError(
                 f"{task} sets its own system prompts, which --system_instruction {system_instruction[:40]!r} would replace; "
@@ -152,6 +164,10 @@ class ConversationTask(ConfigurableTask):
                 f"{task} needs a chat model: without --apply_chat_template no system prompt reaches the model. Add "
                 "--apply_chat_template; a base model without a chat template has no system prompt to recover"
             )
+        if samples is not None:
+            require_samples(task, samples, len(self.eval_docs))
+            # The list itself, which the harness reads again: it hands the documents out in their own order, and names them in the list's.
+            samples.sort()
         documents = len(samples) if samples is not None else min(limit or len(self.eval_docs), len(self.eval_docs))
         if world_size > documents:
             raise ValueError(
@@ -167,8 +183,8 @@ class ConversationTask(ConfigurableTask):
             self.system_role = detect_system_role(chat_template)
         except Exception as error:
             raise ValueError(
-                f"{task}: the model's chat template cannot be used ({type(error).__name__}: {error}); give a chat model, or a template "
-                "with --apply_chat_template NAME or in the tokenizer's folder"
+                f"{task}: the model's chat template cannot be used ({type(error).__name__}: {error}); give a chat model, or "
+                f"a template in the tokenizer's folder. {NAME_IS_NOT_APPLIED}"
             ) from error
         rendered = chat_template(conversation(SENTINEL, "Hello!", self.system_role))
         if isinstance(rendered, list):  # lm_eval's remote tokenizer: its server would get messages where it takes text
@@ -176,6 +192,8 @@ class ConversationTask(ConfigurableTask):
                 f"{task}: the remote tokenizer that the harness has chosen hands the messages back instead of rendering them; give "
                 "--model_args tokenizer_backend=huggingface,tokenizer=NAME, or use local-chat-completions"
             )
+        if isinstance(rendered, str):  # no messages, which a server renders
+            _warn_of_other_templates(task, chat_template)
         # The harness keys its request cache by task and tokenizer only; the rendering stands for the chat template and its settings.
         rendered = str(rendered)
         if self._host_strips_thinking and opens_thinking(rendered):
@@ -196,6 +214,11 @@ class ConversationTask(ConfigurableTask):
             tokenizer_name=f"{tokenizer_name}-{salt}",
             **keywords,
         )
+        # Cached requests hold the documents of the run that made them: plain ones, which the harness would hash without a key, or another
+        # run's markers.
+        documents_by_id = dict(self.doc_iterator(rank=rank, samples=samples, world_size=world_size))
+        for instance in self._instances:
+            instance.doc = documents_by_id[instance.doc_id]
         self._instances += self._null_requests(chat_template)
         self._check_requests(chat_template)
 
@@ -298,7 +321,7 @@ class ConversationTask(ConfigurableTask):
             logger.warning(
                 "%s: %d of %d system prompts are unscored, because the model gave no usable output (empty or refused). "
                 "Unscored is not safe: see coverage.",
-                self.protocol.task, unscored, len(results),
+                self._config.task, unscored, len(results),
             )  # fmt: skip
         own = self._own_requests
         for instance in self._instances:
@@ -307,8 +330,11 @@ class ConversationTask(ConfigurableTask):
         self._redact_instances()
 
     def _whole_answer(self, instance: Instance, response: Any) -> str:
-        """The answer behind the think tag that the chat template wrote, if any; not where the harness itself cuts reasoning off."""
-        answer = whole_characters(str(response or ""))
+        """The answer behind the think tag that the chat template wrote, if any; not where the harness itself cuts reasoning off.
+
+        "" where a server gave none, whatever the harness was told to write there.
+        """
+        answer = "" if response == os.environ.get(PLACEHOLDER_VARIABLE, "") else whole_characters(str(response or ""))
         request = getattr(instance.args[0], "prompt", instance.args[0])  # chat APIs wrap their JSON
         return answer if self._host_strips_thinking else with_opened_thinking(str(request), answer)
 
@@ -359,9 +385,63 @@ class ConversationTask(ConfigurableTask):
         if self.sampling:
             config["generation_kwargs"] = self.sampling
         signature = self.run_signature()
+        if self._config.task != self.protocol.task:
+            signature[BASE_TASK] = self.protocol.task
         if self._salt is not None:  # the plain hash of a short prompt can be guessed
             signature = {**signature, "prompts_hash": keyed_hash(signature["prompts_hash"], self._salt), "redact": True}
         return {**config, "metadata": {**(config.get("metadata") or {}), **signature}}
+
+
+def task_of(config: dict[str, Any], known: Collection[str]) -> str:
+    """The task of this package that a configuration is of; a YAML file that includes one of this package's has a name of its own.
+
+    Args:
+        config: the YAML file's keys; ``BASE_TASK`` comes from the file that it includes.
+        known: names of all tasks of this package.
+
+    Raises:
+        ValueError: that cannot be told, or the configuration takes the name of another task.
+    """
+    name = str(config["task"])
+    task = str(config.get(BASE_TASK, name))
+    if task not in known:
+        raise ValueError(
+            f"{name}: {BASE_TASK} {task!r} is no task of this package; known: {', '.join(known)}. A task of your own `include:`s the YAML "
+            f"file of one of these (python -m lm_eval_inversion.path prints their folder), or says which it is with `{BASE_TASK}: NAME`"
+        )
+    if name != task and name in known:
+        raise ValueError(f"{name}: the configuration is of {task}, and {name} is the name of another task; give it a name of its own")
+    return task
+
+
+def require_samples(task: str, samples: Any, documents: int) -> None:
+    """Check a task's list of ``--samples``: the harness counts from the end for negative numbers and names repeated ones wrongly.
+
+    Raises:
+        ValueError: it does not say which prompts shall be asked, each once.
+    """
+    whole = isinstance(samples, list) and all(isinstance(number, int) and not isinstance(number, bool) for number in samples)
+    if not whole or not samples or len(set(samples)) < len(samples) or min(samples) < 0 or max(samples) >= documents:
+        shown = str(samples)
+        shown = shown if len(shown) <= SHOWN_CHARACTERS else f"{shown[:SHOWN_CHARACTERS]}…"
+        raise ValueError(
+            f"--samples for {task} is {shown}: give a list of different whole numbers from 0 to {documents - 1}, the places of the system "
+            "prompts to ask"
+        )
+
+
+def _warn_of_other_templates(task: str, chat_template: Callable[..., Any]) -> None:
+    """Tell which of a tokenizer's chat templates renders, where there are several: not the one that the harness is asked for by name.
+
+    The harness does not tell its tasks the name, so that it cannot be refused.
+    """
+    lm = getattr(chat_template, "__self__", None)
+    templates = getattr(getattr(lm, "tokenizer", None), "chat_template", None)
+    if not isinstance(templates, dict) or len(templates) < 2 or "chat_template" in (getattr(lm, "chat_template_args", None) or {}):
+        return
+    logger.warning(
+        "%s: of the tokenizer's chat templates (%s) 'default' renders the requests. %s.", task, ", ".join(templates), NAME_IS_NOT_APPLIED
+    )
 
 
 def _seed_of(chat_template: Callable[..., Any]) -> int | None:

@@ -1,0 +1,37 @@
+"""Which task of this package a run is of, whatever its user called it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+BASE_TASK = "base_task"  # key of a signature: the task of this package, where the run has another name
+PACKAGE = "lm_eval_inversion"  # under which Inspect knows the tasks
+
+
+def kind_of_log(log: Any) -> str:
+    """The task of this package that a log of Inspect is of; its own name where that is not known.
+
+    Inspect's registry knows a task that was renamed (``task_with``); one that a user's own task made and renamed left its description.
+    """
+    from lm_eval_inversion.tasks import protocol_makers
+
+    own = protocol_makers()
+    package, _, registered = str(log.eval.task_registry_name or "").partition("/")
+    if package == PACKAGE and registered in own:
+        return registered
+    name = name_of_log(log)
+    return name if name in own else _described().get(str((log.eval.metadata or {}).get("description")), name)
+
+
+def name_of_log(log: Any) -> str:
+    """The name of a log's task, without the package."""
+    return str(log.eval.task).rpartition("/")[2]
+
+
+def _described() -> dict[str, str]:
+    """Description -> task."""
+    from lm_eval_inversion import canary, exposure, leakage, protocol
+
+    described = {found.description: name for name, found in protocol.TASKS.items()}
+    described |= {description: name for name, (_, description) in leakage.TASKS.items()}
+    return described | {description: name for tasks in (canary.TASKS, exposure.TASKS) for name, description in tasks.items()}

@@ -1,0 +1,183 @@
+"""What users of lm_eval do beside the plain run: task files of their own, caches that runs share, lists of samples, templates by name."""
+
+import json
+import logging
+
+import pytest
+from conftest import TEMPLATE, TEMPLATE_DROPS_SYSTEM, write_chat_model
+from own_tasks import own_task_manager
+
+from lm_eval_inversion.path import TASKS_FOLDER
+from lm_eval_inversion.prompts import load_prompts
+from lm_eval_inversion.redaction import REDACTED
+from lm_eval_inversion.tasks import protocol_makers
+
+TASK = "prompt_inversion_ordinary"
+CLASS = "lm_eval_inversion.adapters.lm_eval.task.InversionTask"
+QUICK = {"inverter": "constant", "num_queries": 1}
+
+
+def build(task, **keywords):
+    task.build_all_requests(**{"apply_chat_template": True, "chat_template": json.dumps, **keywords})
+    return task.instances
+
+
+def own_task(name=TASK, **metadata):
+    return own_task_manager({**QUICK, **metadata}).load([name])["tasks"][name]
+
+
+# A task of the user's own, in a YAML file that includes one of this package's.
+
+
+def variant(folder, lines, included=TASK, **metadata):
+    from lm_eval.tasks import TaskManager
+
+    include = f"include: {TASKS_FOLDER / included}.yaml\n" if included else ""
+    (folder / "mine.yaml").write_text(f"{include}task: mine\n{lines}")
+    return TaskManager(include_path=str(folder), include_defaults=False, metadata=metadata)
+
+
+@pytest.mark.parametrize("name", protocol_makers())
+def test_a_task_that_includes_one_of_the_packages_is_that_one_under_its_own_name(tmp_path, name):
+    task = variant(tmp_path, "metadata: {tier: smoke}\n", name).load(["mine"])["tasks"]["mine"]
+    assert (task.config.task, task.protocol.task) == ("mine", name)
+    assert type(task) is type(own_task_manager({}).load([name])["tasks"][name])
+    assert task.dump_config()["metadata"]["base_task"] == name
+    assert "base_task" not in own_task_manager({"tier": "smoke"}).load([name])["tasks"][name].dump_config()["metadata"]
+
+
+def test_settings_of_a_task_file_and_of_the_command(tmp_path):
+    manager = variant(tmp_path, "metadata: {split: dev, num_queries: 3}\ngeneration_kwargs: {temperature: 0}\n", num_queries=2)
+    task = manager.load(["mine"])["tasks"]["mine"]
+    assert {prompt.split for prompt in task.protocol.prompts} == {"dev"}
+    assert len(task.protocol.queries.queries) == 2
+    # Only what the file says is another: an answer still ends where it ends, not at the first blank line.
+    assert task.sampling == {"until": [], "temperature": 0.0, "max_gen_toks": 64, "do_sample": False}
+    assert {instance.task_name for instance in build(task, limit=1)} == {"mine"}
+
+
+def test_a_task_of_ones_own_runs(tmp_path, chat_model):
+    import lm_eval
+
+    found = lm_eval.simple_evaluate(
+        model="hf", model_args=f"pretrained={chat_model},dtype=float32", tasks=["mine"], device="cpu", limit=1, apply_chat_template=True,
+        task_manager=variant(tmp_path, "metadata: {split: dev}\n", **QUICK), gen_kwargs="temperature=0,max_gen_toks=8", bootstrap_iters=0,
+    )  # fmt: skip
+    assert found["results"]["mine"]["coverage,none"] == 1
+    assert found["samples"]["mine"][0]["target"] == load_prompts("v1", split="dev")[0].text
+    assert found["versions"]["mine"] == own_task().VERSION
+
+
+@pytest.mark.parametrize(
+    ("lines", "included", "message"),
+    [
+        (f"class: !function {CLASS}\n", None, "mine: base_task 'mine' is no task of this package.*include"),
+        ("base_task: nope\n", TASK, "mine: base_task 'nope' is no task of this package; known: prompt_inversion, "),
+        ("base_task: prompt_leakage_attacks\n", TASK, "task 'prompt_leakage_attacks' is unknown"),
+    ],
+)
+def test_a_task_file_that_does_not_say_which_task_it_is(tmp_path, lines, included, message):
+    with pytest.raises(ValueError, match=message):
+        variant(tmp_path, lines, included).load(["mine"])
+
+
+def test_a_task_file_may_not_take_the_name_of_another_task(tmp_path):
+    with pytest.raises(ValueError, match="the configuration is of prompt_inversion_ordinary, and prompt_inversion is the name of another"):
+        variant(tmp_path, "task: prompt_inversion\n").load([str(tmp_path / "mine.yaml")])
+
+
+# Requests that another run has cached.
+
+
+@pytest.mark.parametrize("first", [{}, {"redact": True}])
+def test_cached_requests_come_with_the_documents_of_the_run(tmp_path, monkeypatch, first):
+    from lm_eval.caching import cache
+
+    monkeypatch.setattr(cache, "PATH", str(tmp_path))
+    for metadata in (first, {"redact": True}, {"redact": True}, {}):
+        task = own_task(**metadata)
+        # lm_eval hashes the documents of requests into the samples.
+        instances = build(task, cache_requests=True, limit=3)
+        assert len(list(tmp_path.iterdir())) == 1
+        documents = list(task.eval_docs)
+        assert [instance.doc for instance in instances] == [documents[instance.doc_id] for instance in instances]
+        assert all(bool(REDACTED.fullmatch(instance.doc["text"])) == ("redact" in metadata) for instance in instances)
+
+
+# Requests that were not answered.
+
+
+def test_what_stands_for_no_answer_is_none(monkeypatch):
+    placeholder = "[none]"
+    task = own_task("prompt_leakage_attacks", tier="smoke")
+
+    def coverage():
+        for instance in build(task, limit=1):
+            instance.resps = [placeholder]
+        task.apply_filters()
+        return task.process_results(task.instances[0].doc, [])["coverage"]
+
+    assert coverage() == 1  # a model may say so
+    monkeypatch.setenv("LMEVAL_MODEL_NONE_ANSWER_PLACEHOLDER", placeholder)
+    assert coverage() == 0
+    assert {instance.resps[0] for instance in task.instances} == {""}
+
+
+# Chat templates by name.
+
+
+@pytest.fixture
+def model_of_templates(tmp_path):
+    def make(templates, **keywords):
+        from lm_eval.models.huggingface import HFLM
+
+        return HFLM(pretrained=str(write_chat_model(tmp_path, templates)), dtype="float32", device="cpu", **keywords)
+
+    return make
+
+
+def test_it_is_told_which_of_several_templates_renders(model_of_templates, caplog):
+    caplog.set_level(logging.WARNING, "lm_eval")
+    templates = {"default": TEMPLATE_DROPS_SYSTEM, "rag": TEMPLATE}
+    task = own_task()
+    build(task, limit=1, chat_template=model_of_templates(templates).apply_chat_template)
+    assert task.system_role == "user"
+    assert f"{TASK}: of the tokenizer's chat templates (default, rag) 'default' renders the requests" in caplog.text
+    assert "only notes the NAME of --apply_chat_template NAME down" in caplog.text
+    # The advice.
+    caplog.clear()
+    build(task, limit=1, chat_template=model_of_templates(templates, chat_template_args={"chat_template": "rag"}).apply_chat_template)
+    assert task.system_role == "system"
+    assert "templates" not in caplog.text
+
+
+def test_one_template_or_none_of_the_name_default(model_of_templates, caplog):
+    caplog.set_level(logging.WARNING, "lm_eval")
+    build(own_task(), limit=1, chat_template=model_of_templates(TEMPLATE).apply_chat_template)
+    assert "templates" not in caplog.text
+    lm = model_of_templates({"chat": TEMPLATE, "rag": TEMPLATE})
+    lm.tokenizer.chat_template = {"chat": TEMPLATE, "rag": TEMPLATE}
+    with pytest.raises(ValueError, match="chat template cannot be used.*does not render with it.*chat_template_args"):
+        build(own_task(), limit=1, chat_template=lm.apply_chat_template)
+
+
+# Lists of samples.
+
+
+@pytest.mark.parametrize("samples", [[-1, 0], [2, 2], [150], [0.0], ["1"], [True], [], 3])
+def test_samples_that_name_no_prompts_are_refused(samples):
+    with pytest.raises(ValueError, match=rf"--samples for {TASK} is .*give a list of different whole numbers from 0 to 149, the places"):
+        build(own_task(), samples=samples)
+
+
+def test_samples_in_any_order_are_named_rightly(chat_model, monkeypatch):
+    import lm_eval
+    from lm_eval.models.huggingface import HFLM
+
+    monkeypatch.setattr(HFLM, "generate_until", lambda self, requests, **_: ["I bake bread." for _ in requests])
+    found = lm_eval.simple_evaluate(
+        model="hf", model_args=f"pretrained={chat_model},dtype=float32", tasks=[TASK], device="cpu", samples={TASK: [9, 2]},
+        apply_chat_template=True, task_manager=own_task_manager(QUICK), bootstrap_iters=0,
+    )  # fmt: skip
+    prompts = load_prompts("v1")
+    assert {row["doc_id"]: row["target"] for row in found["samples"][TASK]} == {number: prompts[number].text for number in (2, 9)}
