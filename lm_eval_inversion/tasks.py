@@ -6,6 +6,8 @@ from collections.abc import Callable
 from inspect import signature
 from typing import Any
 
+BASE_TASK = "base_task"  # key of a configuration and of its results: the task of this package, where a user's own includes it
+
 
 def protocol_makers() -> dict[str, Callable[..., Any]]:
     """Task -> what checks the user's parameters and builds the task's protocol; called with the task's name and keywords.

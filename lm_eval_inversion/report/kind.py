@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-BASE_TASK = "base_task"  # key of a signature: the task of this package, where the run has another name
+from lm_eval_inversion.tasks import protocol_makers
+
 PACKAGE = "lm_eval_inversion"  # under which Inspect knows the tasks
 
 
@@ -13,8 +14,6 @@ def kind_of_log(log: Any) -> str:
 
     Inspect's registry knows a task that was renamed (``task_with``); one that a user's own task made and renamed left its description.
     """
-    from lm_eval_inversion.tasks import protocol_makers
-
     own = protocol_makers()
     package, _, registered = str(log.eval.task_registry_name or "").partition("/")
     if package == PACKAGE and registered in own:

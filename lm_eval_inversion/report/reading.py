@@ -18,10 +18,11 @@ from lm_eval_inversion.leakage import worst_request
 from lm_eval_inversion.prompts.schema import REDACTED, SystemPrompt, prompt_from_row
 from lm_eval_inversion.redaction import REDACTED_HASH
 from lm_eval_inversion.report.doubts import doubts_of
-from lm_eval_inversion.report.kind import BASE_TASK, kind_of_log, name_of_log
+from lm_eval_inversion.report.kind import kind_of_log, name_of_log
 from lm_eval_inversion.report.numbers import shown_beside
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.metrics import LEAST_ABILITY, LEAST_COVERAGE, LEAST_NULL_COVERAGE, RECORDS, WITHHELD, few_nulls
+from lm_eval_inversion.tasks import BASE_TASK, protocol_makers, task_parameters
 
 KNOWN_METRICS = tuple(RECORDS)
 ROUNDING = 1e-12  # by which a mean of equal values may miss them, which must not decide about anything
@@ -322,8 +323,6 @@ def _header(path: Path) -> Any:
 
 
 def _own_tasks() -> Collection[str]:
-    from lm_eval_inversion.tasks import protocol_makers
-
     return protocol_makers().keys()
 
 
@@ -428,8 +427,6 @@ def _lm_eval_run(path: Path | None, task: str) -> tuple[str, dict[str, Any]]:
 @lru_cache
 def _parameters_of_others(task: str) -> frozenset[str]:
     """What lm_eval hands to this task, too, where it was given for another one of the same run, and what says nothing of this one."""
-    from lm_eval_inversion.tasks import protocol_makers, task_parameters
-
     makers = protocol_makers()
     if task not in makers:
         return frozenset()

@@ -19,6 +19,7 @@ from typing import Any
 from lm_eval_inversion.report.kind import PACKAGE
 from lm_eval_inversion.report.reading import SECRET_ARGUMENT, Results, model_arguments, results_file
 from lm_eval_inversion.scoring.metrics import CURVE_PREFIX
+from lm_eval_inversion.tasks import protocol_makers, task_parameters
 
 # What is known of a run beside its samples, and says neither where it ran nor whose machine it was. Hashes are added by their ending.
 SIGNATURE_KEYS = (
@@ -275,8 +276,6 @@ def rerun_command(results: Results, settings: RunSettings, model_id: str | None 
         settings: from ``run_settings``; what they do not say of the model is taken from ``results.model``.
         model_id: the model's public name, for one that the run knows as a folder.
     """
-    from lm_eval_inversion.tasks import protocol_makers
-
     task = results.kind
     if results.host == "inspect" and task not in protocol_makers():
         return NO_COMMAND
@@ -383,8 +382,6 @@ def _task_parameters(results: Results, task: str, curve: bool) -> dict[str, str]
         curve: whether bits from fewer outputs were asked for. It moves no number, so that no signature of Inspect has it; where nothing
             else tells it, the rows do.
     """
-    from lm_eval_inversion.tasks import protocol_makers, task_parameters
-
     make = protocol_makers().get(task)
     if make is None:
         return {}

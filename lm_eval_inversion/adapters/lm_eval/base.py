@@ -30,6 +30,7 @@ from lm_eval_inversion.queries import Message, SystemRole, conversation, detect_
 from lm_eval_inversion.queries.conversations import SENTINEL
 from lm_eval_inversion.redaction import keyed_hash, redact_mapping, redact_prompt, redact_text, run_salt
 from lm_eval_inversion.scoring.metrics import is_scored
+from lm_eval_inversion.tasks import BASE_TASK
 
 logger = logging.getLogger("lm_eval." + __name__)
 
@@ -39,7 +40,6 @@ FILTER = "none"  # the harness's name for "no filter": one table row
 END_OF_TEXT = "<|endoftext|>"
 # What the harness writes where a server gave no answer; "" unless the user says otherwise.
 PLACEHOLDER_VARIABLE = "LMEVAL_MODEL_NONE_ANSWER_PLACEHOLDER"
-BASE_TASK = "base_task"  # key of the YAML files, see ``task_of``
 SHOWN_CHARACTERS = 80  # of a value in an error
 OF_REASONING = ("asr_reasoning", "canary_in_reasoning")
 NAME_IS_NOT_APPLIED = (
