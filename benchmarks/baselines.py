@@ -222,6 +222,11 @@ def shown(metric: str, values: Sequence[float], decimals: int) -> str:
     found = metric_estimate({HARD: "identification_top1", ABOVE_SWAP: "token_f1_lift"}.get(metric, metric), values)
     if not found.number:
         return "-"
+    return with_interval(found, decimals)
+
+
+def with_interval(found: Estimate, decimals: int) -> str:
+    """Mean and interval, of few prompts the mean alone."""
     interval = f" ({found.low:.{decimals}f} to {found.high:.{decimals}f})" if not math.isnan(found.low) else ""
     return f"{found.mean:.{decimals}f}{interval}"
 
@@ -324,7 +329,7 @@ def main(arguments: list[str] | None = None) -> None:
         points = curve_points(first, max(len(outputs.lines) for outputs in answers.outputs))
         print("\n| outputs | bits |\n|---:|---|")
         for number, found in points:
-            print(f"| {number} | {found.mean:.1f} ({found.low:.1f} to {found.high:.1f}) |")
+            print(f"| {number} | {with_interval(found, 1)} |")
         draw_curve(points, options.curve)
     if options.details:
         print("\n" + details(first, null_reconstruction, options.details))

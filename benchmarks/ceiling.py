@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from lm_eval_inversion.evaluation import decoys_for
 from lm_eval_inversion.queries import load_query_set, query_set_names, user_turn
+from lm_eval_inversion.report.numbers import shown, shown_interval
 from lm_eval_inversion.report.tables import metric_estimate
 from lm_eval_inversion.scoring.identification import identification_scores
 from lm_eval_inversion.target import Target
@@ -78,8 +79,9 @@ def main() -> None:
     print(f"{len(found['top-1'])} prompts, {target.tokens} tokens read by {options.model}\n")
     print("| | mean | 95 % interval |\n|---|---:|---:|")
     for name, values in found.items():
-        estimate = metric_estimate("identification_top1" if name.startswith("top-1") else "bits", values)
-        print(f"| {name} | {estimate.mean:.3f} | {estimate.low:.3f} to {estimate.high:.3f} |")
+        metric = "identification_top1" if name.startswith("top-1") else "bits"
+        estimate = metric_estimate(metric, values)
+        print(f"| {name} | {shown(metric, estimate.mean)} | {shown_interval(metric, estimate.low, estimate.high)} |")
 
 
 if __name__ == "__main__":

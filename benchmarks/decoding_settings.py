@@ -27,6 +27,7 @@ from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS
 from lm_eval_inversion.inverter.decoding import decode
 from lm_eval_inversion.inverter.prefix_model import encode_blocks
 from lm_eval_inversion.inverter.sparse_prefix import GUIDANCE, MINIMUM_TOKENS, REPEAT_RUN, SparsePrefixInverter
+from lm_eval_inversion.report.numbers import shown_estimate
 from lm_eval_inversion.report.tables import metric_estimate
 from lm_eval_inversion.scoring.text import token_f1
 
@@ -62,8 +63,7 @@ def scores(truths: list[str], texts: list[str]) -> dict[str, list[float]]:
 
 def cell(values: list[float]) -> str:
     """Mean and interval."""
-    found = metric_estimate("token_f1_lift", values)
-    return f"{found.mean:.3f} ({found.low:.3f} to {found.high:.3f})"
+    return shown_estimate("token_f1_lift", metric_estimate("token_f1_lift", values))
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from lm_eval_inversion.outputs import Outputs, parse_outputs
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.queries import QuerySet, load_query_set
 from lm_eval_inversion.report import examples_table, metrics_table
+from lm_eval_inversion.report.numbers import shown, shown_interval
 from lm_eval_inversion.report.reading import Results, Row
 from lm_eval_inversion.scoring.attributes import mentions
 from lm_eval_inversion.scoring.uncertainty import wilson
@@ -77,7 +78,8 @@ def headlines(found: Evaluation, roles: Sequence[str]) -> str:
     for metric, words in HEADLINES.items():
         if metric in summary:
             value = summary[metric]
-            lines.append(f"| {words} | {value.mean:.3f} | {value.low:.3f} to {value.high:.3f} | {floors[metric]} |")
+            interval = shown_interval(metric, value.low, value.high)
+            lines.append(f"| {words} | {shown(metric, value.mean)} | {interval} | {floors[metric]} |")
     texts = [result.reconstruction for result in found.results]
     named = sum(names_role(text, role) for text, role in zip(texts, roles))
     low, high = wilson(named, len(roles))
