@@ -12,7 +12,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
@@ -240,9 +240,11 @@ def minimal_detectable_effect(differences: Sequence[float], power: float = POWER
     from scipy.stats import t
 
     number = len(differences)
-    stderr = estimate(differences).stderr
+    if number < fewest_prompts(level):
+        return math.nan
+    stderr = stdev(differences) / math.sqrt(number)
     # Equal differences may have a spread of rounding errors.
-    if number < fewest_prompts(level) or stderr <= 1e-12 * max(map(abs, differences)):
+    if stderr <= 1e-12 * max(map(abs, differences)):
         return math.nan
     return float(t.ppf((1 + level) / 2, number - 1) + t.ppf(power, number - 1)) * stderr
 

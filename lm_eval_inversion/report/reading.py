@@ -15,6 +15,7 @@ from statistics import fmean
 from typing import Any, Protocol, TypeVar
 
 from lm_eval_inversion.leakage import worst_request
+from lm_eval_inversion.parameters import known_parameters
 from lm_eval_inversion.prompts.schema import REDACTED, SystemPrompt, prompt_from_row
 from lm_eval_inversion.redaction import REDACTED_HASH
 from lm_eval_inversion.report.doubts import doubts_of
@@ -239,18 +240,26 @@ def own_files(paths: Iterable[Path]) -> list[Path]:
     Raises:
         ValueError: nothing is there, or nothing of this package.
     """
-    own: dict[Path, Path] = {}
+    return list(_own_headers(paths))
+
+
+def _own_headers(paths: Iterable[Path]) -> dict[Path, Any]:
+    """See ``own_files`` -> the head of each log of Inspect that was found in a folder; None for all other files."""
+    own: dict[Path, tuple[Path, Any]] = {}
     others: dict[Path, Path] = {}
     for path in paths:
         for file in result_files(path):
-            kept = own if file == path or not _of_another_task(file) else others
-            kept.setdefault(file.resolve(), file)
+            header = None if file == path else _header(file)
+            if file == path or not _of_another_task(file, header):
+                own.setdefault(file.resolve(), (file, header))
+            else:
+                others.setdefault(file.resolve(), file)
     left_out = [str(file) for place, file in others.items() if place not in own]
     if left_out and not own:
         raise ValueError(f"no results of this package's tasks are there, only those of others: {_some(left_out)}")
     if left_out:
         print(f"warning: left out, because they are not of this package's tasks: {_some(left_out)}", file=sys.stderr)
-    return list(own.values())
+    return dict(own.values())
 
 
 def last_attempts(paths: Sequence[Path]) -> list[Path]:
@@ -261,8 +270,8 @@ def last_attempts(paths: Sequence[Path]) -> list[Path]:
     Raises:
         ValueError: see ``own_files``.
     """
-    files, named = own_files(paths), {path.resolve() for path in paths}
-    found = {file: header for file in files if file.resolve() not in named and (header := _header(file)) is not None}
+    files, named = _own_headers(paths), {path.resolve() for path in paths}
+    found = {file: header for file, header in files.items() if header is not None and file.resolve() not in named}
     began = {file: datetime.fromisoformat(header.eval.created) for file, header in found.items()}
     last: dict[str, datetime] = {}
     for file, header in found.items():
@@ -302,11 +311,10 @@ def is_inspect_log(path: Path) -> bool:
         return _INSPECT_JSON.match(stream.read(_INSPECT_JSON_START)) is not None
 
 
-def _of_another_task(path: Path) -> bool:
+def _of_another_task(path: Path, header: Any) -> bool:
     """Whether a file is known to come from a task that is not of this package. One that cannot be read is not: reading it tells why."""
     if not is_inspect_log(path):
         return kind_of_samples(path) not in _own_tasks()
-    header = _header(path)
     return header is not None and not _is_own_log(header)
 
 
@@ -427,11 +435,10 @@ def _lm_eval_run(path: Path | None, task: str) -> tuple[str, dict[str, Any]]:
 @lru_cache
 def _parameters_of_others(task: str) -> frozenset[str]:
     """What lm_eval hands to this task, too, where it was given for another one of the same run, and what says nothing of this one."""
-    makers = protocol_makers()
-    if task not in makers:
+    make = protocol_makers().get(task)
+    if make is None:
         return frozenset()
-    own = {*task_parameters(task), *makers[task](task).data_signature()}
-    return frozenset(name for other in makers for name in task_parameters(other) if name not in own)
+    return frozenset(known_parameters()) - {"redact", *task_parameters(task), *make(task).data_signature()}
 
 
 def _lm_eval_row(sample: dict[str, Any], kind: str) -> Row:

@@ -342,9 +342,8 @@ def _lm_eval_pairs(told: Mapping[str, str], given: Mapping[str, Any]) -> str:
         given: the same arguments as the run had them.
     """
     if any(isinstance(given.get(name), (dict, list)) for name in told):
-        kept = {name: given.get(name) for name in told}
-        typed = {name: json.loads(text) if isinstance(kept[name], (dict, list, bool, int, float)) else text for name, text in told.items()}
-        return json.dumps(typed)
+        typed = (dict, list, bool, int, float)
+        return json.dumps({name: json.loads(text) if isinstance(given.get(name), typed) else text for name, text in told.items()})
     return ",".join(f"{name}={value}" for name, value in told.items())
 
 

@@ -13,7 +13,7 @@ import logging
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from functools import cached_property
 from typing import Any
@@ -30,7 +30,7 @@ from lm_eval_inversion.queries import Message, SystemRole, conversation, detect_
 from lm_eval_inversion.queries.conversations import SENTINEL
 from lm_eval_inversion.redaction import keyed_hash, redact_mapping, redact_prompt, redact_text, run_salt
 from lm_eval_inversion.scoring.metrics import is_scored
-from lm_eval_inversion.tasks import BASE_TASK
+from lm_eval_inversion.tasks import BASE_TASK, protocol_makers
 
 logger = logging.getLogger("lm_eval." + __name__)
 
@@ -392,17 +392,16 @@ class ConversationTask(ConfigurableTask):
         return {**config, "metadata": {**(config.get("metadata") or {}), **signature}}
 
 
-def task_of(config: dict[str, Any], known: Collection[str]) -> str:
+def task_of(config: dict[str, Any]) -> str:
     """The task of this package that a configuration is of; a YAML file that includes one of this package's has a name of its own.
 
     Args:
         config: the YAML file's keys; ``BASE_TASK`` comes from the file that it includes.
-        known: names of all tasks of this package.
 
     Raises:
         ValueError: that cannot be told, or the configuration takes the name of another task.
     """
-    name = str(config["task"])
+    known, name = protocol_makers(), str(config["task"])
     task = str(config.get(BASE_TASK, name))
     if task not in known:
         raise ValueError(

@@ -26,16 +26,11 @@ from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.protocol import TASK_VERSION, Protocol, check_given, flag, make_protocol
 from lm_eval_inversion.queries import conversation
 from lm_eval_inversion.scoring.metrics import CANARY_HIGHER_IS_BETTER, EXPOSURE_HIGHER_IS_BETTER, HIGHER_IS_BETTER, LEAKAGE_HIGHER_IS_BETTER
-from lm_eval_inversion.tasks import protocol_makers, task_parameters
+from lm_eval_inversion.tasks import task_parameters
 
 logger = logging.getLogger("lm_eval." + __name__)
 
 MAY_BE_NONE = ("defence", "num_queries")  # the word None, as lm_eval reads it: no defence, no limit on the queries
-
-
-def _task(config: dict[str, Any]) -> str:
-    """See ``task_of``."""
-    return task_of(config, protocol_makers())
 
 
 def _chosen(config: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +41,7 @@ def _chosen(config: dict[str, Any]) -> dict[str, Any]:
     """
     metadata = config.get("metadata") or {}
     refuse_slips(map(str, metadata), config["task"], "--metadata")
-    chosen = {name: metadata[name] for name in task_parameters(_task(config)) if name in metadata}
+    chosen = {name: metadata[name] for name in task_parameters(task_of(config)) if name in metadata}
     check_given(config["task"], "--metadata", **{name: value for name, value in chosen.items() if name not in MAY_BE_NONE})
     return chosen
 
@@ -59,7 +54,7 @@ class InversionTask(ConversationTask):
     def __init__(self, config: dict[str, Any] | None = None) -> None:
         config = dict(config or {})
         self.evaluation: Evaluation | None = None
-        protocol = make_protocol(_task(config), **_chosen(config))
+        protocol = make_protocol(task_of(config), **_chosen(config))
         super().__init__(config, protocol, HIGHER_IS_BETTER, TASK_VERSION)
 
     def conversations(self, text: str) -> Sequence[tuple[str | None, Turns]]:
@@ -112,7 +107,7 @@ class LeakageTask(ConversationTask):
 
     def make_protocol(self, config: dict[str, Any]) -> LeakageProtocol | CanaryProtocol:
         """The protocol of the user's parameters."""
-        return make_leakage_protocol(_task(config), **_chosen(config))
+        return make_leakage_protocol(task_of(config), **_chosen(config))
 
     def conversations(self, text: str) -> Sequence[tuple[str | None, Turns]]:
         """Everything that is sent under one system prompt."""
@@ -146,7 +141,7 @@ class CanaryTask(LeakageTask):
 
     def make_protocol(self, config: dict[str, Any]) -> CanaryProtocol:
         """The protocol of the user's parameters."""
-        return make_canary_protocol(_task(config), **_chosen(config))
+        return make_canary_protocol(task_of(config), **_chosen(config))
 
 
 class ExposureTask(ConversationTask):
@@ -162,7 +157,7 @@ class ExposureTask(ConversationTask):
             # The same --metadata may be for other tasks of the command, whose prompts are private.
             logger.warning("%s: redact=true is passed over, because all of its secrets are invented.", config["task"])
         config["metadata"] = metadata
-        protocol = make_exposure_protocol(_task(config), **_chosen(config))
+        protocol = make_exposure_protocol(task_of(config), **_chosen(config))
         super().__init__(config, protocol, EXPOSURE_HIGHER_IS_BETTER, EXPOSURE_VERSION)
 
     def conversations(self, text: str) -> Sequence[tuple[str | None, Turns]]:
