@@ -26,6 +26,7 @@ EPOCH_SHARES = {
     "pairs_a": 1, "pairs_b": 1, "pairs_c": 1, "pairs_d": 1, "pairs_e": 1, "pairs_f": 1, "pairs_g": 2, "pairs_h": 2, "pairs_i": 3,
     "pairs_j": 3, "pairs_user": 3, "pairs_strong": 2, "pairs_strong_2": 2, "pairs_strong_3": 2, "pairs_strong_4": 3, "pairs_strong_5": 3,
     "pairs_strong_6": 3, "pairs_strong_7": 3, "pairs_strong_8": 3, "pairs_strong_9": 3, "pairs_strong_10": 3,
+    "pairs_strong_11": 3,
 }  # fmt: skip
 FIRST_STAGE = 0.8  # of the time
 FIRST_FOLDER, SECOND_FOLDER = "all_weights", "adapter"
