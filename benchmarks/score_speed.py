@@ -33,7 +33,7 @@ from lm_eval_inversion.scoring import embedding
 from lm_eval_inversion.scoring.attributes import attribute_scores
 from lm_eval_inversion.scoring.text import bleu, kept_tokens, rouge, token_f1
 from lm_eval_inversion.scoring.uncertainty import estimate
-from lm_eval_inversion.training.grammar import generate_prompt, load_banks
+from lm_eval_inversion.training.grammar import generate, load_banks
 
 QUICK, EMBEDDED = 200, 50
 
@@ -44,7 +44,7 @@ def prompts_of(number: int) -> list[SystemPrompt]:
     texts: dict[str, None] = {}
     index = 0
     while len(texts) < number:
-        texts[generate_prompt(banks, 11, index)] = None
+        texts[generate(banks, 11, index).text] = None
         index += 1
     return [SystemPrompt(f"p{index}", text, attributes=next(attributes)) for index, text in enumerate(texts)]
 

@@ -109,7 +109,8 @@ def _add_report_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_report(options: argparse.Namespace) -> int:
-    from lm_eval_inversion.report.reading import count_prompts, read_all
+    from lm_eval_inversion.report.reading import read_all
+    from lm_eval_inversion.report.units import count_prompts
 
     found = read_all(options.results)
     if options.output is not None:
@@ -145,7 +146,8 @@ def _add_compare_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_compare(options: argparse.Namespace) -> int:
-    from lm_eval_inversion.report.compare import compare, render
+    from lm_eval_inversion.report.compare import compare
+    from lm_eval_inversion.report.compare_render import render
     from lm_eval_inversion.report.reading import progress_bar, read_all
     from lm_eval_inversion.report.writing import write_file
 
@@ -178,7 +180,8 @@ def _add_gate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_gate(options: argparse.Namespace) -> int:
-    from lm_eval_inversion.report.gate import check_results, gate_table, junit, junit_error, make_limits, outcome
+    from lm_eval_inversion.report.gate import check_results, make_limits, outcome
+    from lm_eval_inversion.report.gate_render import gate_table, junit, junit_error
     from lm_eval_inversion.report.reading import read_all
     from lm_eval_inversion.report.writing import write_file
 
@@ -260,7 +263,7 @@ def _later(module: str, function: str) -> Callable[[Any], Any]:
 
 GATE_EXIT_CODES = (
     "exit codes: 0 every limit holds; 1 a limit is broken; 2 inconclusive (also if coverage is too low, with or without a system prompt, "
-    "and for unfinished runs and those that report doubts); 3 error (also if no result has the metric)"
+    "and for unfinished runs and those that report doubts); 3 error (also if no result has the metric: each limit needs a run of its tasks)"
 )
 VERBS = {
     "report": Verb(
@@ -277,7 +280,7 @@ VERBS = {
     ),
     "gate": Verb(
         "limits on what leaks, for continuous integration",
-        f"{PROGRAM} gate results --max-lift 0.10 --max-asr 0.05 --junit gate.xml\n\n{GATE_EXIT_CODES}",
+        f"{PROGRAM} gate results --max-lift 0.10 --junit gate.xml\n\n{GATE_EXIT_CODES}",
         _add_gate_arguments,
         _run_gate,
         GATE_ERROR,

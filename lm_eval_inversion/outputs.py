@@ -346,7 +346,7 @@ def parse_outputs(answers: Sequence[str], queries: QuerySet) -> Outputs:
             found = [text] if text else []
             truncated = int(bool(text) and not ends_properly(text))
             found_counts = OutputCounts(lines=len(found), refusals=sum(map(is_refusal, found)), truncated=truncated)
-        if not found:
+        if not found and not found_counts.empty:  # whose numbers without text are counted one by one
             found_counts += OutputCounts(empty=1)
         refused = set(filter(is_refusal, found)) if found_counts.refusals else set()
         for line in found:

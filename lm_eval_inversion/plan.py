@@ -554,12 +554,12 @@ def make_plan(
 
 
 def _saved_answers(path: Path, tasks: Sequence[str]) -> dict[str, list[str]]:
-    """Task -> all answers of a saved run, those without a system prompt apart."""
+    """Task of this package -> all answers of a saved run, whatever the user called it, those without a system prompt apart."""
     from lm_eval_inversion.report.reading import read_results
 
     found: dict[str, list[str]] = {}
     for results in read_results(path):
-        found.setdefault(results.task, []).extend(answer for row in results.rows for answer in row.answers)
+        found.setdefault(results.kind, []).extend(answer for row in results.rows for answer in row.answers)
     if not any(found.get(task) for task in tasks):
         raise ValueError(f"--typical-from {path}: no answers of {', '.join(tasks)} (found: {', '.join(found)}); give a run of these tasks")
     return found
@@ -635,9 +635,6 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-_BETWEEN_PAIRS = re.compile(r",(?=\w+=)")
-
-
 def _parameters(given: Sequence[str]) -> dict[str, Any]:
     """Parameters as lm_eval reads them: ``name=value``, also between commas, or one JSON object.
 
@@ -652,26 +649,24 @@ def _parameters(given: Sequence[str]) -> dict[str, Any]:
             except json.JSONDecodeError as error:
                 raise ValueError(f"--metadata {text!r} is no JSON object ({error}); put names and texts into double quotes") from error
         else:
-            found |= dict(map(_parameter, _BETWEEN_PAIRS.split(text)))
+            found |= _pairs(text)
     return found
 
 
-def _parameter(pair: str) -> tuple[str, Any]:
-    """Name and value: numbers, true, false and None are what they look like; "none" is a word."""
-    name, equals, text = pair.partition("=")
-    if not equals or not name:
-        raise ValueError(f"--metadata {pair!r} is not name=value")
-    words = {"true": True, "false": False}
-    return name, None if text == "None" else words[text.lower()] if text.lower() in words else _number(text)
+def _pairs(text: str) -> dict[str, Any]:
+    """Names and values as the command line of lm_eval itself takes them apart, so that the plan is of the run that it will start.
 
-
-def _number(text: str) -> int | float | str:
-    for convert in (int, float):
-        try:
-            return convert(text)
-        except ValueError:
-            continue
-    return text
+    Raises:
+        ValueError: lm_eval cannot read them, or does it in another place than this package knows.
+    """
+    try:
+        from lm_eval._cli.utils import key_val_to_dict
+    except ImportError as error:
+        raise ValueError(f"--metadata {text!r}: this lm_eval hides how it reads name=value; give {{\"name\": \"value\"}}") from error
+    try:
+        return dict(key_val_to_dict(text))
+    except ValueError as error:
+        raise ValueError(f"--metadata {text!r} is not name=value ({error})") from error
 
 
 def _tokenizer_of(model_args: str) -> str:

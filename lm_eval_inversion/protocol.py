@@ -7,6 +7,7 @@ both hosts and a bad parameter fails before the first token is generated.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -261,9 +262,13 @@ def check_given(task: str, option: str, **given: Any) -> None:
         raise ValueError(f"{option} {name}= names no {name} for {task}; give a value, or leave the parameter out")
 
 
+_LOADING = threading.Lock()
+
+
 def shared_inverter(name: str, device: str, dtype: str = "auto", secret: Secret = "system") -> Inverter:
     """One inverter per name, device, type and kind of secret; the kinds share the loaded weights."""
-    return _inverter_of(name, device, dtype, secret)
+    with _LOADING:  # the caches below would let two threads load it twice
+        return _inverter_of(name, device, dtype, secret)
 
 
 # Behind the function above, because a cache takes calls that differ only in how they name the same arguments for different ones.

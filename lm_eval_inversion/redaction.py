@@ -115,16 +115,6 @@ def redact_mapping(value: Any, keys: Collection[str], salt: bytes, secrets: Iter
     return _redact(value, frozenset(keys), salt, _secret_runs(secrets), hidden=False)
 
 
-def surviving_runs(value: Any, secrets: Iterable[str]) -> list[str]:
-    """Runs of ``RUN_WORDS`` consecutive words of a secret that still stand in a text or key of a record: an empty list, if all is well.
-
-    A secret of fewer words is looked for whole.
-    """
-    wanted = _secret_runs(secrets)
-    texts = [text for text in _texts(value) if not REDACTED.fullmatch(text)]
-    return sorted({" ".join(run) for text in texts for run in _held(text, wanted)})
-
-
 def _redact(value: Any, keys: frozenset[str], salt: bytes, runs: frozenset[tuple[str, ...]], hidden: bool) -> Any:
     if value is None or isinstance(value, bool):
         return value
@@ -153,37 +143,18 @@ def _secret_runs(secrets: Iterable[str]) -> frozenset[tuple[str, ...]]:
 
 
 def _holds(text: str, runs: frozenset[tuple[str, ...]]) -> bool:
-    """Whether a text, in any reading, holds one of the runs."""
-    return bool(_held(text, runs))
-
-
-def _held(text: str, runs: frozenset[tuple[str, ...]]) -> set[tuple[str, ...]]:
-    """The runs that stand in a text: as it is, as it reads as JSON, and in what decodes to text (base64, hex, escapes of URLs and HTML)."""
+    """Whether one of the runs stands in a text: as it is, as it reads as JSON, or in what decodes to text (base64, hex, URLs, HTML)."""
     if not runs:
-        return set()
+        return False
     plain = _ESCAPE.sub(_unescaped, text)
     readings = {text, plain}
     if len(text) >= MINIMUM_ENCODED:
         readings |= {reading for one in {text, plain} for _, reading in all_texts(one)}
-    found: set[tuple[str, ...]] = set()
-    for words in map(plain_words, readings):
-        for length in (RUN_WORDS - 1, RUN_WORDS):
-            found |= runs & word_runs(words, length)
-    return found
+    return any(
+        not runs.isdisjoint(word_runs(words, length)) for words in map(plain_words, readings) for length in (RUN_WORDS - 1, RUN_WORDS)
+    )
 
 
 def _unescaped(escape: re.Match[str]) -> str:
     code = escape[1] or escape[2]
     return chr(int(code, 16)) if code else " "
-
-
-def _texts(value: Any) -> Iterable[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _texts(key)
-            yield from _texts(inner)
-    elif isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
-        for inner in value:
-            yield from _texts(inner)

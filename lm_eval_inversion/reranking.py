@@ -97,6 +97,7 @@ class Reranked:
         target_tokens: run through the target.
         seconds_sampling: of the inverter.
         seconds_target: of the target.
+        inverter_dtype: that the inverter was asked to compute in.
     """
 
     run: str
@@ -115,6 +116,7 @@ class Reranked:
     target_tokens: int
     seconds_sampling: float
     seconds_target: float
+    inverter_dtype: str = "auto"
 
     def to_dict(self) -> dict[str, Any]:
         """As a line of JSON holds it."""
@@ -187,7 +189,7 @@ def rank(
 
 
 def protocol_of(results: Results, inverter: str | None = None, device: str = "auto") -> Protocol:
-    """The task as the run had it, with an inverter that may be another.
+    """The task as the run had it, with an inverter that may be another: it then computes in "auto", and the run's own in the run's type.
 
     Raises:
         ValueError: it was no inversion task, or it asked what this version of the package does not ask.
@@ -197,16 +199,31 @@ def protocol_of(results: Results, inverter: str | None = None, device: str = "au
     if results.kind not in TASKS:
         raise ValueError(f"{results.source}: {results.task} reconstructs nothing; rerank reads runs of {', '.join(TASKS)}")
     known = results.signature
+    own = str(known.get("inverter") or "default")
     protocol = make_protocol(
         results.kind,
         num_queries=known.get("num_queries"),
-        inverter=inverter or str(known.get("inverter") or "default"),
+        inverter=inverter or own,
         inverter_device=device,
         defence=str(known.get("defence") or "none"),
+        inverter_dtype=_usable_dtype(str(known.get("inverter_dtype") or "auto"), device) if (inverter or own) == own else "auto",
     )
     if known.get("queries_hash", protocol.queries.hash) != protocol.queries.hash:
         raise ValueError(f"{results.source}: the run asked other queries than this version asks; run the task again")
     return protocol
+
+
+def _usable_dtype(dtype: str, device: str) -> str:
+    """The type of a run's inverter; "auto" where this device computes in no such type, as a GPU in int8: rerank runs both models on it."""
+    from lm_eval_inversion.inverter.registry import choose_dtype
+    from lm_eval_inversion.precision import choose_device
+
+    chosen = choose_device(device, "inverter_device")
+    try:
+        choose_dtype(dtype, chosen)
+    except ValueError:
+        return "auto"
+    return dtype
 
 
 def cases_of(results: Results, protocol: Protocol, limit: int | None = None) -> list[Case]:
@@ -217,7 +234,7 @@ def cases_of(results: Results, protocol: Protocol, limit: int | None = None) -> 
     """
     from lm_eval_inversion.queries import user_turn
     from lm_eval_inversion.queries.defences import defend_answers
-    from lm_eval_inversion.report.reading import prompt_key, rows_by_prompt
+    from lm_eval_inversion.report.units import prompt_key, rows_by_prompt
 
     if any(row.redacted for row in results.rows):
         raise ValueError(f"{results.source} is redacted: its answers are not in it; rerank the run before it is redacted")
@@ -327,6 +344,7 @@ def rerank(
             str(results.source), results.task, results.host, target.name, reader.name, reader.hash, case.prompt_id, case.truth, ranking,
             tuple(token_f1(case.truth, text) for text in texts), token_f1(case.truth, null), measured,
             fitted.of(measured) if fitted else None, target.tokens - tokens, sampled - began, spent[0],
+            protocol.inverter_dtype,
         )  # fmt: skip
 
 

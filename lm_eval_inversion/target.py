@@ -13,6 +13,7 @@ import torch
 from transformers import DynamicCache
 
 from lm_eval_inversion.attention import require_attention, with_cache
+from lm_eval_inversion.context import context_of
 from lm_eval_inversion.inverter.model_folder import require_undamaged
 from lm_eval_inversion.inverter.prefix_model import pad_rows
 from lm_eval_inversion.outputs import with_opened_thinking
@@ -108,7 +109,7 @@ class Target:
             own = self._ids(continuation(request, answer))
             said.append(own)
             asked.append(self._ids(request))
-            if room := getattr(self.model.config, "max_position_embeddings", None):
+            if room := context_of(self.model.config):
                 # Its length and not its text: system prompts may be private.
                 require_room(f"of {len(prompt or '')} characters", len(asked[-1]), len(own), room, "take a model of a longer context")
         pairs = [(request, own) for request, own in zip(asked, said) if own]

@@ -38,6 +38,7 @@ def inversion_results(number: int = 24, seed: int = 0, hostile: tuple[str, ...] 
             reconstruction, answers[2] = hostile[index], hostile[index]
         metrics = {name: generator.gauss(20, 10) for name in ("bits", "bits_at_1", "bits_at_2", "bits_at_4")}
         metrics |= {name: generator.gauss(0, 3) for name in ("bits_swap", "bits_null", "token_f1_lift")}
+        metrics["bits_spread_null"] = abs(metrics["bits_null"])
         shares = (
             "token_f1",
             "token_f1_null",

@@ -27,6 +27,7 @@ from tokenizers import Tokenizer
 
 from lm_eval_inversion.attention import require_attention, with_cache, written_cache
 from lm_eval_inversion.characters import whole_characters
+from lm_eval_inversion.context import context_of
 from lm_eval_inversion.hashing import content_hash, file_sha256
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets, Secret, check_pairs
 from lm_eval_inversion.inverter.model_folder import config_and_tokenizer, require_vocabulary, require_whole_model, whole_model
@@ -104,7 +105,7 @@ class AskedModelInverter(Inverter):
         """See ``Inverter.of``: the same model, asked for the other kind of text."""
         if secret == self.secret:
             return self
-        return AskedModelInverter(self.model, self.tokenizer, name=self.name, hash=self.hash, secret=secret)
+        return self.beside(AskedModelInverter(self.model, self.tokenizer, name=self.name, hash=self.hash, secret=secret))
 
     def question(self, outputs: Sequence[str]) -> str:
         """The user message that asks for the secret behind some outputs, whatever their order; white space in them says nothing."""
@@ -191,7 +192,7 @@ def check_folder(folder: Path, name: str) -> tuple[int | None, Callable[[str], i
 
     config, tokenizer = check_small_files(folder, name)
     require_whole_model(AutoModelForCausalLM, folder, name, config)
-    context = getattr(config.get_text_config(), "max_position_embeddings", None)
+    context = context_of(config)
     room = None if context is None else context - question_tokens(tokenizer) - 1
     return room, lambda text: len(tokenizer(whole_characters(text), add_special_tokens=False)["input_ids"])
 
@@ -210,7 +211,7 @@ def check_small_files(folder: Path, name: str) -> tuple[Any, Any]:
         raise ValueError(f"inverter={name!r}: {folder} holds a {config.model_type}; give a chat model that only decodes")
     require_attention(config.get_text_config(), f"inverter={name!r}")
     check_tokenizer(tokenizer, name)
-    context = getattr(config.get_text_config(), "max_position_embeddings", None)
+    context = context_of(config)
     require_vocabulary(tokenizer, config, name, _longest_frame(tokenizer))
     needed = question_tokens(tokenizer) + DEFAULT_MAX_NEW_TOKENS
     if context is not None and context < needed:

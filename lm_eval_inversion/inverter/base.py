@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, Literal, TypeVar
 
 Secret = Literal["system", "user"]  # what outputs are inverted to: a system prompt, or the message of a user
 OutputSets = Sequence[Sequence[str]]
+Own = TypeVar("Own", bound="Inverter")
 DEFAULT_MAX_NEW_TOKENS = 256
 
 
@@ -17,16 +20,46 @@ def check_pairs(outputs: OutputSets, prompts: Sequence[str]) -> None:
         raise ValueError(f"{len(outputs)} sets of outputs and {len(prompts)} prompts; give one set of outputs per prompt")
 
 
+WORK = ("invert", "nll", "token_nll", "sample")
+
+
+def _one_at_a_time(work: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that waits until no other thread works with the inverter."""
+
+    @wraps(work)
+    def wait_and_work(self: Inverter, *arguments: Any, **keywords: Any) -> Any:
+        with self.lock:
+            return work(self, *arguments, **keywords)
+
+    return wait_and_work
+
+
 class Inverter(ABC):
     """Reads outputs and writes system prompts.
+
+    Threads may share one: Inspect runs several tasks at once, and all of them score with the same object. Its work (``WORK``) waits for
+    its turn, also in a subclass that says nothing of threads.
 
     Attributes:
         name: how the inverter was asked for ("default", a folder, ...).
         hash: first digits of the checkpoint's SHA-256 (or of the baseline's definition); part of every result's signature.
+        lock: held while the inverter works, by the thread that it works for; whoever holds it for several calls has the inverter alone.
     """
 
     name: str
     hash: str
+    lock: threading.RLock
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        for name in set(WORK) & vars(cls).keys():
+            setattr(cls, name, _one_at_a_time(vars(cls)[name]))
+
+    def __new__(cls: type[Own], *_: Any, **__: Any) -> Own:
+        """Not ``__init__``, which subclasses need not call."""
+        made = super().__new__(cls)
+        made.lock = threading.RLock()  # again by the same thread: ``nll`` calls ``token_nll``
+        return made
 
     @abstractmethod
     def invert(
@@ -77,8 +110,13 @@ class Inverter(ABC):
         raise NotImplementedError(f"inverter {self.name!r} does not sample: give a trained inverter, such as inverter=default")
 
     def of(self, secret: Secret) -> Inverter:
-        """The inverter for texts of a kind; itself, where kinds make no difference to it."""
+        """The inverter for texts of a kind; itself, where kinds make no difference to it. One that shares its model goes ``beside`` it."""
         return self
+
+    def beside(self, other: Own) -> Own:
+        """Let another inverter of the same model, which is returned, wait for the work of this one too."""
+        other.lock = self.lock
+        return other
 
     def has_likelihood(self) -> bool:
         """Whether ``nll`` works."""

@@ -15,6 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lm_eval_inversion.context import context_of
 from lm_eval_inversion.inverter.base import Inverter
 from lm_eval_inversion.inverter.baselines import BASELINES
 from lm_eval_inversion.inverter.checkpoint import DESCRIPTION_FILE, TOKENIZER_FILE, Checkpoint, verify_checkpoint
@@ -90,7 +91,9 @@ def prompt_room(checkpoint: Checkpoint) -> int:
 
     layout = BlockFormat(**checkpoint.description["block_format"])
     config = AutoConfig.for_model(**checkpoint.description["model_config"])
-    return int(config.max_position_embeddings) - layout.prompt_position - PROMPT_ENDS
+    positions = context_of(config)
+    assert positions is not None  # a verified checkpoint has them
+    return positions - layout.prompt_position - PROMPT_ENDS
 
 
 def _require_positions(name: str, room: int | None, lengths: Mapping[str, int]) -> None:

@@ -114,7 +114,8 @@ class SparsePrefixInverter(Inverter):
         """See ``Inverter.of``: the same weights, prompts opened with another token."""
         if secret == self.secret:
             return self
-        return SparsePrefixInverter(self.model, self.tokenizer, self.layout, name=self.name, hash=self.hash, secret=secret)
+        other = SparsePrefixInverter(self.model, self.tokenizer, self.layout, name=self.name, hash=self.hash, secret=secret)
+        return self.beside(other)
 
     @torch.inference_mode()
     def invert(

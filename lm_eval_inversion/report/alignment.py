@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from lm_eval_inversion.characters import UNSPACED
+from lm_eval_inversion.scoring.subsequence import common_subsequence
 
 # The longest stretch of either text that is aligned, in words; the rest is shown unmarked. Far beyond prompts and reconstructions,
 # it keeps a runaway answer cheap.
@@ -55,34 +56,6 @@ def align(truth: str, reconstruction: str) -> Alignment:
         for side, (text, found) in enumerate(zip((truth, reconstruction), spans))
     ]
     return Alignment(sides[0], sides[1], len(pairs), len(spans[0]))
-
-
-def common_subsequence(first: list[str], second: list[str]) -> list[tuple[int, int]]:
-    """Places (in ``first``, in ``second``) of one longest common subsequence, increasing in both.
-
-    Source: Hyyrö 2004, "Bit-parallel LCS-length computation revisited"; the rows are kept to walk back along the match.
-    """
-    masks: dict[str, int] = {}
-    for place, word in enumerate(first):
-        masks[word] = masks.get(word, 0) | 1 << place
-    every = (1 << len(first)) - 1
-    row, rows = every, []
-    for word in second:
-        met = row & masks.get(word, 0)
-        row = ((row + met) | (row - met)) & every
-        rows.append(row)
-    # A zero at ``place`` of a row: the subsequence of first[: place + 1] is one longer than that of first[:place].
-    pairs: list[tuple[int, int]] = []
-    place, other = len(first) - 1, len(second) - 1
-    while place >= 0 and other >= 0:
-        if rows[other] >> place & 1:
-            place -= 1
-        elif other and not rows[other - 1] >> place & 1:
-            other -= 1
-        else:
-            pairs.append((place, other))
-            place, other = place - 1, other - 1
-    return pairs[::-1]
 
 
 def _key(word: str) -> str:

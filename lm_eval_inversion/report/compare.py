@@ -6,28 +6,23 @@ prompt files need not mean the same.
 
 from __future__ import annotations
 
-import html
-import json
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
 
-import lm_eval_inversion
-from lm_eval_inversion.report.numbers import cut, markdown_table, shown, shown_interval, shows_as_zero
-from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row, count_prompts, prompt_key
+from lm_eval_inversion.report.numbers import shows_as_zero
+from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
 from lm_eval_inversion.report.rerun import RunSettings, public_arguments, public_generation, run_settings
-from lm_eval_inversion.report.tables import sampled_unit
-from lm_eval_inversion.report.visible import visible
+from lm_eval_inversion.report.units import by_unit, count_prompts, mean_of_known, rows_by_prompt
 from lm_eval_inversion.scoring.metrics import OF_THE_RUN, PROMPT_HEADLINES, RECORDS, is_floor
 from lm_eval_inversion.scoring.uncertainty import LEVEL, RESAMPLES, estimate, fewest_prompts, rule_of_three
 
 POWER = 0.8  # of the minimal detectable effect, by convention
-FORMATS = ("text", "json", "html")
 # Key of the signature -> what goes wrong when two runs do not share it.
 MUST_MATCH = {
     "task_version": "numbers of different task versions do not compare",
@@ -64,12 +59,12 @@ class MetricComparison:
     Attributes:
         pairs: prompts with a value in both (of planted secrets: carriers).
         difference: mean of B minus A.
-        low: lower end of the bootstrap 95 % interval of ``difference``.
+        low: lower end of the bootstrap 95 % interval of ``difference``; NaN where all pairs differ by the same.
         high: upper end.
         p_value: of ``sign_flip_p``, not corrected for the number of metrics.
         minimal_detectable_effect: see the function of that name.
         higher_is_better: for whoever wants the prompts to stay hidden.
-        better: "A" or "B" where interval and test both exclude 0, "neither", or "floor" for metrics that are no scores of a model.
+        better: "A" or "B" where the test excludes 0 and no interval holds it, "neither", or "floor" for what is no score of a model.
     """
 
     metric: str
@@ -196,15 +191,15 @@ def metrics_by_prompt(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, fl
     Raises:
         ValueError: a value is infinite.
     """
-    found: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        values = found[prompt_key(row)]
-        for metric, value in row.metrics.items():
-            if math.isinf(value):
-                raise ValueError(f"{metric} of the system prompt {row.prompt_id!r} is infinite; score the run again")
-            if not math.isnan(value):
-                values[metric].append(value)
-    return {prompt: {metric: fmean(listed) for metric, listed in values.items()} for prompt, values in found.items()}
+        if infinite := next((metric for metric, value in row.metrics.items() if math.isinf(value)), None):
+            raise ValueError(f"{infinite} of the system prompt {row.prompt_id!r} is infinite; score the run again")
+    found = {}
+    for prompt, epochs in rows_by_prompt(rows).items():
+        metrics = dict.fromkeys(metric for row in epochs for metric in row.metrics)
+        means = {metric: mean_of_known(row.metrics.get(metric, math.nan) for row in epochs) for metric in metrics}
+        found[prompt] = {metric: mean for metric, mean in means.items() if not math.isnan(mean)}
+    return found
 
 
 def sign_flip_p(differences: Sequence[float], seed: int = 0) -> float:
@@ -278,8 +273,8 @@ def _compare_task(a: Results, b: Results, label_a: str, label_b: str, changed: i
             f"{a.task}: no system prompt of {label_a} ({len(values_a)}) is in {label_b} ({len(values_b)}); "
             f"compare runs over the same prompts{REDACTED_HINT if redacted else ''}"
         )
-    units = {row.truth: sampled_unit(row) for row in a.rows}
-    pairs = {metric: _pairs(metric, shared, values_a, values_b, units) for metric in KNOWN_METRICS}
+    rows = {row.truth: row for row in a.rows}
+    pairs = {metric: _pairs(metric, shared, values_a, values_b, rows) for metric in KNOWN_METRICS}
     metrics = tuple(
         _compare_metric(metric, pairs[metric], seed)
         for metric in progress([metric for metric in KNOWN_METRICS if pairs[metric]], f"comparing {a.task}")
@@ -300,7 +295,7 @@ def _compare_task(a: Results, b: Results, label_a: str, label_b: str, changed: i
     if equal:
         share = rule_of_three(min(found.pairs for found in equal))
         warnings.append(
-            f"no pair differs in {', '.join(found.metric for found in equal)}: an interval of no width is not certainty; "
+            f"no pair differs in {', '.join(found.metric for found in equal)}: that is no certainty; "
             f"up to {100 * share:.1f} % of such prompts may differ unseen"
         )
     moved = _changes(a, b, values_a, values_b, shared, headline, changed) if headline else ()
@@ -332,14 +327,16 @@ def _pairs(
     shared: Sequence[str],
     values_a: dict[str, dict[str, float]],
     values_b: dict[str, dict[str, float]],
-    units: dict[str, tuple[str, str]],
+    rows: dict[str, Row],
 ) -> list[tuple[float, float]]:
-    """A metric in A and in B, one pair per sampled unit: what one carrier makes of several secrets is no independent evidence."""
-    found: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
-    for text in shared:
-        if metric in values_a[text] and metric in values_b[text]:
-            found[units[text]].append((values_a[text][metric], values_b[text][metric]))
-    return [(fmean(own for own, _ in both), fmean(other for _, other in both)) for both in found.values()]
+    """A metric in A and in B, one pair per sampled unit: what one carrier makes of several secrets is no independent evidence.
+
+    Args:
+        rows: a row of every text, which tells its unit for both runs: ids of two prompt files need not mean the same.
+    """
+    common = [text for text in shared if metric in values_a[text] and metric in values_b[text]]
+    own, other = (by_unit((rows[text], values[text][metric]) for text in common) for values in (values_a, values_b))
+    return list(zip(own, other))
 
 
 def _side(results: Results) -> Side:
@@ -353,14 +350,14 @@ def _compare_metric(metric: str, pairs: Sequence[tuple[float, float]], seed: int
     p_value = sign_flip_p(tested, seed)
     higher = RECORDS[metric].higher_is_better
     if is_floor(metric):
-        better = "floor"
-    elif (found.low > 0 or found.high < 0) and p_value < 1 - LEVEL and not shows_as_zero(metric, found.mean):
-        better = "B" if (found.mean > 0) == higher else "A"
+        winner = "floor"
+    elif p_value < 1 - LEVEL and not found.low <= 0 <= found.high and not shows_as_zero(metric, found.mean):
+        winner = "B" if (found.mean > 0) == higher else "A"
     else:
-        better = "neither"
+        winner = "neither"
     return MetricComparison(
         metric, len(pairs), fmean(a for a, _ in pairs), fmean(b for _, b in pairs), fmean(differences), found.low, found.high, p_value,
-        minimal_detectable_effect(tested), higher, better,
+        minimal_detectable_effect(tested), higher, winner,
     )  # fmt: skip
 
 
@@ -450,149 +447,3 @@ def _changes(
             )
     moved = [change for change in found if not shows_as_zero(metric, change.difference)]
     return tuple(sorted(moved, key=lambda change: -abs(change.difference))[:number])
-
-
-# Renderings. Both tables show the same cells; JSON has the same numbers in full.
-
-METRIC_TITLES = ("metric", "mean A", "mean B", "B - A", "95 % interval", "p", "detectable", "pairs", "better")
-METRIC_NUMBERS = range(1, 8)
-CHANGE_TITLES = ("id", "category", "length", "system prompt", "A", "B", "B - A")
-CHANGE_NUMBERS = range(4, 7)
-NOTES = (
-    f"Paired by system prompt, planted secrets by carrier. Interval: bootstrap, of {fewest_prompts()} pairs at least. p: sign-flip "
-    "permutation test, one per metric, not corrected for their number. "
-    f"Detectable: smallest true difference that so many pairs find with probability {POWER:g}. "
-    "Better: for whoever wants the system prompt to stay hidden, where interval and p agree and the difference does not read 0."
-)
-
-
-def render(comparison: Comparison, form: str) -> str:
-    """The comparison as "text" (Markdown tables), "json" or "html" (one self-contained page).
-
-    Raises:
-        ValueError: the format is unknown.
-    """
-    if form not in FORMATS:
-        raise ValueError(f"format {form!r} is unknown; known: {', '.join(FORMATS)}")
-    return {"text": _text, "json": _json, "html": _html}[form](comparison)
-
-
-def _metric_cells(found: MetricComparison) -> tuple[str, ...]:
-    return (
-        found.metric,
-        shown(found.metric, found.mean_a),
-        shown(found.metric, found.mean_b),
-        shown(found.metric, found.difference),
-        shown_interval(found.metric, found.low, found.high),
-        "–" if math.isnan(found.p_value) else f"{found.p_value:.4f}",
-        shown(found.metric, found.minimal_detectable_effect),
-        str(found.pairs),
-        "–" if found.better == "neither" else found.better,
-    )
-
-
-def _change_cells(change: PromptChange) -> tuple[str, ...]:
-    numbers = (shown(change.metric, value) for value in (change.a, change.b, change.difference))
-    return (change.prompt_id, change.category, change.length_band, cut(change.prompt, 160), *numbers)
-
-
-def _side_line(name: str, label: str, side: Side) -> str:
-    return f"{name}: {label} ({side.host}, {side.model or 'model not known'}, {side.prompts} system prompts)"
-
-
-def _text(comparison: Comparison) -> str:
-    lines = [f"WARNING: {warning}" for warning in comparison.warnings]
-    for task in comparison.tasks:
-        lines += ["", f"## {task.task}: B minus A", ""]
-        lines += [_side_line("A", comparison.a, task.a), "", _side_line("B", comparison.b, task.b), ""]
-        lines += [line for warning in task.warnings for line in (f"WARNING: {warning}", "")]
-        if task.other_differences:
-            lines += ["Also different: " + "; ".join(task.other_differences), ""]
-        lines += markdown_table(METRIC_TITLES, METRIC_NUMBERS, map(_metric_cells, task.metrics))
-        lines += [line for note in task.notes for line in ("", note)]
-        if task.changed:
-            lines += ["", f"Changed most, by {task.changed[0].metric}:", ""]
-            lines += markdown_table(CHANGE_TITLES, CHANGE_NUMBERS, map(_change_cells, task.changed))
-    # ``visible``: a terminal would obey what stands in a text of a model.
-    return "\n".join([*map(visible, lines), "", NOTES, ""]).lstrip("\n")
-
-
-def _json(comparison: Comparison) -> str:
-    described = {"package_version": lm_eval_inversion.__version__, "level": LEVEL, "power": POWER, **asdict(comparison)}
-    return json.dumps(_without_nan(described), ensure_ascii=False, indent=2, allow_nan=False, default=str) + "\n"
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON has no NaN; null says "not known" as well."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-STYLE = """
-:root { color-scheme: light dark; --line: #d4d4d8; --soft: #f4f4f5; --warn: #b45309; --good: #15803d; }
-@media (prefers-color-scheme: dark) { :root { --line: #3f3f46; --soft: #27272a; --warn: #fbbf24; --good: #4ade80; } }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 0 auto; padding: 1rem; }
-h1, h2, p { overflow-wrap: anywhere; }
-h1 { font-size: 1.5rem; }
-h2 { font-size: 1.25rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: 0.9rem; }
-th, td { border-bottom: 1px solid var(--line); padding: 0.3rem 0.6rem; text-align: left; vertical-align: top; }
-th { background: var(--soft); }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.warning { color: var(--warn); font-weight: 600; }
-.winner { color: var(--good); font-weight: 600; }
-details { margin: 0.4rem 0; } pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--soft); padding: 0.6rem; }
-"""
-
-
-def _html(comparison: Comparison) -> str:
-    title = f"{comparison.b} against {comparison.a}"
-    parts = [f"<h1>{_escaped(title)}</h1>", *_warnings(comparison.warnings)]
-    for task in comparison.tasks:
-        parts.append(f"<h2>{_escaped(task.task)}: B minus A</h2>")
-        parts += [f"<p>{_escaped(_side_line(*side))}</p>" for side in (("A", comparison.a, task.a), ("B", comparison.b, task.b))]
-        parts += _warnings(task.warnings)
-        if task.other_differences:
-            parts.append(f"<p>Also different: {_escaped('; '.join(task.other_differences))}</p>")
-        parts.append(_table("metrics", METRIC_TITLES, METRIC_NUMBERS, map(_metric_cells, task.metrics)))
-        parts += [f"<p>{_escaped(note)}</p>" for note in task.notes]
-        if task.changed:
-            parts.append(f"<h3>Changed most, by {_escaped(task.changed[0].metric)}</h3>")
-            parts.append(_table("changed", CHANGE_TITLES, CHANGE_NUMBERS, map(_change_cells, task.changed)))
-            parts += [
-                f"<details><summary>{_escaped(change.prompt_id)}: the texts</summary><pre>{_escaped(change.prompt)}</pre>"
-                f"<p>A</p><pre>{_escaped(change.reconstruction_a)}</pre><p>B</p><pre>{_escaped(change.reconstruction_b)}</pre></details>"
-                for change in task.changed
-            ]
-        signatures = json.dumps({"A": task.a.signature, "B": task.b.signature}, ensure_ascii=False, indent=2, default=str)
-        parts.append(f"<details><summary>Signatures</summary><pre>{_escaped(signatures)}</pre></details>")
-    parts.append(f"<p><small>{_escaped(NOTES)} lm-eval-inversion {_escaped(lm_eval_inversion.__version__)}.</small></p>")
-    # The policy forbids whatever an unescaped text could have fetched or run.
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_escaped(title)}</title><style>{STYLE}</style></head><body>\n" + "\n".join(parts) + "\n</body></html>\n"
-    )
-
-
-def _escaped(text: str) -> str:
-    return html.escape(visible(text), quote=True)
-
-
-def _warnings(warnings: Iterable[str]) -> list[str]:
-    return [f'<p class="warning">WARNING: {_escaped(warning)}</p>' for warning in warnings]
-
-
-def _table(name: str, titles: Sequence[str], numeric: range, rows: Iterable[Sequence[str]]) -> str:
-    def line(cells: Sequence[str], tag: str) -> str:
-        classes = ["number" if place in numeric else "winner" if cell in ("A", "B") else "text" for place, cell in enumerate(cells)]
-        return "<tr>" + "".join(f'<{tag} class="{kind}">{_escaped(cell)}</{tag}>' for kind, cell in zip(classes, cells)) + "</tr>"
-
-    body = "\n".join(line(row, "td") for row in rows)
-    return f'<div class="scroll"><table class="{name}"><thead>{line(titles, "th")}</thead><tbody>\n{body}\n</tbody></table></div>'

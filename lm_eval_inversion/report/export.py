@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_inversion.report.numbers import markdown_table, shown, shown_estimate, shown_interval
-from lm_eval_inversion.report.reading import Results, count_prompts, read_all
+from lm_eval_inversion.report.reading import Results, read_all
 from lm_eval_inversion.report.rerun import (
     API_ENDINGS,
     back_end_and_name,
@@ -32,7 +32,8 @@ from lm_eval_inversion.report.rerun import (
     run_settings,
     signature_line,
 )
-from lm_eval_inversion.report.tables import COMPLEMENTS, better, complement, counted, has_wilson, metric_estimate, unscored, values_of
+from lm_eval_inversion.report.tables import COMPLEMENTS, better, complement, counted, metric_estimate, unscored
+from lm_eval_inversion.report.units import count_prompts, values_of
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.report.writing import write_file
 from lm_eval_inversion.scoring.metrics import CHANCE_EXPOSURE, HEADLINES, OF_THE_RUN, RECORDS, floors_of, is_floor, meaning_of
@@ -255,12 +256,11 @@ def _score_details(metric: str, summary: Estimate, results: Results) -> dict[str
     if math.isfinite(summary.stderr):
         uncertainty["standard_error"] = {"value": summary.stderr, "method": "analytic"}
     if math.isfinite(summary.low):
-        wilson = has_wilson(metric, summary.mean)
-        method = "wilson" if wilson else f"percentile bootstrap over {counted(results.rows).noun}"
+        method = "wilson" if summary.wilson else f"percentile bootstrap over {counted(results.rows).noun}"
         uncertainty["confidence_interval"] = {
             "lower": scale.held(summary.low), "upper": scale.held(summary.high), "confidence_level": LEVEL, "method": method,
         }  # fmt: skip
-        if not wilson:
+        if not summary.wilson:
             uncertainty["num_bootstrap_samples"] = RESAMPLES
     return {**details, "uncertainty": uncertainty}
 
@@ -320,8 +320,7 @@ def write_records(folder: Path, records: Sequence[Mapping[str, Any]], schema: Ma
         check_record(record, schema)
     paths = [record_path(folder, record) for record in records]
     for path, record in zip(paths, records):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        write_file(path, json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     return paths
 
 
@@ -339,7 +338,7 @@ def card_block(results: Results, model_id: str | None = None) -> str:
     ]
     lines += markdown_table(("metric", "better", "mean", "95 % interval", "floor or reference"), (2, 3), rows)
     found = counted(results.rows)
-    carriers = f"; carriers: {found.units}" if found.planted else ""
+    carriers = f"; {found.explained}: {found.units}" if found.planted else ""
     lines += ["", f"System prompts: {found.prompts}, of them scored: {found.scored}{carriers}. Intervals are over {found.noun}."]
     lines += ["", f"**{results.caution}**"] if results.caution else []
     lines += ["", f"Signature: `{signature_line(results, settings)}`", "", "Run it again:", ""]
@@ -468,7 +467,11 @@ def run_card(options: argparse.Namespace) -> int:
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="folders or files of lm_eval or Inspect")
-    parser.add_argument("--model-id", metavar="DEVELOPER/NAME", help="the model's public name; needed if the run only knows a local folder")
+    parser.add_argument(
+        "--model-id", metavar="DEVELOPER/NAME",
+        help="the model's public name; without it, a model from a local folder is FOLDER in the card's command, its folder's name in the "
+        "index of --model-index, and unknown/NAME in exports",
+    )  # fmt: skip
 
 
 def _require_one_model(found: Sequence[Results], model_id: str | None) -> None:

@@ -7,23 +7,20 @@ So a small run cannot pass by luck, and a model that was never scored cannot pas
 from __future__ import annotations
 
 import math
-import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from statistics import NormalDist
 from typing import Literal
-from xml.etree import ElementTree
 
 from lm_eval_inversion.canary import TASKS as CANARY_TASKS
 from lm_eval_inversion.inverter.baselines import BASELINES
 from lm_eval_inversion.leakage import TASKS as LEAKAGE_TASKS
 from lm_eval_inversion.report.compare import metrics_by_prompt
-from lm_eval_inversion.report.numbers import markdown_table, shown, shown_beside, shown_interval
+from lm_eval_inversion.report.numbers import shown_beside
 from lm_eval_inversion.report.reading import CANNOT_QUOTE, ROUNDING, Results
-from lm_eval_inversion.report.tables import CARRIERS, WILSON_METRICS, counted, metric_estimate, values_of
-from lm_eval_inversion.report.visible import visible
+from lm_eval_inversion.report.tables import WILSON_METRICS, counted, metric_estimate
+from lm_eval_inversion.report.units import values_of
 from lm_eval_inversion.scoring.metrics import LEAST_ABILITY, LEAST_COVERAGE, LEAST_NULL_COVERAGE
 from lm_eval_inversion.scoring.uncertainty import LEVEL, Estimate, fewest_prompts
 
@@ -31,7 +28,6 @@ from lm_eval_inversion.scoring.uncertainty import LEVEL, Estimate, fewest_prompt
 # bootstrap, which knows only what was observed, ends far too low.
 FEWEST_FOR_MEAN = 30
 HIGHEST_CONFIDENCE = 0.999  # beyond it, the ends of an interval are single ones of all resamples
-SUITE = "lm-eval-inversion gate"
 
 Kind = Literal["inversion", "leakage", "canary", "both"]
 
@@ -272,6 +268,8 @@ def _check(results: Results, limit: Limit, values: Sequence[float], confidence: 
         return made(Status.INCONCLUSIVE, f"null_coverage {told} is below {LEAST_NULL_COVERAGE:g}: {why}")
     if limit.metric not in WILSON_METRICS and found.number < (needed := fewest_prompts(confidence)):
         return made(Status.INCONCLUSIVE, f"{found.number} {noun} give no interval at {confidence:g}: at least {needed} are needed")
+    if math.isnan(found.low):
+        return made(Status.INCONCLUSIVE, f"{limit.metric} is the same for nearly all of {found.number} {noun}, which gives no interval")
     if found.low > limit.value + ROUNDING:
         return made(Status.BREACH, f"lower bound {shown_beside(found.low, limit.value)} is above {limit.value:g}")
     if doubt := _cannot_find(results, limit):
@@ -289,99 +287,3 @@ def _check(results: Results, limit: Limit, values: Sequence[float], confidence: 
         if found.number < enough:
             return made(Status.INCONCLUSIVE, f"{message}: at least {enough} {noun} are needed, even if none leaks")
     return made(Status.INCONCLUSIVE, f"{message}: more {noun} narrow it")
-
-
-# Renderings.
-
-
-def gate_table(checks: Sequence[Check], confidence: float = LEVEL, found: Sequence[Results] = ()) -> str:
-    """A Markdown table of the checks, what was read, why those that did not pass did not, and the outcome; ``found`` as in ``ungated``."""
-    titles = ("status", "task", "limit", "metric", "mean", f"{100 * confidence:g} % interval", "prompts")
-    rows = [
-        (
-            check.status.name.lower(),
-            name,
-            f"{check.limit.option} {check.limit.value:g}",
-            check.limit.metric,
-            shown(check.limit.metric, check.mean),
-            shown_interval(check.limit.metric, check.low, check.high),
-            f"{check.number} of {check.prompts}" + (f" {CARRIERS}" if check.noun == CARRIERS else ""),
-        )
-        for check, name in zip(checks, _names(checks))
-    ]
-    named = [(check, name) for check, name in zip(checks, _names(checks)) if check.host]
-    runs = dict.fromkeys(f"{name}: {check.run}" for check, name in named)
-    reasons = [
-        f"{check.status.name.lower()}: {name} {check.limit.option}: {check.message}"
-        for check, name in zip(checks, _names(checks))
-        if check.status is not Status.PASS
-    ]
-    decided = outcome(checks)
-    ending = f"gate: {decided.name.lower()} (exit code {decided.value})"
-    lines = [*markdown_table(titles, range(4, 7), rows), "", *runs, "", *reasons, *ungated(checks, found), ending]
-    return "\n".join(map(visible, lines))
-
-
-def _names(checks: Sequence[Check]) -> list[str]:
-    """Host and task of every check, numbered in order where several runs of one task are checked."""
-    runs: dict[tuple[str, str], list[str]] = {}
-    for check in checks:
-        sources = runs.setdefault((check.host, check.task), [])
-        if check.source not in sources:
-            sources.append(check.source)
-    names = []
-    for check in checks:
-        name = f"{check.host}.{check.task}" if check.host else check.task
-        sources = runs[check.host, check.task]
-        names.append(f"{name} [{sources.index(check.source) + 1}]" if len(sources) > 1 else name)
-    return names
-
-
-def junit(checks: Sequence[Check], confidence: float = LEVEL) -> str:
-    """JUnit XML with one test case per task and limit: failure is a breach, skipped is inconclusive."""
-    suite = _suite(Counter(check.status for check in checks), len(checks))
-    for check, name in zip(checks, _names(checks)):
-        case = ElementTree.SubElement(suite[0], "testcase", classname=_legal(name), name=check.limit.option.lstrip("-"), time="0")
-        tag = {Status.BREACH: "failure", Status.ERROR: "error", Status.INCONCLUSIVE: "skipped"}.get(check.status)
-        if tag:
-            ElementTree.SubElement(case, tag, message=_legal(check.message))
-        metric = check.limit.metric
-        numbers = f"{metric} {shown(metric, check.mean)}, {100 * confidence:g} % interval {shown_interval(metric, check.low, check.high)}"
-        ElementTree.SubElement(case, "system-out").text = _legal(
-            f"{check.limit.option} {check.limit.value:g}: {numbers}, {check.number} of {check.prompts} {check.noun}; "
-            f"{check.host} {check.run}"
-        )
-    return _xml(suite)
-
-
-def junit_error(message: str) -> str:
-    """JUnit XML of a gate that could not check anything, so that no older file is taken for its outcome."""
-    suite = _suite(Counter({Status.ERROR: 1}), 1)
-    case = ElementTree.SubElement(suite[0], "testcase", classname=SUITE, name="gate", time="0")
-    ElementTree.SubElement(case, "error", message=_legal(message))
-    return _xml(suite)
-
-
-def _suite(statuses: Counter[Status], number: int) -> ElementTree.Element:
-    counts = {
-        "tests": str(number),
-        "failures": str(statuses[Status.BREACH]),
-        "errors": str(statuses[Status.ERROR]),
-        "skipped": str(statuses[Status.INCONCLUSIVE]),
-    }
-    suites = ElementTree.Element("testsuites", {"name": SUITE, **counts})
-    ElementTree.SubElement(suites, "testsuite", {"name": SUITE, "time": "0", **counts})
-    return suites
-
-
-def _xml(suites: ElementTree.Element) -> str:
-    ElementTree.indent(suites)
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suites, encoding="unicode") + "\n"
-
-
-_ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-def _legal(text: str) -> str:
-    """Without the characters that XML 1.0 does not know, which a file name or a model's name may hold."""
-    return _ILLEGAL.sub("\ufffd", text)

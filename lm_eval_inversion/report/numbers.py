@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Container, Iterable, Sequence
 
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.metrics import scale_of
-from lm_eval_inversion.scoring.records import BITS
+from lm_eval_inversion.scoring.records import BITS, SHARE
 from lm_eval_inversion.scoring.uncertainty import Estimate
 
+_BY_ROUNDING = 1e-9  # by which a mean of zeros or ones may miss them
+_OPENS_A_TAG = re.compile("<(?=[A-Za-z/!?])")  # whatever else follows "<", it is text to Markdown and to a browser
 
-def shown(metric: str, value: float | None, sign: str = "") -> str:
+
+def shown(metric: str, value: float | None, sign: str = "", *, difference: bool = False) -> str:
     """A value of a metric for people: bits with one decimal, all else with three; a dash where there is none.
+
+    A share that only rounds to 0 or 1 is "<0.001" or ">0.999": next to nothing is other news than nothing.
 
     Args:
         metric: its name.
         value: None or NaN where there is none.
         sign: "+" writes that of values above 0 too.
+        difference: of two values, which is no share where they are.
     """
     if value is None or not math.isfinite(value):
         return "–"
     digits = _digits(metric)
-    return f"{round(value, digits) + 0.0:{sign}.{digits}f}"  # + 0.0: no "-0.0"
+    rounded = round(value, digits) + 0.0  # + 0.0: no "-0.0"
+    if scale_of(metric) == SHARE and not difference:
+        if rounded == 0 and value > _BY_ROUNDING:
+            return "<0.001"
+        if rounded == 1 and value < 1 - _BY_ROUNDING:
+            return ">0.999"
+    return f"{rounded:{sign}.{digits}f}"
 
 
 def shows_as_zero(metric: str, value: float) -> bool:
@@ -42,9 +55,16 @@ def shown_beside(value: float, limit: float, digits: int = 3) -> str:
     return f"{value:.{digits}f}"
 
 
-def shown_interval(metric: str, low: float, high: float, sign: str = "") -> str:
+def shown_interval(metric: str, low: float, high: float, sign: str = "", *, difference: bool = False) -> str:
     """An interval of a metric, as ``shown``; a dash where there is none."""
-    return f"{shown(metric, low, sign)} to {shown(metric, high, sign)}" if math.isfinite(low) and math.isfinite(high) else "–"
+    if not math.isfinite(low) or not math.isfinite(high):
+        return "–"
+    return " to ".join(shown(metric, end, sign, difference=difference) for end in (low, high))
+
+
+def shows_alike(metric: str, low: float, high: float) -> bool:
+    """Whether people see an interval of no width, which reads as certainty."""
+    return shown(metric, low) == shown(metric, high)
 
 
 def shown_estimate(metric: str, found: Estimate) -> str:
@@ -62,7 +82,8 @@ def markdown_table(titles: Sequence[str], numeric: Container[int], rows: Iterabl
     """Lines of a Markdown table; the columns ``numeric`` stand to the right. Whatever is in a cell, a terminal does not obey it."""
 
     def line(cells: Sequence[str]) -> str:
-        escaped = (visible(cell).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ") for cell in cells)
+        escaped = (visible(cell).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ") for cell in cells)
+        escaped = (_OPENS_A_TAG.sub("&lt;", cell) for cell in escaped)
         return f"| {' | '.join(escaped)} |"
 
     sides = ("---:" if place in numeric else "---" for place in range(len(titles)))

@@ -1,7 +1,7 @@
 """Results of either host as one HTML page that needs nothing else: no network, no library, no other file.
 
-``write_page`` is the whole interface. Everything that stands on the page passes through ``visible`` and is escaped; the page's
-Content-Security-Policy allows its own script and style by their hashes and nothing besides, so an output of a model cannot act.
+``page_html`` makes the page, ``write_page`` a file of it. Everything that stands on the page passes through ``visible`` and is escaped;
+its Content-Security-Policy allows its own script and style by their hashes and nothing besides, so an output of a model cannot act.
 Numbers are those of ``tables``: the same intervals, rounded the same way.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,17 +18,18 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
-from lm_eval_inversion.leakage import worst_request
+from lm_eval_inversion.characters import count_unspaced, words_of
+from lm_eval_inversion.leakage import TIERS, attacks_of_tier, worst_request
 from lm_eval_inversion.outputs import OutputCounts, parse_outputs, strip_thinking
 from lm_eval_inversion.queries import QuerySet, load_query_set, query_set_names
 from lm_eval_inversion.queries.attacks import ATTACK_SETS, attacks_hash, load_attacks
-from lm_eval_inversion.report.alignment import Alignment, Piece, align
+from lm_eval_inversion.report.alignment import MAX_WORDS, Alignment, Piece, align
 from lm_eval_inversion.report.compare import MUST_MATCH, differing_arguments, sampling
 from lm_eval_inversion.report.defences import defence_of, handed_out_answers
+from lm_eval_inversion.report.markup import page_environment
 from lm_eval_inversion.report.numbers import shown, shown_estimate, shown_interval
 from lm_eval_inversion.report.page_figures import (
     LENGTH_BANDS,
@@ -43,10 +45,11 @@ from lm_eval_inversion.report.page_figures import (
     outputs_figure,
     union_figure,
 )
-from lm_eval_inversion.report.plots import breakable, strip
+from lm_eval_inversion.report.plots import strip
 from lm_eval_inversion.report.reading import Results, Row
 from lm_eval_inversion.report.rerun import install_command, public_signature, report_command, rerun_command, run_settings, signature_line
 from lm_eval_inversion.report.tables import (
+    CARRIERS,
     COMPLEMENTS,
     Counted,
     complement,
@@ -54,12 +57,24 @@ from lm_eval_inversion.report.tables import (
     metric_estimate,
     prompt_headline,
     unwritten,
-    values_of,
 )
+from lm_eval_inversion.report.units import count_prompts, prompt_key, values_of
 from lm_eval_inversion.report.visible import visible
-from lm_eval_inversion.scoring.metrics import CURVE_PREFIX, FAMILY_PREFIX, HEADLINES, RECORDS, WITHHELD, floors_of, meaning_of
-from lm_eval_inversion.scoring.records import FLOORS
-from lm_eval_inversion.scoring.uncertainty import Estimate
+from lm_eval_inversion.report.writing import write_file
+from lm_eval_inversion.scoring.metrics import (
+    CURVE_PREFIX,
+    FAMILY_PREFIX,
+    HEADLINES,
+    OF_THE_RUN,
+    RECORDS,
+    WITHHELD,
+    floors_of,
+    is_floor,
+    meaning_of,
+    scale_of,
+)
+from lm_eval_inversion.scoring.records import FLOORS, SHARE
+from lm_eval_inversion.scoring.uncertainty import Estimate, fewest_prompts
 
 CAVEATS = ("coverage", "ability")  # what must be looked at before the headline
 ROW_SCORES = (
@@ -102,6 +117,17 @@ class Score:
         return shown_interval(self.name, self.found.low, self.found.high)
 
     @property
+    def without_interval(self) -> str:
+        """Why it has a mean and no interval, in words; "" where it has one, or no mean either."""
+        return _without_interval(self.name, self.found)
+
+    @property
+    def unit(self) -> str:
+        """What it is counted in; "" of proportions, and where the name says it."""
+        scale = scale_of(self.name)
+        return "" if scale == SHARE or scale.unit in self.name.split("_") else scale.unit
+
+    @property
     def direction(self) -> str:
         """What a higher value means for whoever keeps the prompt secret."""
         return {True: "higher is better", False: "lower is better", None: ""}[self.higher_is_better]
@@ -124,11 +150,18 @@ class PromptView:
 
     number: int
     row: Row
+    epoch: int
     score: float | None
     scores: Sequence[tuple[str, str, str]]
     alignment: Alignment
+    common: str
     cut: int
     answers: int
+
+    @property
+    def name(self) -> str:
+        """Its id, and where the run has several epochs of the prompt, which of them it is."""
+        return f"{self.row.prompt_id}, epoch {self.epoch}" if self.epoch else self.row.prompt_id
 
     @property
     def long_truth(self) -> bool:
@@ -152,9 +185,7 @@ class PromptView:
             return _findings(self.row.requests[worst_request(self.row.requests)])
         if self.row.redacted:
             return "redacted"
-        if not self.row.reconstruction:
-            return ""
-        return f"{self.alignment.recovered} of {self.alignment.words} words recovered"
+        return self.common if self.row.reconstruction else ""
 
 
 @dataclass(frozen=True)
@@ -163,6 +194,7 @@ class RunView:
 
     key: str
     results: Results
+    distinction: str
     counted: Counted
     headline: Score
     caveats: Sequence[Score]
@@ -174,12 +206,30 @@ class RunView:
     coverage: Sequence[tuple[str, str, str]]
     score_name: str
     leakage: bool
+    written: bool
     categories: Sequence[str]
     bands: Sequence[str]
     prompts: Sequence[PromptView]
     full_signature: Mapping[str, str]
     commands: str
+    heat_links: Sequence[str]
     data: Markup
+
+    @property
+    def model(self) -> str:
+        """The evaluated model."""
+        return self.results.model or "unnamed model"
+
+    @property
+    def name(self) -> str:
+        """What no other run on the page is called."""
+        return ", ".join(filter(None, (self.model, self.results.task, self.results.host, self.distinction)))
+
+    @property
+    def of_epochs(self) -> str:
+        """Behind the number of cards, where several are of one system prompt; "" where none are."""
+        number = count_prompts(self.results.rows)
+        return f", epochs of {number} system prompts" if number < len(self.results.rows) else ""
 
     @property
     def figures(self) -> list[Figure]:
@@ -192,12 +242,35 @@ class RunView:
         return _kinds(self.scores)
 
     @property
-    def about_floors(self) -> list[str]:
-        """What they are, in sentences."""
+    def about_scores(self) -> list[str]:
+        """What their floors are, and why some have no interval, in sentences."""
+        return [*self._about_floors(), *_about_dashes(self.scores, self.counted.noun)]
+
+    def _about_floors(self) -> list[str]:
+        if not self.floors:
+            return []
         meanings = FLOORS | {"null": _null_of([score.name for score in self.scores if score.floor("null") is not None])}
         told = [f"{kind.capitalize()}: {meanings[kind]}." for kind in self.floors]
         references = [score.name for score in self.scores if score.name in COMPLEMENTS and score.floors]
         return [*told, "Hollow dots are floors.", *(f"Of {name} they show what it is where nothing can leak." for name in references)]
+
+
+def _without_interval(name: str, found: Estimate, noun: str = "") -> str:
+    """Why an estimate of a metric has a mean and no interval, in words; "" where it has one, or no mean either."""
+    if not found.number or math.isfinite(found.low):
+        return ""
+    if name in OF_THE_RUN:
+        return "one value for the whole run"
+    if found.number >= fewest_prompts():
+        return "nearly all values are the same, which gives no interval"
+    return " ".join(filter(None, (f"fewer than {fewest_prompts()}", noun, "are too few for a bootstrap")))
+
+
+def _about_dashes(scores: Sequence[Score], noun: str) -> list[str]:
+    """What the dashes in the places of intervals mean, of scores and of their floors, where there are any."""
+    estimates = [(score.name, found) for score in scores for found in (score.found, *(floor for _, floor in score.floors))]
+    reasons = dict.fromkeys(filter(None, (_without_interval(name, found, noun) for name, found in estimates)))
+    return [f"A dash in the place of an interval: {'; or '.join(reasons)}."] if reasons else []
 
 
 def _null_of(scores: Sequence[str]) -> str:
@@ -213,35 +286,32 @@ def write_page(results: Sequence[Results], output: Path, *, title: str | None = 
 
     Args:
         results: runs of either host, of any task, in the order of the page.
-        output: the file; an older one is replaced.
+        output: the file, in a folder that is made where there is none; an older one is replaced.
         title: of the page; None makes one from the runs.
 
     Raises:
-        ValueError: there are no results, or a run has no system prompt with a score.
-        FileNotFoundError: the folder of ``output`` does not exist.
+        ValueError: there are no results, a run has no system prompt with a score, or the file cannot be written.
     """
-    if not output.parent.is_dir():
-        raise FileNotFoundError(f"{output}: the folder {output.parent} does not exist; make it first")
-    output.write_text(page_html(results, title=title), encoding="utf-8", newline="\n")
+    write_file(output, page_html(results, title=title))
 
 
 def page_html(results: Sequence[Results], *, title: str | None = None) -> str:
-    """The page as text; arguments and errors of ``write_page``."""
+    """The page as text; arguments and errors of ``write_page``, but for those of writing."""
     if not results:
         raise ValueError("no results, no page: give at least one run")
     limit = _answer_characters(results)
-    runs = [_run_view(found, f"run-{number}", limit) for number, found in enumerate(results, 1)]
+    named = zip(results, distinctions(results))
+    runs = [_run_view(found, f"run-{number}", limit, told) for number, (found, told) in enumerate(named, 1)]
+    carriers = next((run.counted.explained for run in runs if run.counted.planted), "")
     style, script = (_asset(name) for name in ("page.css", "page.js"))
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalize, keep_trailing_newline=True
-    )
-    return environment.from_string(_asset("page.html.jinja")).render(
+    return page_environment().get_template("page.html.jinja").render(
         title=title or "How easily system prompts are recovered",
         runs=runs,
         comparison=_comparison(runs),
         differences=comparability(results),
         headline_floors=_kinds([run.headline for run in runs]),
-        breakable=breakable,
+        about_dashes=_about_dashes([run.headline for run in runs], f"system prompts or {CARRIERS}" if carriers else "system prompts"),
+        carriers=carriers,
         shown=shown,
         shown_interval=shown_interval,
         style=Markup(style),  # noqa: S704
@@ -254,24 +324,53 @@ def page_html(results: Sequence[Results], *, title: str | None = None) -> str:
 def comparability(results: Sequence[Results]) -> list[str]:
     """Per task with several runs, what they do not share: such runs cannot be compared without a thought."""
     told = []
-    for task in dict.fromkeys(found.task for found in results):
-        runs = [found for found in results if found.task == task]
-        different = [key for key in COMPARABLE if len({str(found.signature.get(key)) for found in runs}) > 1]
-        if different:
-            told.append(f"{task}: the runs differ in {', '.join(different)}")
-        samplings = dict.fromkeys(filter(None, map(sampling, runs))) if len(runs) > 1 else {}
-        if len(samplings) > 1:
-            told.append(f"{task}: the runs differ in sampling ({'; '.join(samplings)}), which moves scores")
+    for runs in _by_task(results):
+        if different := _differing_values(runs):
+            named = (f"{key} ({'; '.join(dict.fromkeys(values))})" for key, values in different.items())
+            told.append(f"{runs[0].task}: the runs differ in {', '.join(named)}")
+        if samplings := _differing_samplings(runs):
+            told.append(f"{runs[0].task}: the runs differ in sampling ({'; '.join(filter(None, samplings))}), which moves scores")
         if arguments := differing_arguments(runs):
-            told.append(f"{task}: the runs differ in arguments of the model ({', '.join(arguments)})")
+            told.append(f"{runs[0].task}: the runs differ in arguments of the model ({', '.join(arguments)})")
         if len(runs) > 1 and not all(found.signed for found in runs):
-            told.append(f"{task}: what the runs share is not known, because some have no results_*.json of lm_eval beside their samples")
+            told.append(
+                f"{runs[0].task}: what the runs share is not known, because some have no results_*.json of lm_eval beside their samples"
+            )
     return told
 
 
-def _finalize(value: Any) -> Any:
-    """Everything that a template prints and that is not markup: nothing invisible gets through."""
-    return value if isinstance(value, Markup) else visible(str(value))
+def distinctions(results: Sequence[Results]) -> list[str]:
+    """Per run, what sets it apart from the others of its task, in words; "" where its model and task do.
+
+    Runs that nothing sets apart have their places on the page.
+    """
+    told: dict[int, str] = {}  # by identity: the same run may be given twice
+    for runs in _by_task(results):
+        settings = _differing_values(runs) | differing_arguments(runs)
+        samplings = _differing_samplings(runs) or [""] * len(runs)
+        for place, found in enumerate(runs):
+            own = [f"{key.replace('_', ' ')} {values[place]}" for key, values in settings.items()]
+            told[id(found)] = ", ".join(filter(None, (*own, samplings[place])))
+    names = [(found.model, found.task, found.host, told[id(found)]) for found in results]
+    number = Counter(names)
+    return [", ".join(filter(None, (name[-1], f"run {place}" if number[name] > 1 else ""))) for place, name in enumerate(names, 1)]
+
+
+def _by_task(results: Sequence[Results]) -> list[list[Results]]:
+    return [[found for found in results if found.task == task] for task in dict.fromkeys(found.task for found in results)]
+
+
+def _differing_values(runs: Sequence[Results]) -> dict[str, tuple[str, ...]]:
+    """What must agree and does not -> one value per run, without keys and places."""
+    known = [public_signature(found) for found in runs]
+    different = [key for key in COMPARABLE if len({str(found.signature.get(key)) for found in runs}) > 1]
+    return {key: tuple(values.get(key, "not given") for values in known) for key in different}
+
+
+def _differing_samplings(runs: Sequence[Results]) -> list[str]:
+    """How each run was sampled, "" where that is not known; empty where all that are known agree."""
+    samplings = [sampling(found) for found in runs] if len(runs) > 1 else []
+    return list(samplings) if len(set(filter(None, samplings))) > 1 else []
 
 
 @cache
@@ -284,18 +383,20 @@ def _source_hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}"
 
 
-def _run_view(results: Results, key: str, limit: int) -> RunView:
+def _run_view(results: Results, key: str, limit: int, distinction: str = "") -> RunView:
     scores = _scores(results)
     if not scores:
         raise ValueError(f"{results.source or results.task}: no system prompt has a score; nothing to show")
     named = {score.name: score for score in scores}
     headline = next((named[name] for name in HEADLINES if name in named), scores[0])
     leakage = any(request.get("arm") == "attack" for row in results.rows for request in row.requests)
+    written = any(row.reconstruction or any(row.answers) for row in results.rows)
     queries = _queries_of(results)
     score_name = prompt_headline(results.rows) or headline.name
     table = AttackTable(results) if leakage else None
     left, curves = category_figure(results, headline.name, key), outputs_figure(results, queries, key)
-    right = [families_figure(table, key), union_figure(table, key)] if table else [curves, attributes_figure(results, key)]
+    facts = attributes_figure(results, key) if written else None
+    right = [families_figure(table, key), union_figure(table, key)] if table else [curves, facts]
     handed_out = _handed_out(results, queries)
     answers, shown = _answers(results, queries, handed_out, limit)
     settings, found = run_settings(results), counted(results.rows)
@@ -304,6 +405,7 @@ def _run_view(results: Results, key: str, limit: int) -> RunView:
     return RunView(
         key=key,
         results=results,
+        distinction=distinction,
         counted=found,
         headline=headline,
         caveats=[named[name] for name in CAVEATS if name in named and name != headline.name],
@@ -315,11 +417,16 @@ def _run_view(results: Results, key: str, limit: int) -> RunView:
         coverage=_coverage(results, found, queries, handed_out, named),
         score_name=score_name,
         leakage=leakage,
+        written=written,
         categories=sorted(categories),
         bands=[band for band in LENGTH_BANDS if band in bands],
-        prompts=[_prompt_view(number, row, score_name, len(shown[number])) for number, row in enumerate(results.rows)],
+        prompts=[
+            _prompt_view(number, row, epoch, score_name, len(shown[number]))
+            for number, (row, epoch) in enumerate(zip(results.rows, _epochs(results.rows)))
+        ],
         full_signature=public_signature(results),
         commands="\n".join((install_command(results), rerun_command(results, settings), report_command(results))),
+        heat_links=[f"{key}-prompt-{places[0]}" for places in table.by_length] if table else [],
         data=htmlsafe_json_dumps(
             {"requests": answers, "prompts": shown, "heat": table.for_script() if table else None}, separators=(",", ":")
         ),
@@ -356,7 +463,7 @@ def _scores(results: Results) -> list[Score]:
         floors = [(kind, _floor_estimate(name, floor, results.rows)) for kind, floor in measured.items()]
         axis = metric_axis(name, [found.mean, found.low, found.high, *(floor.mean for _, floor in floors)])
         drawn = strip(mark_of(found), axis, [(_floor_label(name, measured[kind]), floor.mean) for kind, floor in floors])
-        higher_is_better = RECORDS[name].higher_is_better if name in RECORDS else None
+        higher_is_better = RECORDS[name].higher_is_better if name in RECORDS and not is_floor(name) else None
         scores.append(Score(name, meaning_of(name, planted), found, tuple(floors), higher_is_better, drawn))
     # The headline first, how much there was to score last.
     first = next((name for name in HEADLINES if name in names), "")
@@ -434,7 +541,16 @@ def _coverage(
     return told
 
 
-def _prompt_view(number: int, row: Row, score_name: str, answers: int) -> PromptView:
+def _epochs(rows: Sequence[Row]) -> list[int]:
+    """Per row, which epoch of its system prompt it is, from 1; 0 where there is only one."""
+    total, met, numbers = Counter(map(prompt_key, rows)), Counter[tuple[str, str]](), []
+    for key in map(prompt_key, rows):
+        met[key] += 1
+        numbers.append(met[key] if total[key] > 1 else 0)
+    return numbers
+
+
+def _prompt_view(number: int, row: Row, epoch: int, score_name: str, answers: int) -> PromptView:
     texts = [visible(text) for text in (row.truth, row.reconstruction)]
     cut_texts = [text[:SHOWN_CHARACTERS] for text in texts]
     scores = []
@@ -445,7 +561,17 @@ def _prompt_view(number: int, row: Row, score_name: str, answers: int) -> Prompt
     cut = sum(map(len, texts)) - sum(map(len, cut_texts))
     # Two markers have words in common that say nothing of the texts behind them.
     alignment = Alignment((Piece(cut_texts[0], False),), (Piece(cut_texts[1], False),), 0, 0) if row.redacted else align(*cut_texts)
-    return PromptView(number, row, row.metrics.get(score_name), scores, alignment, cut, answers)
+    common = _in_common(alignment, cut_texts[0], *(len(text) > SHOWN_CHARACTERS for text in texts))
+    return PromptView(number, row, epoch, row.metrics.get(score_name), scores, alignment, common, cut, answers)
+
+
+def _in_common(alignment: Alignment, truth: str, truth_is_cut: bool, reconstruction_is_cut: bool) -> str:
+    """How many words of a truth stand in a reconstruction too, of those that were aligned; common by chance or not."""
+    aligned, unspaced = min(alignment.words, MAX_WORDS), count_unspaced("".join(words_of(truth)))
+    noun = "words" if not unspaced else "characters" if unspaced >= alignment.words else "words and characters"
+    first = "the first " if truth_is_cut or aligned < alignment.words else ""
+    part = " with the part shown" if reconstruction_is_cut else ""
+    return f"{alignment.recovered} of {first}{aligned} {noun} in common{part}"
 
 
 def _is_long(text: str) -> bool:
@@ -490,12 +616,14 @@ def _answers(
 
 
 def _attack_texts(results: Results) -> dict[str, str]:
-    """Last message of every attack of a shipped set that has not changed since the run; files that a result names are not opened."""
+    """Last message of every attack of a run, of a shipped set that has not changed since; files that a result names are not opened."""
     known = results.signature
     if known.get("attacks") not in ATTACK_SETS:
         return {}
     attacks = load_attacks(str(known["attacks"]))
-    if known.get("tier") != "smoke" and known.get("attacks_hash") not in (None, attacks_hash(attacks)):
+    if known.get("tier") in TIERS:
+        attacks = attacks_of_tier(attacks, str(known["tier"]))
+    if known.get("attacks_hash") not in (None, attacks_hash(attacks)):
         return {}
     return {attack.id: str(attack.turns[-1]["content"]) for attack in attacks}
 
@@ -529,7 +657,7 @@ def _cut_answer(answer: str, request: dict[str, Any] | None, limit: int, truth: 
     if not (request or {}).get("defended") and [type(place) for place in span] == [int, int] and (request or {}).get("decoder") == "plain":
         # The span counts from where the answer begins once its reasoning is gone.
         final = strip_thinking(answer, truth)
-        offset = answer.find(final)
+        offset = answer.rfind(final)  # the reasoning comes first, and may hold the same words
         if offset >= 0:
             start, end = offset + int(span[0]), offset + int(span[1])
     shown = answer[: max(0, limit)]

@@ -15,19 +15,18 @@ from lm_eval_inversion.prompts.schema import SLOTS
 from lm_eval_inversion.queries import QuerySet
 from lm_eval_inversion.report.numbers import shown, shown_interval
 from lm_eval_inversion.report.plots import SHARES, Axis, Cell, DotRow, Mark, axis_of, curve, dot_plot, heat_map
-from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row, prompt_key
+from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
 from lm_eval_inversion.report.tables import (
     answers_to,
     bootstrap,
-    by_unit,
     counted,
     fallen_to,
     metric_estimate,
     over_answers,
     share_over_units,
-    values_of,
     wilson_bounds,
 )
+from lm_eval_inversion.report.units import by_unit, prompt_key, values_of
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.attributes import mentions
 from lm_eval_inversion.scoring.metrics import CURVE_PREFIX, is_scored, scale_of
@@ -106,10 +105,10 @@ def outputs_figure(results: Results, queries: QuerySet | None, key: str) -> Figu
     axis = axis_of([value for _, _, one in points for value in (one.mean, one.low, one.high)])
     drawn = [(place, mark_of(one)) for place, (_, _, one) in zip(places, points)]
     labels = [(place, label) for place, (_, label, _) in zip(places, points)]
+    band = "; the band is the 95 % interval" if any(math.isfinite(mark.low) for _, mark in drawn) else ""
     return Figure(
         f"{key}-outputs", "Bits by number of outputs",
-        "Mean bits when the inverter reads only so many outputs, evenly spread over all of them; the band is the 95 % interval. The axis "
-        "doubles at equal steps.",
+        f"Mean bits when the inverter reads only so many outputs, evenly spread over all of them{band}. The axis doubles at equal steps.",
         curve(drawn, labels, axis, f"Bits from {points[0][1]} to {points[-1][1]} outputs"),
         ("outputs", "bits", "95 % interval", "prompts"),
         [(label, shown("bits", one.mean), shown_interval("bits", one.low, one.high), str(one.number)) for _, label, one in points],
@@ -242,7 +241,7 @@ def union_figure(table: AttackTable, key: str) -> Figure:
     return Figure(
         f"{key}-union", "Union of attacks",
         f"Share of system prompts that {fell}, at any turn, to at least one of the first k attacks, in their frozen order. The band is the "
-        f"bootstrap over {table.counted.noun}; it has no width where none or all fell, so the table adds Wilson's interval.",
+        f"bootstrap over {table.counted.noun}; there is none where none or all fell, so the table adds Wilson's interval.",
         curve(points, [((number - 1) / last, str(number)) for number in marked], SHARES, f"Union ASR over {size} attacks", dots=size <= 16),
         (
             "k", "attack", "ASR", "95 % interval", "union ASR@k", "95 % interval (bootstrap)", "95 % interval (Wilson)", "recovery",

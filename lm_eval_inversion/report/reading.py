@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from statistics import fmean
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from lm_eval_inversion.leakage import worst_request
 from lm_eval_inversion.parameters import known_parameters
@@ -21,8 +20,17 @@ from lm_eval_inversion.redaction import REDACTED_HASH
 from lm_eval_inversion.report.doubts import doubts_of
 from lm_eval_inversion.report.kind import kind_of_log, name_of_log
 from lm_eval_inversion.report.numbers import shown_beside
+from lm_eval_inversion.report.units import count_prompts, mean_of_known, values_of
 from lm_eval_inversion.report.visible import visible
-from lm_eval_inversion.scoring.metrics import LEAST_ABILITY, LEAST_COVERAGE, LEAST_NULL_COVERAGE, RECORDS, WITHHELD, few_nulls
+from lm_eval_inversion.scoring.metrics import (
+    LEAST_ABILITY,
+    LEAST_COVERAGE,
+    LEAST_NULL_COVERAGE,
+    RECORDS,
+    SIGNED_FLOORS,
+    WITHHELD,
+    few_nulls,
+)
 from lm_eval_inversion.tasks import BASE_TASK, protocol_makers, task_parameters
 
 KNOWN_METRICS = tuple(RECORDS)
@@ -117,9 +125,8 @@ class Results:
         return bool(set(self.signature) - {"date"})
 
     def mean(self, metric: str) -> float:
-        """Mean of a metric over its rows; NaN where none has it."""
-        found = [row.metrics[metric] for row in self.rows if not math.isnan(row.metrics.get(metric, math.nan))]
-        return fmean(found) if found else math.nan
+        """Mean of a metric over what was sampled, as in the tables; NaN where no row has it."""
+        return mean_of_known(values_of(self.rows, metric))
 
     def falls_short(self, metric: str, least: float) -> bool:
         """Whether the mean of a metric lies below what is needed of it; never where the run does not have it."""
@@ -153,39 +160,6 @@ class Results:
         if self.unfinished:  # last: ``read_all`` adds what finishes it
             told.append(f"The run did not finish ({self.unfinished}): numbers are of these.")
         return " ".join(told)
-
-
-class OfAPrompt(Protocol):
-    """A row of anything that is of one system prompt."""
-
-    @property
-    def prompt_id(self) -> str:
-        """Id of the system prompt."""
-
-    @property
-    def truth(self) -> str:
-        """The system prompt's text."""
-
-
-AnyRow = TypeVar("AnyRow", bound=OfAPrompt)
-
-
-def prompt_key(row: OfAPrompt) -> tuple[str, str]:
-    """What tells the system prompt of a row from others: its id and text, whatever the epoch."""
-    return row.prompt_id, row.truth
-
-
-def rows_by_prompt(rows: Iterable[AnyRow]) -> dict[tuple[str, str], list[AnyRow]]:
-    """Id and text of every system prompt -> its rows, of which there are several where a run had several epochs."""
-    found: dict[tuple[str, str], list[AnyRow]] = {}
-    for row in rows:
-        found.setdefault(prompt_key(row), []).append(row)
-    return found
-
-
-def count_prompts(rows: Iterable[OfAPrompt]) -> int:
-    """How many system prompts rows are of: epochs are no further ones."""
-    return len(rows_by_prompt(rows))
 
 
 def read_all(paths: Sequence[Path]) -> list[Results]:
@@ -368,11 +342,16 @@ def _read_file(path: Path) -> Results:
 
 
 def _known(metrics: dict[str, Any]) -> dict[str, float]:
-    return {
+    """The metrics that have a value; of older runs with the floors that newer ones have.
+
+    What older runs have in their place is signed, with a mean of about 0 by construction: beside that, any score would seem to beat chance.
+    """
+    known = {
         name: float(metrics[name])
         for name in KNOWN_METRICS
         if isinstance(metrics.get(name), (int, float)) and not math.isnan(metrics[name])
     }
+    return {floor: abs(known[signed]) for floor, signed in SIGNED_FLOORS.items() if signed in known} | known
 
 
 def _read_lm_eval(path: Path) -> Results:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from lm_eval_inversion.arguments import positive, positive_whole
 from lm_eval_inversion.report.numbers import markdown_table, shown, shown_interval
-from lm_eval_inversion.report.reading import Results, count_prompts, progress_bar, read_all
+from lm_eval_inversion.report.reading import Results, progress_bar, read_all
+from lm_eval_inversion.report.tables import metric_estimate
+from lm_eval_inversion.report.units import count_prompts
 from lm_eval_inversion.report.writing import open_file
 from lm_eval_inversion.reranking import CANDIDATES, TEMPERATURE, Reranked, prepare, protocol_of, rerank
-from lm_eval_inversion.scoring.uncertainty import estimate
 
 if TYPE_CHECKING:
     from lm_eval_inversion.confidence import Confidence
@@ -45,7 +46,9 @@ def rerank_table(rows: Sequence[Reranked]) -> str:
     cells = []
     values = choices(rows)
     for name, own in values.items():
-        mean, gain = estimate(own), estimate([value - greedy for value, greedy in zip(own, values["greedy"])])
+        mean = metric_estimate("token_f1", own)
+        # A difference of two shares, with the range of the lift.
+        gain = metric_estimate("token_f1_lift", [value - greedy for value, greedy in zip(own, values["greedy"])])
         gained = (shown("token_f1_lift", gain.mean, "+"), shown_interval("token_f1_lift", gain.low, gain.high, "+"))
         told = (shown("token_f1", mean.mean), shown_interval("token_f1", mean.low, mean.high))
         cells.append((name, *told, *(("", "") if name == "greedy" else gained)))
@@ -62,7 +65,7 @@ def rerank_table(rows: Sequence[Reranked]) -> str:
 
 def confidence_line(rows: Sequence[Reranked]) -> str:
     """How well confidence, told without the secrets, finds the reconstructions of these rows whose lift is above their median."""
-    from lm_eval_inversion.confidence import auroc, auroc_interval
+    from lm_eval_inversion.scoring.auroc import auroc, auroc_interval
 
     middle = median(row.lift for row in rows)
     above, secrets = [row.lift > middle for row in rows], [row.truth for row in rows]
@@ -139,6 +142,8 @@ def _summary(results: Results, rows: Sequence[Reranked], candidates: int, asked:
         lines.append(f"{asked - reranked} system prompts without usable outputs are not in the table: unscored, not safe.")
     if rows and rows[0].inverter_hash != results.signature.get("inverter_hash", rows[0].inverter_hash):
         lines.append("The run was scored with another inverter; greedy reconstructions are those of this one.")
+    if rows and rows[0].inverter_dtype != (dtype := results.signature.get("inverter_dtype", rows[0].inverter_dtype)):
+        lines.append(f"The run's inverter computed in inverter_dtype={dtype}, this one in {rows[0].inverter_dtype}.")
     if confidence and rows and rows[0].confidence is not None:
         known = confidence.fitted
         prompts, models = known.get("system_prompts", "some"), ", ".join(known.get("models", {})) or "some model"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -12,15 +11,15 @@ from typing import Any
 
 from lm_eval_inversion.prompts.canaries import KINDS
 from lm_eval_inversion.queries.attacks import FAMILIES
-from lm_eval_inversion.report.numbers import cut, markdown_table, shown, shown_interval
-from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row, count_prompts, prompt_key
+from lm_eval_inversion.report.numbers import cut, markdown_table, shown, shown_interval, shows_alike
+from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
+from lm_eval_inversion.report.units import PLANTED, by_unit, count_prompts, sampled_unit, values_of
 from lm_eval_inversion.scoring.metrics import FAMILY_PREFIX, OF_THE_RUN, PROMPT_HEADLINES, RECORDS, UNSCORED, is_floor, is_scored, scale_of
 from lm_eval_inversion.scoring.records import SHARE
-from lm_eval_inversion.scoring.uncertainty import LEVEL, Estimate, estimate, fewest_prompts, wilson
+from lm_eval_inversion.scoring.uncertainty import LEVEL, Estimate, estimate, fewest_prompts, of_one_value, wilson
 
-_PLANTING = re.compile(r"(?:-\d+)?/(?:plain|secrecy)$")
-PLANTED = "canary"  # category of system prompts that hold planted secrets
 CARRIERS = "carriers"  # of planted secrets
+CARRIERS_EXPLAINED = f"{CARRIERS} (invented prompts, each counted once whatever its draws and conditions)"  # at first use
 COMPLEMENTS = ("resistance",)  # scores that count what the attacker misses; what stands beside them counts what the attacker gets
 
 # One yes or no per system prompt: a bootstrap of nothing but zeros would claim certainty, Wilson's interval does not.
@@ -35,30 +34,8 @@ PER_CARRIER_SHARES = (
 )  # fmt: skip
 # One yes or no per answer: over system prompts, as if all attacks of a family succeeded under a prompt or none, as the page draws them.
 PER_FAMILY_SHARES = tuple(f"{FAMILY_PREFIX}{family}" for family in FAMILIES)
-# All others have a bootstrap, but where ``has_wilson`` says otherwise, and none where ``OF_THE_RUN`` has them.
+# All others have a bootstrap, but where it would claim certainty, and none where ``OF_THE_RUN`` has them: see ``metric_estimate``.
 WILSON_METRICS = frozenset((*PER_PROMPT_SHARES, *PER_CARRIER_SHARES, *PER_FAMILY_SHARES))
-
-
-def values_of(rows: Iterable[Row], metric: str) -> list[float]:
-    """A metric of some system prompts; NaN where a prompt has no value."""
-    return by_unit((row, row.metrics.get(metric, math.nan)) for row in rows)
-
-
-def by_unit(values: Iterable[tuple[Row, float]]) -> list[float]:
-    """Values of rows, averaged over the epochs of each prompt, then over the prompts of each sampled unit, as ``compare`` does.
-
-    In one step, a prompt of which more epochs were answered would count for more. NaN where a unit has no value.
-    """
-    units: dict[tuple[str, str], dict[tuple[str, str], list[float]]] = {}
-    for row, value in values:
-        prompts = units.setdefault(sampled_unit(row), {})
-        prompts.setdefault(prompt_key(row), []).append(value)
-    return [_mean_of_known(_mean_of_known(epochs) for epochs in prompts.values()) for prompts in units.values()]
-
-
-def _mean_of_known(values: Iterable[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return fmean(known) if known else math.nan
 
 
 @dataclass(frozen=True)
@@ -83,9 +60,14 @@ class Counted:
         return self.noun == CARRIERS
 
     @property
+    def explained(self) -> str:
+        """The noun at its first use, with what carriers are."""
+        return CARRIERS_EXPLAINED if self.planted else self.noun
+
+    @property
     def told(self) -> str:
         """The numbers in words, and why most means of a small run stand alone."""
-        carriers = f", {self.units} carriers" if self.planted else ""
+        carriers = f", {self.units} {self.explained}" if self.planted else ""
         few = f", too few for a bootstrap interval ({fewest_prompts()})" if self.units < fewest_prompts() else ""
         return f"{self.scored} of {self.prompts} system prompts scored{carriers}{few}"
 
@@ -123,41 +105,63 @@ def fallen_to(rows: Sequence[Row], attacks: Sequence[str]) -> list[list[float]]:
     return columns
 
 
-def sampled_unit(row: Row) -> tuple[str, str]:
-    """What was sampled: a prompt, whatever its epochs; of planted secrets the carrier, whatever its draws and its secrecy line."""
-    if row.prompt.category == PLANTED:
-        return _PLANTING.sub("", row.prompt_id), ""
-    return prompt_key(row)
-
-
 def metric_estimate(metric: str, values: Iterable[float], level: float = LEVEL) -> Estimate:
     """Mean and interval of a metric over system prompts, the one rule for table, page, export and gate.
 
-    ``WILSON_METRICS`` have Wilson's interval, all others a bootstrap. That claims certainty where all values are equal, so that any
-    metric from 0 to 1 has Wilson's interval too where all its values are 0 or all are 1. What is one value per run has none.
+    ``WILSON_METRICS`` have Wilson's interval, all others a bootstrap. That knows only what was observed: where all values are equal it
+    claims certainty, and where all but a few are, one leak would look surer than none. There a metric of finite range has Wilson's
+    interval over that range, and a metric without one has none. What is one value per run has none either.
 
     Args:
         metric: its name.
         values: one per system prompt, NaN where it has none.
         level: of the interval.
     """
-    found = bootstrap(tuple(values), level)
+    known = tuple(values)
+    found = bootstrap(known, level)
+    if metric in WILSON_METRICS:
+        return _with_wilson(metric, found, level)
     if metric in OF_THE_RUN:
         return replace(found, stderr=math.nan, low=math.nan, high=math.nan)
-    if has_wilson(metric, found.mean):
-        low, high = wilson_bounds(found.mean, found.number, level)
-        return replace(found, low=low, high=high)
-    return found
+    if not _claims_certainty(metric, known, found, level):
+        return found
+    if _has_wilson(metric, found, level):
+        return _with_wilson(metric, found, level)
+    return replace(found, low=math.nan, high=math.nan)
 
 
-def has_wilson(metric: str, mean: float) -> bool:
-    """Whether the interval of a metric with this mean is Wilson's; values from 0 to 1 have a mean of 0 or 1 only where all are equal."""
-    return metric in WILSON_METRICS or (scale_of(metric) == SHARE and mean in (0.0, 1.0))
+def _claims_certainty(metric: str, values: Iterable[float], found: Estimate, level: float) -> bool:
+    """Whether more than a tail of a bootstrap knows of one value only, so few are the others, or a share has no width that is seen."""
+    return of_one_value(values) > (1 - level) / 2 or (scale_of(metric) == SHARE and shows_alike(metric, found.low, found.high))
+
+
+def _has_wilson(metric: str, found: Estimate, level: float) -> bool:
+    """Whether Wilson's interval stands in where a bootstrap would claim certainty.
+
+    Below the fewest prompts of a bootstrap only shares that are all 0 or all 1 have it.
+    """
+    if found.number < fewest_prompts(level):
+        return scale_of(metric) == SHARE and found.mean in (0.0, 1.0)
+    scale = scale_of(metric)
+    return math.isfinite(scale.low) and math.isfinite(scale.high)
+
+
+def _with_wilson(metric: str, found: Estimate, level: float) -> Estimate:
+    """The mean with Wilson's interval over the range of its metric, as if every value were one of its ends.
+
+    That is on the safe side: of all values from ``low`` to ``high`` with mean m, those that are only ``low`` or ``high`` vary most, by
+    (m - low) * (high - m), and Wilson's interval holds all means from which so much variance leaves the observed one within reach. So it
+    is as wide as it would be for a yes or no per prompt, and never narrower than other values of that mean need.
+    """
+    scale = scale_of(metric)
+    width = scale.high - scale.low
+    low, high = wilson_bounds((found.mean - scale.low) / width, found.number, level)
+    return replace(found, low=scale.low + width * low, high=scale.low + width * high, wilson=True)
 
 
 def complement(found: Estimate) -> Estimate:
     """Of a share that counts what the attacker gets, the same of what the attacker misses."""
-    return Estimate(1.0 - found.mean, found.stderr, 1.0 - found.high, 1.0 - found.low, found.number)
+    return replace(found, mean=1.0 - found.mean, low=1.0 - found.high, high=1.0 - found.low)
 
 
 def share_over_units(values: Iterable[tuple[Row, float]]) -> Estimate:
@@ -171,13 +175,13 @@ def share_over_units(values: Iterable[tuple[Row, float]]) -> Estimate:
     """
     known = [value for value in by_unit(values) if not math.isnan(value)]
     mean = fmean(known) if known else math.nan
-    return Estimate(mean, math.nan, *wilson_bounds(mean, len(known)), len(known))
+    return Estimate(mean, math.nan, *wilson_bounds(mean, len(known)), len(known), wilson=True)
 
 
 def wilson_bounds(share: float, number: int, level: float = LEVEL) -> tuple[float, float]:
     """Wilson's interval of the mean share of ``number`` units; NaN where there are none."""
-    # A mean of ones may exceed 1 by a rounding error.
-    return wilson(min(number, share * number), number, level) if number else (math.nan, math.nan)
+    # A mean of ones may exceed 1 by a rounding error, and one on another range fall below 0.
+    return wilson(min(number, max(0.0, share * number)), number, level) if number else (math.nan, math.nan)
 
 
 @lru_cache(maxsize=256)

@@ -16,7 +16,6 @@ from lm_eval_inversion.scoring.subsequence import common_length, word_places
 MAX_CHARACTERS = 200_000  # read of either text, as in the leak detector: far beyond any prompt, and it bounds the work
 KEPT_TEXTS, KEPT_CHARACTERS = 16_384, 10_000  # tokens are kept of so many texts of at most this length: each is also a decoy of others
 PART_CHARACTERS = 4_000  # tokenised at once
-TEXT_METRICS = ("token_f1", "bleu", "rouge1", "rougeL_recall", "exact_match")
 
 
 @lru_cache(maxsize=1)
@@ -104,7 +103,7 @@ def rouge(truth: str, reconstruction: str) -> tuple[float, float]:
 
 
 def text_metrics(truth: str, reconstruction: str) -> dict[str, float]:
-    """All of ``TEXT_METRICS``; every one in [0, 1] but ``bleu`` in [0, 100]."""
+    """All of them by name; every one in [0, 1] but ``bleu`` in [0, 100]."""
     exact = float(truth == reconstruction)
     truth, reconstruction = truth[:MAX_CHARACTERS], reconstruction[:MAX_CHARACTERS]
     rouge1, recall = rouge(truth, reconstruction)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 LEVEL = 0.95  # of intervals, unless another is asked for
 RESAMPLES = 10_000
+EQUAL_DECIMALS = 9  # to which values count as equal; differences of equal values may have a spread of rounding errors
 DRAWN_AT_ONCE = 2_000_000  # values; bounds memory, changes no draw
 
 
@@ -17,6 +19,7 @@ class Estimate:
 
     Attributes:
         number: prompts that had a value.
+        wilson: whether the bounds are Wilson's; else they are a bootstrap's.
     """
 
     mean: float
@@ -24,6 +27,7 @@ class Estimate:
     low: float
     high: float
     number: int
+    wilson: bool = False
 
 
 def fewest_prompts(level: float = LEVEL) -> int:
@@ -35,11 +39,21 @@ def fewest_prompts(level: float = LEVEL) -> int:
     return 1 + math.ceil(math.log2(1 / (1 - level)))
 
 
+def of_one_value(values: Iterable[float]) -> float:
+    """Share of all bootstrap resamples that hold nothing but the commonest value: 1 where all values are equal, NaN where there are none.
+
+    Where it is more than a tail, the interval may end at that value, as if no other were possible.
+    """
+    known = Counter(round(value, EQUAL_DECIMALS) for value in values if not math.isnan(value))
+    number = known.total()
+    return (max(known.values()) / number) ** number if number else math.nan
+
+
 def estimate(values: Sequence[float], seed: int = 0, level: float = LEVEL) -> Estimate:
     """Bootstrap the mean over prompts, whatever their order.
 
     NaN values (unscored prompts) are left out and counted by their absence. There are no bounds where there are fewer than
-    ``fewest_prompts``.
+    ``fewest_prompts``, and none where all values are equal: every resample is the same then, and no width is not certainty.
     """
     import numpy as np  # here, so that a command that only needs ``LEVEL`` starts fast
 
@@ -50,7 +64,7 @@ def estimate(values: Sequence[float], seed: int = 0, level: float = LEVEL) -> Es
     if known.size == 1:
         return Estimate(mean, math.nan, math.nan, math.nan, 1)
     stderr = float(known.std(ddof=1) / math.sqrt(known.size))
-    if known.size < fewest_prompts(level):
+    if known.size < fewest_prompts(level) or of_one_value(known.tolist()) == 1:
         return Estimate(mean, stderr, math.nan, math.nan, int(known.size))
     generator = np.random.default_rng(seed)
     rows = max(1, DRAWN_AT_ONCE // known.size)

@@ -17,6 +17,8 @@ from lm_eval_inversion.inverter.tokens import BlockTokenizer
 from lm_eval_inversion.training.calibration import calibration_examples, round_weights
 from lm_eval_inversion.training.pairs import Pair
 
+ADAPTER_FILE, PACKED_BASE_FILE = "adapter.safetensors", "packed_base.safetensors"  # of a run that trains an adapter on rounded weights
+
 
 def write_whole(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file that takes the place of the one before once it is whole: never half a file, also after a kill."""

@@ -3,7 +3,7 @@
 Commands, for a local model and for any OpenAI-compatible endpoint (vLLM, llama.cpp, a vendor)::
 
     python -m lm_eval_inversion.training.collect --model FOLDER_OR_HUB_NAME --output pairs.jsonl --prompts 3000
-    python -m lm_eval_inversion.training.collect --endpoint http://localhost:8000/v1 --model NAME --output pairs.jsonl \\
+    python -m lm_eval_inversion.training.collect --endpoint http://localhost:8000/v1 --model NAME --output pairs_2.jsonl \\
         --source corpus.jsonl --shard 2/8 --connections 32
 
 What is asked is planned in ``training.asking``, what is written is described in ``training.rows``. Rows are appended in the order of
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_inversion.arguments import non_negative, positive, positive_whole
+from lm_eval_inversion.context import context_of
 from lm_eval_inversion.hashing import content_hash, file_sha256
 from lm_eval_inversion.inverter.model_folder import INDEX_FILE, require_undamaged
 from lm_eval_inversion.inverter.tokens import listed_ids
@@ -180,7 +181,7 @@ def collect(
     silence = Silence(model_name)
     for place in places[done:]:
         rendered = [render(place.messages(asked, system_role)) for asked in place.asked]
-        _require_rooms(place, tokenizer(rendered, add_special_tokens=False)["input_ids"], model.config.get_text_config())
+        _require_rooms(place, tokenizer(rendered, add_special_tokens=False)["input_ids"], context_of(model.config))
     with output.open("a", encoding="utf-8") as stream:
         for start in range(done, len(places), batch_prompts):
             batch = places[start : start + batch_prompts]
@@ -216,8 +217,7 @@ def collect(
             progress(sum(map(len, answers)), tokens)
 
 
-def _require_rooms(place: Place, requests: Sequence[Sequence[int]], config: Any) -> None:
-    context = getattr(config, "max_position_embeddings", None)
+def _require_rooms(place: Place, requests: Sequence[Sequence[int]], context: int | None) -> None:
     for asked, ids in zip(place.asked, requests):
         if context is not None:
             named = f"{(place.prompt or '')[:60]} (place {place.number})"
@@ -317,7 +317,10 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     what.add_argument("--split", choices=("dev", "test"), help="with --source v1: that split, to evaluate on; it never enters training")
     what.add_argument("--seed", type=int, default=0)
-    what.add_argument("--shard", type=read_shard, default=(1, 1), metavar="WHICH/OF", help="only every so-manieth place, as in 2/8")
+    what.add_argument(
+        "--shard", type=read_shard, default=(1, 1), metavar="WHICH/OF",
+        help="of every OF system prompts only the WHICH-th, as in 2/8; give each shard an --output of its own (default: all)",
+    )  # fmt: skip
     what.add_argument(
         "--shares", type=read_share, nargs="+", metavar="SET=NUMBER",
         help=f"queries per system prompt (default {_shown(QUERY_SHARES)}), or how often a user's message is answered "
@@ -340,17 +343,19 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     local = parser.add_argument_group("local models")
     local.add_argument("--revision", help="pinned revision of a hub model")
-    local.add_argument("--batch-prompts", type=positive_whole, default=20, help="system prompts per batch")
+    local.add_argument("--batch-prompts", type=positive_whole, default=20, help="system prompts per batch (default 20)")
     local.add_argument("--device", default="auto")
     remote = parser.add_argument_group("endpoints")
     remote.add_argument("--endpoint", metavar="URL", help="OpenAI-compatible, up to the version: http://localhost:8000/v1")
     remote.add_argument("--api-key-env", metavar="NAME", help="environment variable that holds the key")
     remote.add_argument("--connections", type=positive_whole, default=8, help="requests at a time (default 8)")
     remote.add_argument(
-        "--tries", type=positive_whole, default=8, help="requests per conversation before its answer is recorded as missing"
+        "--tries", type=positive_whole, default=8, help="requests per conversation before its answer is recorded as missing (default 8)"
     )
     remote.add_argument("--timeout", type=positive, default=120.0, help="seconds for a whole request (default 120)")
-    remote.add_argument("--first-wait", type=non_negative, default=1.0, help="seconds before the second try; doubles with each further one")
+    remote.add_argument(
+        "--first-wait", type=non_negative, default=1.0, help="seconds before the second try (default 1); doubles with each further one"
+    )
     remote.add_argument("--system-role", choices=("system", "user"), default="system", help="user: for models without a system role")
     remote.add_argument("--length-field", choices=LENGTH_FIELDS, default=LENGTH_FIELDS[0])
     remote.add_argument(

@@ -11,6 +11,7 @@ It prints how well the fit does on system prompts that it has not seen (cross-va
 from __future__ import annotations
 
 import argparse
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,10 +19,78 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from lm_eval_inversion.confidence import Confidence, auroc, auroc_interval, cross_validated, fit, save_confidence
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from lm_eval_inversion.confidence import Confidence, save_confidence
 from lm_eval_inversion.reranking import FEATURES, read_reranked
+from lm_eval_inversion.scoring.auroc import auroc, auroc_interval
 
 SMALLEST = 20  # reconstructions; fewer tell nothing about ten held-out parts
+PENALTY = 1.0  # on half of the squared weights of standardised features, beside the summed log loss
+FOLDS = 10
+
+
+def fit(features: Sequence[Mapping[str, float]], lifts: Sequence[float], inverter_hash: str) -> Confidence:
+    """Fit the chance of a lift above the median of ``lifts``.
+
+    Args:
+        features: per reconstruction, all with the same names.
+        lifts: token F1 above the floor, one each.
+        inverter_hash: of the inverter that made them.
+
+    Raises:
+        ValueError: there are no two reconstructions on each side of the median.
+    """
+    threshold = float(np.median(lifts))
+    above = np.asarray(lifts) > threshold
+    if min(above.sum(), (~above).sum()) < 2:
+        raise ValueError(f"{len(lifts)} reconstructions, {int(above.sum())} above the median lift: give runs of more system prompts")
+    return _fit(features, above, threshold, inverter_hash)
+
+
+def _fit(features: Sequence[Mapping[str, float]], above: np.ndarray, threshold: float, inverter_hash: str) -> Confidence:
+    names = sorted(features[0])
+    scaler = StandardScaler()
+    design = scaler.fit_transform(np.array([[row[name] for name in names] for row in features], dtype=float))
+    # The penalty keeps the weights finite where the classes can be separated.
+    found = LogisticRegression(C=1 / PENALTY, tol=1e-10, max_iter=1000).fit(design, above)
+    weights, means, scales = (
+        dict(zip(names, values.tolist())) for values in (found.coef_[0], scaler.mean_, scaler.scale_)
+    )  # fmt: skip
+    return Confidence(inverter_hash, threshold, weights, means, scales, float(found.intercept_[0]))
+
+
+def cross_validated(
+    features: Sequence[Mapping[str, float]], lifts: Sequence[float], groups: Sequence[str], folds: int = FOLDS
+) -> list[float]:
+    """The chance of each reconstruction by a fit on the others, one secret always on one side only.
+
+    The threshold is the median of all: it is part of the question, not of the answer.
+
+    Args:
+        features: see ``fit``.
+        lifts: likewise.
+        groups: the secret behind each reconstruction; several runs may share it.
+        folds: parts, at most as many as there are secrets.
+
+    Raises:
+        ValueError: without one part, all others lie on one side of the median.
+    """
+    above = np.asarray(lifts) > np.median(lifts)
+    known = sorted(set(groups))
+    fold = {group: place % folds for place, group in enumerate(np.random.default_rng(0).permutation(known).tolist())}
+    chances = [math.nan] * len(lifts)
+    for part in sorted(set(fold.values())):
+        rest = [index for index, group in enumerate(groups) if fold[group] != part]
+        if not rest or len(set(above[rest].tolist())) < 2:
+            raise ValueError(f"{len(known)} system prompts are too few to cross-validate; give runs of more")
+        fitted = _fit([features[index] for index in rest], above[rest], 0.0, "")
+        for index, group in enumerate(groups):
+            if fold[group] == part:
+                chances[index] = fitted.of(features[index])
+    return chances
 
 
 def fit_reranked(rows: Sequence[Mapping[str, Any]], names: Sequence[str] = FEATURES) -> Confidence:

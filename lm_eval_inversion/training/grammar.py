@@ -131,13 +131,8 @@ def _whole(sentence: str) -> bool:
     return bool(sentence.strip()) and sentence.count('"') % 2 == 0 and singles[0] == singles[1]
 
 
-def generate_prompt(banks: WordBanks, seed: int, index: int) -> str:
-    """One system prompt of ``MIN_WORDS`` to ``MAX_WORDS`` words, a pure function of its arguments."""
-    return generate(banks, seed, index).text
-
-
 def generate(banks: WordBanks, seed: int, index: int) -> Generated:
-    """``generate_prompt``, and what kind of prompt it is."""
+    """One system prompt of ``MIN_WORDS`` to ``MAX_WORDS`` words, and what kind it is: a pure function of the arguments."""
     rng = random.Random(f"{seed}/{index}")
     (_, fewest, most) = rng.choices(LENGTHS, weights=[share for share, _, _ in LENGTHS])[0]
     target = round(math.exp(rng.uniform(math.log(fewest), math.log(most))))

@@ -24,10 +24,12 @@ from lm_eval_inversion.inverter.packing import pack_adapter
 from lm_eval_inversion.inverter.prefix_model import encode_blocks
 from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
+from lm_eval_inversion.training.adapter import ADAPTER_FILE, PACKED_BASE_FILE
+from lm_eval_inversion.training.base_model import SETTINGS_FILE, read_settings
 from lm_eval_inversion.training.calibration import calibration_examples, round_weights
 from lm_eval_inversion.training.pairs import Pair, held_out_pairs, load_pairs, pairs_hash
 from lm_eval_inversion.training.rows import read_pairs
-from lm_eval_inversion.training.train import ADAPTER_FILE, LOG_FILE, PACKED_BASE_FILE, SETTINGS_FILE, read_settings
+from lm_eval_inversion.training.running import LOG_FILE
 
 TRAINING_PROMPTS_FILE = "training_prompts.jsonl.xz"
 

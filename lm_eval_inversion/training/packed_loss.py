@@ -157,7 +157,7 @@ class PackedLoss:
     """``-log p`` of prompts after their outputs, for training.
 
     Args:
-        compiled: compile the token-wise functions (about a minute at the start, then about twice the speed on a CPU).
+        compiled: compile the token-wise functions (about a minute at the start, then 1.1 to 1.3 times the speed on a CPU, see docs/LOG.md).
     """
 
     def __init__(self, compiled: bool = False) -> None:

@@ -81,9 +81,9 @@ def load_dev_pairs(paths: Sequence[Path], training: Sequence[Pair]) -> list[Pair
 def _read(paths: Sequence[Path]) -> list[Pair]:
     sets = [load_query_set(name) for name in query_set_names()]
     list_queries = {query.id for queries in sets if queries.kind == "list" for query in queries.queries}
-    pairs = []
-    for path in paths:
-        rows = []
+    found: dict[Path, list[Pair]] = {}
+    for path in dict.fromkeys(paths):  # one that is named several times is read once
+        pairs, rows = [], []
         for number, row in numbered_rows(path):
             if problem := _problem(row):
                 raise ValueError(f"{path} line {number} is no pair: {problem}; give what training.collect wrote")
@@ -97,7 +97,8 @@ def _read(paths: Sequence[Path]) -> list[Pair]:
             raise ValueError(f"{path} holds no pairs; collect some with python -m lm_eval_inversion.training.collect")
         if (place := repeated_place(rows)) is not None:
             raise ValueError(f"{path} holds place {place} twice: two collectors wrote it at a time; keep one row of each place")
-    return pairs
+        found[path] = pairs
+    return [pair for path in paths for pair in found[path]]
 
 
 def _problem(row: Any) -> str | None:
@@ -165,3 +166,32 @@ def examples(
             if count % world == rank:
                 yield Example(outputs, pair.prompt or "", count / len(prompted), pair.secret, informed)
             count += 1
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run reads: pairs to train on, pairs of the same files to evaluate on, and those of the dev split, if any."""
+
+    training: list[Pair]
+    held_out: list[Pair]
+    dev: list[Pair]
+
+
+def read_data(pairs: Sequence[Path], dev_pairs: Sequence[Path] = ()) -> Data:
+    """Read the files of ``--pairs`` and ``--dev-pairs``.
+
+    Raises:
+        ValueError: a file is missing, empty or damaged, there is nothing to hold out, or ``--dev-pairs`` holds what is trained on.
+    """
+    training, held_out = held_out_pairs(load_pairs(pairs))
+    if not held_out or not any(pair.prompt for pair in training):
+        raise ValueError(
+            f"--pairs: {len(training)} pairs to train on and {len(held_out)} held out; about one system prompt in {HELD_OUT_EVERY} is held "
+            "out, so collect under more prompts"
+        )
+    return Data(training, held_out, load_dev_pairs(dev_pairs, training) if dev_pairs else [])
+
+
+def pairs_summary(data: Data) -> str:
+    """What is trained on, in its order."""
+    return f"{len(data.training)} pairs with hash {pairs_hash(data.training)}"

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lm_eval_inversion.arguments import non_negative_whole, positive, positive_whole
-from lm_eval_inversion.training import pack, train
+from lm_eval_inversion.training import base_model, pack, running, train
 
 # How often an epoch sees each file: the few rows under natural prompts and a strong model's answers more often than the grammar's many.
 EPOCH_SHARES = {
@@ -51,8 +51,8 @@ def pair_files(folder: Path) -> list[Path]:
 
 def default_vocabulary(base: str) -> int:
     """``VOCABULARY``, or 0, for all tokens, where the base's tokenizer has no more than that, or its special ones stand behind."""
-    tokenizer_text, layout = train.base_files(base)
-    return VOCABULARY if max(layout.start_id, layout.end_id) < VOCABULARY < train.vocabulary_size(tokenizer_text) else 0
+    tokenizer_text, layout = base_model.base_files(base)
+    return VOCABULARY if max(layout.start_id, layout.end_id) < VOCABULARY < base_model.vocabulary_size(tokenizer_text) else 0
 
 
 def stages(options: argparse.Namespace, pairs: Sequence[Path]) -> dict[Path, list[str]]:
@@ -91,8 +91,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", required=True, type=Path, help="folder of both stages and the checkpoint; resumes")
     parser.add_argument("--minutes", type=positive, default=90.0, help="of both stages together (default 90)")
     parser.add_argument("--steps", type=positive_whole, default=0, help="steps of both together, where they end sooner (default: no limit)")
-    parser.add_argument("--batch", type=positive_whole, default=16, help="examples per step and process")
-    parser.add_argument("--micro-batch", type=positive_whole, default=16, help="examples per forward pass")
+    parser.add_argument("--batch", type=positive_whole, default=16, help="examples per step and process (default 16)")
+    parser.add_argument(
+        "--micro-batch", type=positive_whole, default=16, help="examples per forward pass (default 16); halve it if memory does not suffice"
+    )
     parser.add_argument(
         "--rivals", type=non_negative_whole, default=3, help="see training.train (default 3, or as many as --micro-batch leaves)"
     )
@@ -103,23 +105,23 @@ def main(arguments: list[str] | None = None) -> None:
     )  # fmt: skip
     parser.add_argument("--blocks-per-output", type=positive_whole, default=2, help="read long outputs in up to so many blocks (default 2)")
     parser.add_argument("--lr", type=positive, default=4e-4, help="of the first stage (default 4e-4)")
-    parser.add_argument("--eval-every", type=positive_whole, default=200)
+    parser.add_argument("--eval-every", type=positive_whole, default=200, help="steps between evaluations (default 200)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto")
     parser.add_argument("--compile", action="store_true", help="of the first stage, see training.train")
-    train.add_bf16_option(parser)
+    running.add_bf16_option(parser)
     options = parser.parse_args(arguments)
     import peft  # noqa: F401  # of the second stage, and better missed now than after the first
 
     try:
         pairs = options.pairs or pair_files(options.pairs_folder)
-        if options.vocabulary is None and not train.read_settings(options.output / FIRST_FOLDER):
-            train.require_trainable(options.base)
+        if options.vocabulary is None and not base_model.read_settings(options.output / FIRST_FOLDER):
+            base_model.require_trainable(options.base)
             options.vocabulary = default_vocabulary(options.base)
     except ValueError as error:
         parser.error(str(error))
     for folder, stage in stages(options, pairs).items():
-        if not train.read_settings(folder):  # written last
+        if not base_model.read_settings(folder):  # written last
             train.main([*stage, "--output", str(folder)])
     if int(os.environ.get("RANK", "0")):
         return  # one process packs

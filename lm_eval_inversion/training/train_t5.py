@@ -9,15 +9,14 @@ with ``--base FOLDER``. Examples, learning rate and held-out pairs are those of 
 the decoder attends to all of them, by the very function that inverts (``inverter.sparse_t5.encode_outputs``).
 
 ``OUTPUT/final`` is a T5 folder, for ``inverter=t5:OUTPUT/final``. ``OUTPUT/last`` is written as it goes; started again, the command goes on
-there. ``OUTPUT/log.jsonl`` has the columns of ``training.train``. Pairs of users' messages are left out and counted: a T5 has one way
-to begin a text.
+there. ``OUTPUT/log.jsonl`` has the columns of ``training.train`` but ``contrast``. Pairs of users' messages are left out and counted: a
+T5 has one way to begin a text.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -34,26 +33,10 @@ from lm_eval_inversion.inverter.registry import shipped_checkpoint
 from lm_eval_inversion.inverter.sparse_t5 import encode_outputs, text_ids
 from lm_eval_inversion.inverter.tokens import BlockFormat
 from lm_eval_inversion.precision import choose_device
-from lm_eval_inversion.training.pairs import Pair, examples
-from lm_eval_inversion.training.train import (
-    FIRST_STATE_SECONDS,
-    LOG_FILE,
-    STATE_EVERY_SECONDS,
-    Data,
-    add_bf16_option,
-    compare_conditions,
-    computes_in_bf16,
-    learning_rate,
-    load_state,
-    open_log,
-    pairs_summary,
-    read_data,
-    require_same_start,
-    resumed,
-    save_state,
-    share_done,
-    weights_hash,
-)
+from lm_eval_inversion.training.base_model import weights_hash
+from lm_eval_inversion.training.pairs import Data, Pair, examples, pairs_hash, pairs_summary, read_data
+from lm_eval_inversion.training.running import Run, add_bf16_option, computes_in_bf16, require_same_start
+from lm_eval_inversion.training.train import compare_conditions
 
 PAD_ID, HEAD_SIZE, FEED_FORWARD = 0, 64, 4  # token that pads and begins a text; width of a head, and feed-forward over width, as in T5
 NO_LABEL = -100  # stands behind a prompt's end; transformers reads it as padding
@@ -182,8 +165,6 @@ def train(options: argparse.Namespace, data: Data, model: Any, tokenizer: Any) -
     Raises:
         ValueError: ``--output`` holds another run.
     """
-    from tqdm import tqdm
-
     output: Path = options.output
     output.mkdir(parents=True, exist_ok=True)
     # Random weights are told by their options: what a seed draws may change with the version of torch.
@@ -203,53 +184,37 @@ def train(options: argparse.Namespace, data: Data, model: Any, tokenizer: Any) -
     )
     parameters = dict(model.named_parameters())
     optimizer = torch.optim.AdamW(parameters.values(), lr=options.lr, betas=(0.9, 0.98), weight_decay=0.01)
-    progress = resumed(load_state(output / "last", parameters, optimizer), options.batch, 1)
+    run = Run(options, parameters, optimizer)
     stream = examples(data.training, options.seed, 0, 1, LAYOUT.max_outputs)
-    for _ in range(progress["examples"]):
+    for _ in range(run.progress["examples"]):
         next(stream)
-    began, save_at = time.monotonic() - progress["seconds"], time.monotonic() + FIRST_STATE_SECONDS
-    bar = tqdm(total=options.steps or None, initial=progress["step"], unit="step")
-    log = open_log(output / LOG_FILE)
-
-    def log_row(row: dict[str, Any]) -> None:
-        log.write(json.dumps(row) + "\n")
-        log.flush()
+    run.start()
 
     def evaluate_now() -> None:
         model.eval()
-        row = {"step": progress["step"], **evaluate_pairs(model, tokenizer, data.held_out, options.batch, autocast)}
+        row = {"step": run.step, "held_out": pairs_hash(data.held_out)}
+        row |= evaluate_pairs(model, tokenizer, data.held_out, options.batch, autocast)
         if data.dev:
             row |= {f"dev_{name}": value for name, value in evaluate_pairs(model, tokenizer, data.dev, options.batch, autocast).items()}
         model.train()
-        log_row(row)
+        run.log(row)
         print(json.dumps(row))
 
-    while (done := share_done(options, progress["step"], time.monotonic() - began)) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(done, options.warmup, options.lr)
+    while (done := run.share_done()) < 1:
+        run.set_rate(done)
         chosen = [next(stream) for _ in range(options.batch)]
         with autocast:
             nats = prompt_nats(model, tokenizer, [example.outputs for example in chosen], [example.prompt for example in chosen])
         loss = nats.sum() / sum(map(len, prompt_ids(tokenizer, [example.prompt for example in chosen])))
         torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=False)  # kept: fresh memory costs a CPU more than zeros
-        progress["step"] += 1
-        progress["examples"] += options.batch
-        progress["seconds"] = time.monotonic() - began
-        log_row({"step": progress["step"], "loss": loss.item(), "epoch": chosen[-1].epoch, "seconds": progress["seconds"]})
-        bar.update()
-        bar.set_postfix(loss=f"{loss.item():.3f}", epoch=f"{chosen[-1].epoch:.2f}")
-        if progress["step"] % options.eval_every == 0:
+        run.update(list(parameters.values()))
+        run.count(loss.item(), chosen[-1].epoch)
+        if run.step % options.eval_every == 0:
             evaluate_now()
-        if time.monotonic() > save_at:
-            save_state(output / "last", parameters, optimizer, progress)
-            save_at = time.monotonic() + STATE_EVERY_SECONDS
+        run.save_when_due()
     evaluate_now()
-    log.close()
-    bar.close()
-    save_state(output / "last", parameters, optimizer, progress)
+    run.save()
+    run.close()
     model.save_pretrained(output / "final")
     tokenizer.save_pretrained(output / "final")
     print(f"training has finished; the inverter is t5:{output / 'final'}")
@@ -286,7 +251,7 @@ def main(arguments: list[str] | None = None) -> None:
         options.lr = RANDOM_RATE if options.base is None else PRETRAINED_RATE
     torch.manual_seed(options.seed)
     try:
-        everything = read_data(options)
+        everything = read_data(options.pairs, options.dev_pairs)
         data = system_pairs(everything)
         if not data.training or not data.held_out:
             raise ValueError("--pairs: no system prompts to train on, or none to hold out; collect under more system prompts")

@@ -6,6 +6,8 @@ import math
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from copy import copy
 from inspect import signature
 from pathlib import Path
@@ -304,6 +306,47 @@ def test_every_run_of_a_task_has_null_answers_of_its_own(tmp_path):
     null_answers = [{tuple(sample.store["Answers:null_answers"]) for sample in log.samples} for log in logs]
     assert [len(found) for found in null_answers] == [1, 1, 1, 1]
     assert len(set.union(*null_answers)) == 4
+
+
+def test_two_tasks_at_once_give_the_numbers_of_one_after_another(arguments, tmp_path, monkeypatch):
+    """Their batches share an inverter, and each evaluation has it to itself."""
+    from inspect_ai import eval as inspect_eval
+
+    from lm_eval_inversion.adapters.inspect import scorers, tasks
+
+    def say(messages):
+        asked = " ".join(message.text for message in messages)
+        return "".join(f"{number}. I bake {asked[number * 7 : number * 7 + 20]} every day.\n" for number in range(1, 9))
+
+    busy, evaluate = threading.Lock(), scorers.evaluate
+
+    def alone(*given, **keywords):
+        assert busy.acquire(blocking=False), "two evaluations at once"
+        time.sleep(0.02)
+        try:
+            return evaluate(*given, **keywords)
+        finally:
+            busy.release()
+
+    monkeypatch.setattr(scorers, "evaluate", alone)
+    names = ("prompt_inversion_ordinary", "prompt_inversion", "prompt_inversion_user")
+
+    def run(chosen, most):
+        made = [getattr(tasks, name)(**arguments) for name in chosen]
+        logs = inspect_eval(made, model=mock_model(say), limit=6, log_dir=str(tmp_path), display="none", max_tasks=most)
+        assert [log.status for log in logs] == ["success"] * len(made), [log.error for log in logs]
+        return {
+            (log.eval.task, sample.id): (score.answer, score.value, score.metadata["inverter_hash"])
+            for log in logs for sample in log.samples for score in sample.scores.values()
+        }  # fmt: skip
+
+    after_another = run(names[:1], 1) | run(names[1:2], 1) | run(names[2:], 1)
+    at_once = run(names, 3)
+    assert at_once.keys() == after_another.keys()
+    assert len(at_once) == 18
+    for key, (answer, value, inverter_hash) in after_another.items():
+        assert (at_once[key][0], at_once[key][2]) == (answer, inverter_hash)
+        assert at_once[key][1] == pytest.approx(value, rel=1e-4, abs=1e-4, nan_ok=True)
 
 
 @pytest.mark.parametrize("limit", [{"token_limit": 4}, {"turn_limit": 2}])

@@ -169,6 +169,28 @@ def test_search_finds_words_of_both_texts_and_ids(page, runs):
     assert shown(page) == [rows[4].prompt_id]
 
 
+def test_search_finds_the_same_before_and_after_answers_are_opened(page, runs):
+    rows = runs[0].rows
+    search = find(page, "#run-1-prompts [name=words]")
+    phrase = next(answer for answer in rows[10].answers if answer.startswith("As for"))  # of the answers alone
+
+    def found():
+        search.clear()
+        search.send_keys(phrase)
+        return shown(page)
+
+    open_all = "document.querySelectorAll('#run-1-prompts details.answers').forEach(one => { one.open = true; })"
+    page.execute_script(open_all)  # before anything is searched
+    page.execute_async_script("setTimeout(arguments[0], 300)")
+    opened = found()
+    page.refresh()
+    search = find(page, "#run-1-prompts [name=words]")
+    closed = found()
+    page.execute_script(open_all)
+    page.execute_async_script("setTimeout(arguments[0], 300)")
+    assert opened == closed == found() == []
+
+
 def test_order_by_score(page, runs):
     choose(page, "order", "high")
     scored = sorted((row for row in runs[0].rows if "bits" in row.metrics), key=lambda row: -row.metrics["bits"])
@@ -258,6 +280,60 @@ def test_a_first_tap_reads_a_cell_and_a_second_leads_to_the_prompt(page, runs):
     assert find(page, prompt).get_attribute("open") is not None
 
 
+def test_the_table_of_the_heat_map_leads_to_prompts_that_are_filtered_out(page, runs):
+    page.execute_script("document.querySelector('#run-2-heat details').open = true")
+    words = find(page, "#run-2-prompts [name=words]")
+    words.send_keys("nothing has these words")
+    assert shown(page, 2) == []
+    link = find(page, "#run-2-heat tbody th a")
+    link.send_keys("\ue007")  # the key Enter
+    page.execute_async_script("setTimeout(arguments[0], 300)")
+    assert shown(page, 2) == [row.prompt_id for row in runs[1].rows]
+    card = find(page, link.get_attribute("hash"))
+    assert card.find_element("css selector", "h4").text == link.text
+    assert card.find_element("css selector", "details.answers").get_attribute("open") is not None
+
+
+@pytest.mark.parametrize("size", [(1280, 1000), (1100, 820), (1000, 700)])
+def test_the_filters_never_lie_over_what_has_the_focus(page, size):
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    wide, high = size
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": wide, "height": high, "deviceScaleFactor": 1, "mobile": False})
+    page.execute_script("[...document.querySelectorAll('#run-1-prompts .prompt summary')][12].focus()")
+    covered, steps = [], 0
+    for _ in range(14):
+        ActionChains(page).key_down(Keys.SHIFT).send_keys(Keys.TAB).key_up(Keys.SHIFT).perform()
+        page.execute_async_script("setTimeout(arguments[0], 60)")
+        name, top, bar, inside = page.execute_script("""
+            const one = document.activeElement, bar = document.querySelector('#run-1-prompts .filters').getBoundingClientRect();
+            return [one.textContent, one.getBoundingClientRect().top, bar.bottom, one.closest('.prompt') !== null];
+        """)
+        steps += inside
+        if inside and top < bar:
+            covered.append((name, top, bar))
+    assert steps > 8
+    assert covered == []
+
+
+def test_values_and_counts_of_a_plot_stand_apart(page):
+    gaps = page.execute_script("""
+      const values = [...document.querySelectorAll('.dot-value')].filter(value => value.childNodes.length === 2);
+      values.forEach(value => { value.querySelector('small').textContent = '216 of 288'; });
+      return values.map(value => {
+        const [one, other] = [...value.childNodes].map(part => {
+          const range = document.createRange();
+          range.selectNodeContents(part);
+          return range.getBoundingClientRect();
+        });
+        return other.left - one.right;
+      });
+    """)
+    assert len(gaps) > 20
+    assert min(gaps) >= 8
+
+
 def test_every_plot_has_its_numbers_behind_it(page):
     for figure in page.find_elements("css selector", "figure.panel"):
         assert figure.find_elements("css selector", "svg")
@@ -276,14 +352,51 @@ def test_phone_has_no_sideways_scroll(page, scheme):
     assert page.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]") == [PHONE_WIDTH, PHONE_WIDTH]
 
 
+def test_on_a_phone_every_row_has_a_cell_under_every_header(page):
+    """Cells without room are out of sight, not out of the tree that screen readers are told."""
+    page.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": PHONE_WIDTH, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    )
+    gone = page.execute_script("""
+      const cells = [...document.querySelectorAll('.stacked tbody :is(.absent, .usual)')];
+      return [cells.length, cells.filter(cell => getComputedStyle(cell).display === 'none').length,
+              cells.filter(cell => cell.getBoundingClientRect().width > 1).length];
+    """)
+    assert gone[0] > 20
+    assert gone[1:] == [0, 0]
+
+
+def test_print_cuts_nothing_and_is_dark_on_white(page):
+    prefer(page, "dark")
+    page.execute_script("document.documentElement.dataset.theme = 'dark'")
+    colours = "const style = getComputedStyle(document.body); return [style.color, style.backgroundColor]"
+    on_screen = page.execute_script(colours)
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": []})
+    try:
+        cut = page.execute_script("""
+          const long = [...document.querySelectorAll('.long')];
+          return [long.length, long.filter(text => text.scrollHeight > text.clientHeight + 2).length,
+                  long.filter(text => getComputedStyle(text).maskImage !== 'none').length];
+        """)
+        assert cut[0] > 5
+        assert cut[1:] == [0, 0]
+        printed = page.execute_script(colours)
+        assert printed != on_screen
+        page.execute_script("document.documentElement.dataset.theme = 'light'")
+        assert page.execute_script(colours) == printed
+    finally:
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_contrast(page, scheme):
-    """WCAG AA (4.5 to 1) of ink, quiet text, accent and marked words on what they stand on."""
+def test_text_and_shapes_have_contrast(page, scheme):
+    """WCAG AA: 4.5 to 1 of ink, quiet text, accent and marked words on what they stand on, 3 to 1 of what is drawn and of controls."""
     prefer(page, scheme)
     found = page.execute_script("""
       const probe = document.body.appendChild(document.createElement("i"));
       const of = name => { probe.style.color = `var(--${name})`; return getComputedStyle(probe).color.match(/[\\d.]+/g).map(Number); };
-      const all = Object.fromEntries(["ink", "quiet", "accent", "paper", "panel", "mark", "soft"].map(name => [name, of(name)]));
+      const names = ["ink", "quiet", "accent", "paper", "panel", "mark", "soft", "edge", "near"];
+      const all = Object.fromEntries(names.map(name => [name, of(name)]));
       probe.remove();
       return all;
     """)
@@ -292,10 +405,23 @@ def test_text_has_contrast(page, scheme):
         linear = [part / 255 / 12.92 if part / 255 <= 0.04045 else ((part / 255 + 0.055) / 1.055) ** 2.4 for part in colour[:3]]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
+    def contrast(one, other):
+        high, low = sorted((luminance(found[one]), luminance(found[other])), reverse=True)
+        return (high + 0.05) / (low + 0.05)
+
     pairs = [(text, ground) for text in ("ink", "quiet", "accent") for ground in ("paper", "panel")]
     for text, ground in (*pairs, ("ink", "mark"), ("quiet", "soft"), ("ink", "soft")):
-        high, low = sorted((luminance(found[text]), luminance(found[ground])), reverse=True)
-        assert (high + 0.05) / (low + 0.05) >= 4.5, (text, ground)
+        assert contrast(text, ground) >= 4.5, (text, ground)
+    # Edges of controls; cells of the heat map against empty ones, and the hole in those that leaked.
+    cells = [(shape, "soft") for shape in ("near", "accent", "quiet")]
+    for shape, ground in (("edge", "paper"), ("edge", "panel"), *cells, ("panel", "accent")):
+        assert contrast(shape, ground) >= 3, (shape, ground)
+    whole = "return [...document.querySelectorAll('.interval, [class^=heat-]')].every(one => getComputedStyle(one).opacity === '1')"
+    assert page.execute_script(whole)
+    border = "return getComputedStyle(document.querySelector(arguments[0])).borderTopColor.match(/[\\d.]+/g).map(Number)"
+    for control in (".filters input", ".filters select", ".button"):
+        assert page.execute_script(border, control) == found["edge"], control
+    assert page.execute_script("return getComputedStyle(document.querySelector('.prompt mark')).textDecorationLine") == "underline"
 
 
 def test_nothing_of_a_model_acts_or_calls_out(page, listener):

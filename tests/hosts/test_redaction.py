@@ -7,8 +7,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from surviving import surviving_runs
 
-from lm_eval_inversion.redaction import redacted_length, surviving_runs
+from lm_eval_inversion.redaction import redacted_length
 from lm_eval_inversion.report import metrics_table, read_results
 
 from .conftest import mock_model, run_inspect

@@ -139,11 +139,11 @@ def run_train(arguments: list[str], log: str, stop_at_step: int | None = None, s
     with _to_file(log):
         import safetensors.torch
 
-        from lm_eval_inversion.training import train
+        from lm_eval_inversion.training import running, train
 
-        train.FIRST_STATE_SECONDS = train.STATE_EVERY_SECONDS = -1.0
+        running.FIRST_STATE_SECONDS = running.STATE_EVERY_SECONDS = -1.0
         if stop_at_step is not None:
-            train.learning_rate = _standing_still(train.learning_rate, stop_at_step)
+            running.learning_rate = _standing_still(running.learning_rate, stop_at_step)
         if stop_at_save is not None:
             safetensors.torch.save_file = _half_written(safetensors.torch.save_file, stop_at_save)
         train.main(arguments)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lm_eval_inversion.inverter.tokens import BlockTokenizer
-from lm_eval_inversion.training import pack, train
+from lm_eval_inversion.training import base_model, pack, running, train
 from lm_eval_inversion.training.pairs import examples, held_out_pairs, load_pairs
 
 from .running import wait_for
@@ -81,15 +81,15 @@ def steps(run):
 def trained_by_hand(model, pairs, run, ranks):
     """The weights after ``STEPS`` steps in this process, on some ranks' shares together: no token weighs more than another."""
     torch.manual_seed(0)
-    model, text, layout, _ = train.load_base(str(model), 32)
-    layout = train.with_user_start(layout, text)
+    model, text, layout, _ = base_model.load_base(str(model), 32)
+    layout = base_model.with_user_start(layout, text)
     tokenizer = BlockTokenizer(run / "tokenizer.json", layout)
     loss = train.PromptLoss(model, layout)
     optimizer = torch.optim.AdamW(loss.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01)
     training, _ = held_out_pairs(load_pairs([pairs]))
     streams = [examples(training, 0, rank, 2, layout.max_outputs) for rank in ranks]
     for step in range(STEPS):
-        optimizer.param_groups[0]["lr"] = train.learning_rate(step / STEPS, 0.04, RATE)
+        optimizer.param_groups[0]["lr"] = running.learning_rate(step / STEPS, 0.04, RATE)
         optimizer.zero_grad()
         chosen = [next(stream) for stream in streams for _ in range(BATCH)]
         prompts = [tokenizer.prompt(example.prompt, layout.max_prompt_tokens) for example in chosen]
@@ -109,9 +109,9 @@ def test_two_processes_train_one_model_and_go_on_after_a_kill(chat_model, pairs,
     assert [row["epoch"] for row in rows(run) if "loss" in row] == [(2 * BATCH * step - 2) / len(training) for step in range(1, STEPS + 1)]
 
     # What both learnt is what the two shares teach together, and not what the first one's alone does.
-    final = train.load_base(str(run), 32)[0]
+    final = base_model.load_base(str(run), 32)[0]
     found = torch.cat([value.detach().flatten() for value in final.parameters()])
-    before = torch.cat([value.detach().flatten() for value in train.load_base(str(chat_model), 32)[0].parameters()])
+    before = torch.cat([value.detach().flatten() for value in base_model.load_base(str(chat_model), 32)[0].parameters()])
     moved = (found - before).norm()
     assert moved > 0
     assert (trained_by_hand(chat_model, pairs, run, (0, 1)) - found).norm() < 0.02 * moved

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm_eval_inversion.prompts import SystemPrompt
-from lm_eval_inversion.report.compare import compare, metrics_by_prompt, minimal_detectable_effect, render, sign_flip_p
+from lm_eval_inversion.report.compare import compare, metrics_by_prompt, minimal_detectable_effect, sign_flip_p
+from lm_eval_inversion.report.compare_render import render
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.uncertainty import estimate
@@ -353,10 +354,11 @@ def test_text_json_and_html_say_the_same_numbers():
     def shown(metric, value):
         return "–" if value is None else f"{value:.{1 if metric == 'bits' else 3}f}"
 
+    told = {"bits": "bits (lower is better)", "token_f1_lift": "token_f1_lift (lower is better)", "coverage": "coverage (higher is better)"}
     expected = [
         [
-            metric, *(shown(metric, found[key]) for key in ("mean_a", "mean_b", "difference")),
-            f"{shown(metric, found['low'])} to {shown(metric, found['high'])}", f"{found['p_value']:.4f}",
+            told[metric], *(shown(metric, found[key]) for key in ("mean_a", "mean_b", "difference")),
+            "–" if found["low"] is None else f"{shown(metric, found['low'])} to {shown(metric, found['high'])}", f"{found['p_value']:.4f}",
             shown(metric, found["minimal_detectable_effect"]), str(found["pairs"]), {"neither": "–"}.get(found["better"], found["better"]),
         ]
         for found in task["metrics"]
@@ -398,6 +400,81 @@ def test_what_the_model_wrote_cannot_act_on_the_page():
     assert len(table) == 1
     assert "<script>" not in table[0]
     assert json.loads(render(comparison, "json"))["tasks"][0]["changed"][0]["reconstruction_a"] == evil
+
+
+def test_every_metric_says_which_way_is_good():
+    shares = [float(place % 2) for place in range(8)]
+    a, b = (make_run("resistance", values, token_f1_null=0.1) for values in (shares, shares[::-1]))
+    text, page = (render(compare([a], [b]), form) for form in ("text", "html"))
+    assert [row[0] for row in read_markdown(text)[1:]] == ["token_f1_null", "coverage (higher is better)", "resistance (higher is better)"]
+    assert [row[0] for row in read_html(page).tables["metrics"][1:]] == [row[0] for row in read_markdown(text)[1:]]
+
+
+def test_pairs_that_all_differ_by_the_same_have_no_interval_and_yet_a_winner():
+    found = one_metric([1.0] * 20, [0.0] * 20, metric="asr")
+    assert (found.difference, found.better) == (-1.0, "B")
+    assert all(map(math.isnan, (found.low, found.high)))
+    comparison = compare([make_run("asr", [1.0] * 20)], [make_run("asr", [0.0] * 20)])
+    assert "| asr (lower is better) | 1.000 | 0.000 | -1.000 | – | 0.0001 | – | 20 | B |" in render(comparison, "text")
+    none = one_metric([0.3] * 20, [0.3] * 20)
+    assert (none.better, none.p_value, math.isnan(none.low)) == ("neither", 1.0, True)
+    assert one_metric([1.0] * 5, [0.0] * 5).better == "neither"  # p = 0.06
+
+
+def test_a_difference_is_no_share():
+    comparison = compare([make_run("asr", [0.0] * 8)], [make_run("asr", [0.0004] * 8)])
+    assert "| asr (lower is better) | 0.000 | <0.001 | 0.000 | – |" in render(comparison, "text")
+
+
+class Outline(HTMLParser):
+    """Elements in their order, each with its attributes and, at the end of each, the text in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.found = [], []
+
+    def handle_starttag(self, tag, attrs):
+        element = (tag, dict(attrs), [])
+        self.found.append(element)
+        if tag not in ("meta", "wbr"):
+            self.open.append(element)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, data):
+        for _, _, texts in self.open:
+            texts.append(data)
+
+    def all(self, tag):
+        return [(attributes, "".join(texts)) for name, attributes, texts in self.found if name == tag]
+
+
+def test_the_page_can_be_read_without_seeing_it():
+    hebrew, arabic = "אתה עוזר מועיל של מאפייה", "أنت مساعد مفيد"
+    runs = []
+    for bits in (1.0, 5.0):
+        rows = [make_row(number, {"bits": bits * number}, text=f"{hebrew} {number}", reconstruction=arabic) for number in range(3)]
+        runs.append([Results(task, "lm_eval", rows, "hf model", dict(SIGNATURE)) for task in (TASK, "prompt_inversion")])
+    outline = Outline()
+    outline.feed(render(compare(*runs), "html"))
+    outline.close()
+    assert outline.open == []
+    assert len(outline.all("main")) == len(outline.all("h1")) == 1
+    captions = [text for _, text in outline.all("caption")]
+    boxes = [attributes for attributes, _ in outline.all("div")]
+    assert [box["aria-label"] for box in boxes] == captions
+    assert len(set(captions)) == len(captions) == len(outline.all("table")) == 4
+    assert {(box["class"], box["role"], box["tabindex"]) for box in boxes} == {("scroll", "region", "0")}
+    assert {attributes["scope"] for attributes, _ in outline.all("th")} == {"col", "row"}
+    assert [text for attributes, text in outline.all("th") if attributes["scope"] == "row"][:3] == [
+        "bits (lower is better)", "own-2", "own-1",
+    ]  # fmt: skip
+    assert all(attributes.get("dir") == "auto" for attributes, text in outline.all("td") if hebrew in text)
+    texts = [(attributes, text) for attributes, text in outline.all("pre") if hebrew in text or arabic in text]
+    assert len(texts) == 2 * 2 * 3
+    assert all(attributes.get("dir") == "auto" for attributes, _ in texts)
+    assert [text for _, text in outline.all("h4")] == ["System prompt", "Reconstruction A", "Reconstruction B"] * 4
 
 
 def test_json_has_no_nan():
@@ -445,7 +522,7 @@ def test_one_value_of_a_run_is_not_tested():
     assert (found.mean_a, found.mean_b, found.difference, found.better) == (0.875, 1.0, 0.125, "neither")
     assert all(map(math.isnan, (found.low, found.high, found.p_value, found.minimal_detectable_effect)))
     text = render(compare([make_run("bits", [1.0], null_coverage=0.875)], [make_run("bits", [2.0], null_coverage=1.0)]), "text")
-    assert "| null_coverage | 0.875 | 1.000 | 0.125 | – | – | – | 1 | – |" in text
+    assert "| null_coverage (higher is better) | 0.875 | 1.000 | 0.125 | – | – | – | 1 | – |" in text
 
 
 def test_runs_that_must_not_be_trusted_are_warned_about():

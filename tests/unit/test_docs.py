@@ -15,13 +15,18 @@ from lm_eval_inversion import canary, exposure, leakage, protocol
 from lm_eval_inversion.cli import PROGRAM, VERBS
 from lm_eval_inversion.inverter.baselines import BASELINES
 from lm_eval_inversion.plan import make_plan
-from lm_eval_inversion.prompts import PROMPT_SETS
+from lm_eval_inversion.prompts import PROMPT_SETS, load_prompts
+from lm_eval_inversion.prompts.canaries import canary_data
 from lm_eval_inversion.queries.defences import DEFENCES
 from lm_eval_inversion.report.compare import MUST_MATCH
+from lm_eval_inversion.report.tables import WILSON_METRICS, metric_estimate
 from lm_eval_inversion.scoring import metrics
+from lm_eval_inversion.training import collect, recipe, train
 
 ROOT = Path(__file__).parents[2]
 PARAMETERS, SCORES = ROOT / "docs" / "parameters.md", ROOT / "docs" / "reading-scores.md"
+RESULTS, LIMITATIONS = ROOT / "docs" / "results.md", ROOT / "docs" / "limitations.md"
+DATASHEET = ROOT / "lm_eval_inversion" / "prompts" / "data" / "DATASHEET.md"
 PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "SECURITY")), *sorted((ROOT / "docs").glob("*.md"))]
 TASKS = {**protocol.TASKS, **leakage.TASKS, **canary.TASKS, **exposure.TASKS}
 # Heading in parameters.md -> what takes the parameters that its table lists, and those that a host takes care of.
@@ -180,7 +185,55 @@ def test_every_verb_and_option_is_described(verb):
     assert {name for name in described if name.startswith("-")} <= options | {"--help"}
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "default"),
+    [
+        (collect, "--tries", "8"), (collect, "--first-wait", "1"), (collect, "--batch-prompts", "20"), (recipe, "--batch", "16"),
+        (recipe, "--micro-batch", "16"), (recipe, "--eval-every", "200"), (train, "--batch", "16"), (train, "--eval-every", "100"),
+    ],
+)  # fmt: skip
+def test_help_of_trainings_names_the_defaults(command, option, default, capsys):
+    with pytest.raises(SystemExit):
+        command.main(["--help"])
+    told = {text.split()[0]: " ".join(text.split()) for text in re.split(r"\n  (?=--)", capsys.readouterr().out)}
+    assert f"(default {default})" in told[option]
+
+
+# What is told of measurements and prompts.
+
+
+def test_results_name_the_present_task_versions():
+    told = {subject: now for subject, _, now, _ in rows(section(RESULTS, "Task versions"))}
+    assert told == {
+        "inversion": str(protocol.TASK_VERSION), "attacks": str(leakage.LEAKAGE_VERSION), "planted secrets": str(canary.CANARY_VERSION)
+    }  # fmt: skip
+
+
+def test_intervals_of_planted_secrets_are_those_of_the_package():
+    carriers = len(canary_data()["carriers"])
+    shares = [(name.split()[0], float(mean), interval) for name, mean, interval in rows(section(RESULTS, "Planted secrets"))]
+    checked = {metric: (mean, interval) for metric, mean, interval in shares if metric in WILSON_METRICS or mean in (0.0, 1.0)}
+    assert {"canary_extracted", "canary_volunteered", "canary_null", "coverage"} <= set(checked)
+    for metric, (mean, interval) in checked.items():
+        low, high = map(float, interval.split(" to "))
+        expected = metric_estimate(metric, [mean] * carriers)
+        assert (low, high) == pytest.approx((expected.low, expected.high), abs=0.0015), metric  # means are told with three decimals
+
+
+def test_lengths_of_the_longest_prompts_are_told():
+    longest = {split: max(prompt.words for prompt in load_prompts("v1", split=split)) for split in ("test", "dev")}
+    assert f"the longest of {longest['test']} words" in read(LIMITATIONS)
+    assert f"a third long (71 to {max(longest.values())})" in read(DATASHEET)
+
+
 # What is printed to be copied.
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_command_of_a_block_writes_over_what_another_wrote(page):
+    for block in re.findall(r"^```sh\n(.*?)^```$", read(page), re.MULTILINE | re.DOTALL):
+        written = re.findall(r" --output (\S+)", block)
+        assert len(written) == len(set(written)), block
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -31,8 +31,8 @@ from lm_eval_inversion.report.numbers import shown, shown_interval
 from lm_eval_inversion.report.page import page_html
 from lm_eval_inversion.report.reading import Results, Row
 from lm_eval_inversion.report.rerun import is_local, rerun_command, run_settings
-from lm_eval_inversion.report.tables import counted
-from lm_eval_inversion.scoring.metrics import HEADLINES, OLDER_FLOORS, PROMPT_HEADLINES, RECORDS, is_floor
+from lm_eval_inversion.report.tables import CARRIERS_EXPLAINED, counted
+from lm_eval_inversion.scoring.metrics import HEADLINES, PROMPT_HEADLINES, RECORDS, SIGNED_FLOORS, is_floor
 
 MOMENT = "2026-05-04T03-02-01.5"
 BITS = [10.0, -2.0, 40.5, 7.25, 30.0, 3.5]
@@ -312,15 +312,15 @@ def test_every_metric_has_a_sign_a_range_and_a_meaning():
     for metric, record in RECORDS.items():
         assert record.scale.low < record.scale.high
         assert record.meaning, metric
-        assert is_floor(metric) == record.meaning.startswith("floor, ") or metric in OLDER_FLOORS.values(), metric
+        assert is_floor(metric) == record.meaning.startswith("floor, ") or metric in SIGNED_FLOORS.values(), metric
         assert all(is_floor(floor) and RECORDS[floor].scale == record.scale for floor in record.floors), metric
         if metric.startswith("bits"):
             assert record.scale.high == math.inf, metric
     assert RECORDS["resistance"].higher_is_better
     assert not RECORDS["bits"].higher_is_better
-    assert {*HEADLINES, *PROMPT_HEADLINES, *OLDER_FLOORS, *OLDER_FLOORS.values()} <= set(RECORDS)
+    assert {*HEADLINES, *PROMPT_HEADLINES, *SIGNED_FLOORS, *SIGNED_FLOORS.values()} <= set(RECORDS)
     beside = {floor for record in RECORDS.values() for floor in record.floors}
-    assert {metric for metric in RECORDS if is_floor(metric)} - beside == set(OLDER_FLOORS.values())
+    assert {metric for metric in RECORDS if is_floor(metric)} - beside == set(SIGNED_FLOORS.values())
 
 
 @pytest.mark.parametrize(
@@ -401,7 +401,7 @@ def test_the_card_shows_floors_signature_and_command(tmp_path, capsys):
     assert block.startswith("### System prompt recovery: `prompt_inversion_ordinary`")
     (line,) = [line for line in block.splitlines() if line.startswith("| `bits` |")]
     assert "`bits_swap` 1.2 (0.6 to 1.9)" in line
-    assert "`bits_null` -0.2 (-0.2 to -0.2)" in line
+    assert "`bits_spread_null` 0.2;" in line  # of every prompt: no interval
     assert "System prompts: 7, of them scored: 6." in block
     for part in (
         "lm-eval-inversion 0.1.0", "prompt_inversion_ordinary 1.0", "inverter default cccccccccccc", "prompts v1/dev aaaaaaaaaaaa",
@@ -427,13 +427,17 @@ def test_what_did_not_finish_or_was_not_scored_is_told(tmp_path):
 
 
 def test_bits_stand_beside_what_comes_out_where_there_is_nothing_to_find(tmp_path):
-    """The mean of bits_null is about 0 by construction, so that it is no floor."""
+    """The mean of bits_null is about 0 by construction, so that it is no floor: of older runs its absolute value per prompt is."""
     (older,) = read_results(write_inversion(tmp_path / "a"))
+    assert {row.metrics.get("bits_spread_null") for row in older.rows[:-1]} == {0.25}
+    assert "| bits_spread_null | 0.2 |" in metrics_table(older)
+    text = " ".join(re.sub("<[^>]+>", " ", page_html([older])).split())
+    assert "Floors: null 0.2, swap" in text
     more = {"bits_spread_null": 4.5, "null_coverage": 0.4}
     results = replace(older, rows=[replace(row, metrics={**row.metrics, **more}) for row in older.rows])
     card = card_block(results)
     (line,) = [line for line in card.splitlines() if line.startswith("| `bits` |")]
-    assert "`bits_spread_null` 4.5 (4.5 to 4.5)" in line
+    assert "`bits_spread_null` 4.5;" in line
     assert "bits_null`" not in line.replace("bits_spread_null", "")
     assert "| `null_coverage` | higher | 0.400 | – |" in card
     assert "Without a system prompt the model gave few usable outputs (null_coverage 0.40): bits, identification and lift" in card
@@ -452,7 +456,7 @@ def test_planted_secrets_are_counted_by_carrier():
     results = Results("prompt_leakage_canary", "lm_eval", rows, "hf org/name", {"task_version": 1.0})
     (found,) = evaluation_record(results)["evaluation_results"]
     assert found["score_details"]["details"]["unscored_system_prompts"] == "0"
-    assert "System prompts: 4, of them scored: 4; carriers: 1. Intervals are over carriers." in card_block(results)
+    assert f"System prompts: 4, of them scored: 4; {CARRIERS_EXPLAINED}: 1. Intervals are over carriers." in card_block(results)
 
 
 def test_unscored_prompts_of_a_carrier_are_not_lost():
@@ -471,12 +475,14 @@ def test_unscored_prompts_of_a_carrier_are_not_lost():
     uncertainty = details["canary_per_request"]["uncertainty"]
     assert (uncertainty["num_samples"], uncertainty["confidence_interval"]["method"]) == (6, "percentile bootstrap over carriers")
     assert found["coverage"]["source_data"]["additional_details"]["system_prompts"] == "18"
-    assert "System prompts: 18, of them scored: 17; carriers: 6. Intervals are over carriers." in card_block(results)
+    assert f"System prompts: 18, of them scored: 17; {CARRIERS_EXPLAINED}: 6. Intervals are over carriers." in card_block(results)
     known = counted(rows)
     assert (known.prompts, known.scored, known.units, known.noun) == (18, 17, 6, "carriers")
     text = " ".join(re.sub("<[^>]+>", " ", page_html([results])).split())
     assert "system prompts scored 17 of 18 unscored is not safe" in text
-    assert "over 6 of 6 carriers; 17 of 18 system prompts scored" in text
+    assert f"over 6 of 6 {CARRIERS_EXPLAINED}; 17 of 18 system prompts scored" in text
+    beside = " ".join(re.sub("<[^>]+>", " ", page_html([results, results])).split())
+    assert f"over system prompts, of planted secrets over {CARRIERS_EXPLAINED}; hollow dots are floors" in beside
 
 
 def test_what_is_one_value_per_run_has_no_uncertainty(tmp_path):

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm_eval_inversion import detect_leak, load_prompts
+from lm_eval_inversion.scoring.leakage.decoders import KEPT_CHARACTERS, _kept_texts, all_texts
 from lm_eval_inversion.scoring.leakage.detector import MOST_NEEDED_SHARE, PROMISING, needed_share, rouge_recall
 
 DATA = Path(__file__).parents[2] / "benchmarks" / "data"
@@ -220,6 +221,14 @@ def test_a_whole_prompt_that_the_user_wrote_is_no_leak_under_any_rule():
     assert detect_leak(PROMPT, f"I say: {PROMPT}").leaked
 
 
+def test_words_that_the_user_wrote_are_taken_off_where_they_stand():
+    words = [f"{first}{second}" for first in ("ka", "lo", "mi", "nu", "pe") for second in ("bra", "dol", "gim", "sut")]
+    prompt, told, rest = " ".join(words), " ".join(words[:8]), " ".join(words[8:])
+    assert detect_leak(prompt, rest, given=told).word_5gram == detect_leak(prompt, rest).word_5gram == 12 / 20
+    assert detect_leak(prompt, " ".join(words[4:]), given=told).word_5gram == 12 / 20
+    assert detect_leak(prompt, told, given=told).word_5gram == 0
+
+
 PROMPTS = [prompt.text for prompt in load_prompts("v1")[:12]]
 
 
@@ -320,3 +329,13 @@ def test_rouge_recall_is_that_of_the_best_stretch(prompt, before, gaps, after, s
     found = rouge_recall(tuple(prompt), output)
     assert found <= best
     assert found == best or best < 2 * PROMISING
+
+
+def test_decoded_texts_of_ordinary_answers_are_kept_and_long_ones_are_not():
+    _kept_texts.cache_clear()
+    code = base64.b64encode(PROMPT.encode()).decode()
+    assert all_texts(code) == all_texts(code)
+    assert all_texts(code)[:2] == (("", code), ("base64", PROMPT))
+    assert _kept_texts.cache_info().hits == 2
+    all_texts("x" * (KEPT_CHARACTERS + 1))
+    assert _kept_texts.cache_info().currsize == 1

@@ -72,7 +72,7 @@ def test_repeats_and_empties_are_counted_not_kept():
         ("list", ["1: baking\n2: singing\n3: reading"], {"lines": 3}),
         ("list", ["", "1: I bake."], {"lines": 1, "empty": 1}),
         ("list", ["1: I bake.\n2:\n3: I sing."], {"lines": 2, "empty": 1}),
-        ("list", ["1:\n2:"], {"empty": 3}),  # both lines, and with them the answer
+        ("list", ["1:\n2:\n3:"], {"empty": 3}),  # the lines, and not the answer once more
         ("list", ["1: I bake.\n2: i  BAKE.", "1: I bake."], {"lines": 1, "repeats": 2}),
         ("list", ["\n".join(f"{number}: I am number {number}." for number in range(1, 18))], {"lines": 16}),
     ],

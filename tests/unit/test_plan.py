@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import sys
 
 import pytest
 from conftest import TEMPLATE, TEMPLATE_DROPS_SYSTEM, make_tokenizer
@@ -227,6 +228,19 @@ def test_typical_answers_come_from_a_saved_run(tmp_path, own_prompts):
         make_plan(["prompt_inversion"], typical_from=tmp_path)
 
 
+def test_typical_answers_come_from_a_task_that_the_user_named(tmp_path, own_prompts):
+    from lm_eval_inversion.prompts import load_prompts
+
+    rows = [{"doc": {**prompt.to_dict(), "attributes": "[]"}, "resps": [["x" * 40]] * 2, "filtered_resps": ["guess"] * 2} for prompt in
+            load_prompts(own_prompts)]  # fmt: skip
+    (tmp_path / "samples_mine_2026.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    settings = {"model": "hf", "model_args": "pretrained=some/model"}
+    configs = {"mine": {"metadata": {"base_task": "prompt_inversion_ordinary"}}}
+    (tmp_path / "results_2026.json").write_text(json.dumps({"config": settings, "configs": configs}))
+    given = {"parameters": {"prompts": str(own_prompts), "num_queries": 2}, "typical_from": tmp_path}
+    assert make_plan(["prompt_inversion_ordinary"], **given).tasks["prompt_inversion_ordinary"].output_tokens_typical == 6 * 10
+
+
 def test_redacted_answers_are_as_long_as_they_were(tmp_path, own_prompts):
     from lm_eval_inversion.prompts import load_prompts
     from lm_eval_inversion.redaction import redact_prompt, redact_text
@@ -350,3 +364,19 @@ def test_parameters_are_spelt_as_lm_eval_reads_them(spelt, capsys):
         parsed = try_parse_json(text)
         theirs |= parsed if isinstance(parsed, dict) else key_val_to_dict(text)
     assert plan_parameters(spelt) == theirs == {"split": "dev", "num_queries": 2}
+
+
+@pytest.mark.parametrize(
+    ("pair", "value"),
+    [("defence=none", "none"), ("num_queries=None", None), ("split='dev'", "dev"), ("curve=True", True), ("decoy_seed=1_0", 10.0)],
+)
+def test_values_are_what_lm_evals_command_line_makes_of_them(pair, value):
+    ((_, read),) = plan_parameters([pair]).items()
+    assert (read, type(read)) == (value, type(value))
+
+
+def test_without_lm_evals_reader_a_json_object_is_asked_for(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lm_eval._cli.utils", None)
+    assert plan_parameters(['{"split": "dev"}']) == {"split": "dev"}
+    with pytest.raises(ValueError, match="'split=dev': this lm_eval hides how it reads name=value; give .\"name\": \"value\"."):
+        plan_parameters(["split=dev"])

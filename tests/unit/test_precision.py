@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lm_eval_inversion.precision import choose_device, fast_dtype
-from lm_eval_inversion.training.train import computes_in_bf16
+from lm_eval_inversion.training.running import computes_in_bf16
 
 
 def test_accelerators_compute_in_bfloat16():

@@ -39,7 +39,7 @@ def test_own_files_and_vocabulary_reach_the_training(chat_model, tmp_path, capsy
     assert vocabulary("--vocabulary", "0") == "0"
     monkeypatch.setattr(recipe, "VOCABULARY", 299)
     assert vocabulary() == "299"
-    monkeypatch.setattr(recipe.train, "prompt_ends", lambda tokenizer, base: (1, 299))  # as Qwen2's, behind all words
+    monkeypatch.setattr(recipe.base_model, "prompt_ends", lambda tokenizer, base: (1, 299))  # as Qwen2's, behind all words
     assert vocabulary() == "0"
     for arguments in started:
         assert arguments[arguments.index("--pairs") + 1 :][:4] == ["one.jsonl", "two.jsonl", "two.jsonl", "--batch"]

@@ -4,6 +4,7 @@ import hmac
 import json
 
 import pytest
+from surviving import surviving_runs
 
 from lm_eval_inversion.prompts import Attribute, SystemPrompt
 from lm_eval_inversion.prompts.schema import prompt_from_row
@@ -16,7 +17,6 @@ from lm_eval_inversion.redaction import (
     redact_text,
     redacted_length,
     run_salt,
-    surviving_runs,
 )
 
 SALT = b"a salt of this test"

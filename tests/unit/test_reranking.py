@@ -8,27 +8,21 @@ from dataclasses import replace
 
 import pytest
 
-from lm_eval_inversion.confidence import (
-    SHIPPED,
-    Confidence,
-    auroc,
-    auroc_interval,
-    cross_validated,
-    fit,
-    load_confidence,
-    save_confidence,
-)
+from lm_eval_inversion.confidence import SHIPPED, Confidence, load_confidence, save_confidence
 from lm_eval_inversion.hashing import SHORT_HASH_DIGITS
 from lm_eval_inversion.inverter.base import Inverter
 from lm_eval_inversion.inverter.registry import DEFAULT_SHA256
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.protocol import make_protocol
+from lm_eval_inversion.report.numbers import shown_interval
 from lm_eval_inversion.report.reading import Results, Row
 from lm_eval_inversion.report.reranked import _summary, choices, rerank_table
 from lm_eval_inversion.report.writing import open_file
-from lm_eval_inversion.reranking import FEATURES, Case, Reranked, cases_of, features, rank, read_reranked, told_not_to_think
+from lm_eval_inversion.reranking import FEATURES, Case, Reranked, cases_of, features, protocol_of, rank, read_reranked, told_not_to_think
+from lm_eval_inversion.scoring.auroc import auroc, auroc_interval
+from lm_eval_inversion.scoring.uncertainty import wilson
 from lm_eval_inversion.target import continuation
-from lm_eval_inversion.training.confidence import describe, fit_reranked, main
+from lm_eval_inversion.training.confidence import cross_validated, describe, fit, fit_reranked, main
 
 TRUTH = "You are a baker who loves rye."
 CASE = Case("own-1", TRUTH, ("I bake.",), ("I am an assistant.",), (0,), ("I bake.",))
@@ -109,7 +103,9 @@ def test_the_table_shows_gain_cost_and_confidence():
     assert choices(rows)["target's likelihood"] == pytest.approx([0.2 + place / 100 for place in range(10)])
     assert choices(rows)["best (needs the secret)"] == [0.9] * 10
     shown = rerank_table(rows)
-    assert "| greedy | 0.100 | 0.100 to 0.100 |  |  |" in shown
+    assert f"| greedy | 0.100 | {shown_interval('token_f1', *wilson(1.0, 10))} |  |  |" in shown  # no certainty, as in the tables
+    gained = next(line for line in shown.splitlines() if line.startswith("| best"))
+    assert f"| +0.800 | {shown_interval('token_f1_lift', *(2 * end - 1 for end in wilson(9.0, 10)), '+')} |" in gained
     assert re.search(r"\| target's likelihood \| 0\.245 \| 0\.22\d to 0\.26\d \| \+0\.145 \| \+0\.12\d to \+0\.16\d \|", shown)
     assert "1,000 tokens read by the target in 0.5 s; sampling took the inverter 2.0 s" in shown
     assert "\nConfidence, for a lift above the median of this run (0.045): AUROC 1.000" in shown
@@ -127,6 +123,20 @@ def test_the_shipped_confidence_is_of_the_shipped_inverter_and_says_what_it_know
     known, unknown = (_summary(results, [reranked(0, 0.1, {"agreement": 0.0}, confidence=value)], 9, 1, shipped) for value in (0.5, None))
     assert "fitted on 30 system prompts under smollm2; of other models" in known
     assert "fitted on" not in unknown
+
+
+def test_the_runs_own_inverter_computes_as_it_did_in_the_run(monkeypatch):
+    monkeypatch.setattr("lm_eval_inversion.precision.choose_device", lambda device, setting: device)  # also one that is not here
+    run = Results("prompt_inversion_ordinary", "lm_eval", [], signature={"inverter": "default", "inverter_dtype": "int8"})
+    assert protocol_of(run, device="cpu").inverter_dtype == "int8"
+    assert protocol_of(run, "default", device="cpu").inverter_dtype == "int8"
+    assert protocol_of(run, "nearest", device="cpu").inverter_dtype == "auto"
+    assert protocol_of(run, device="cuda").inverter_dtype == "auto"  # int8 is for CPUs
+    other = replace(run, signature={"inverter": "default", "inverter_dtype": "float32"})
+    assert protocol_of(other, device="cuda").inverter_dtype == "float32"
+    told = "The run's inverter computed in inverter_dtype=int8, this one in auto."
+    assert told in _summary(run, [reranked(0, 0.1, {"agreement": 0.0})], 9, 1)
+    assert told not in _summary(run, [reranked(0, 0.1, {"agreement": 0.0}, inverter_dtype="int8")], 9, 1)
 
 
 def test_several_rows_of_one_secret_are_one_value():

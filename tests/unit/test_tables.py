@@ -3,14 +3,15 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.queries.attacks import FAMILIES
 from lm_eval_inversion.report.export import evaluation_record, summarise
-from lm_eval_inversion.report.numbers import markdown_table, shown, shown_beside, shown_interval
-from lm_eval_inversion.report.reading import Results, Row, count_prompts, rows_by_prompt
+from lm_eval_inversion.report.numbers import markdown_table, shown, shown_beside, shown_estimate, shown_interval
+from lm_eval_inversion.report.reading import Results, Row
 from lm_eval_inversion.report.tables import (
-    PLANTED,
     attacks_table,
     counted,
     examples_table,
@@ -18,10 +19,11 @@ from lm_eval_inversion.report.tables import (
     metric_estimate,
     metrics_table,
     share_over_units,
-    values_of,
 )
+from lm_eval_inversion.report.units import PLANTED, count_prompts, rows_by_prompt, values_of
 from lm_eval_inversion.scoring import metrics
-from lm_eval_inversion.scoring.uncertainty import estimate, wilson
+from lm_eval_inversion.scoring.leakage.detector import ROUGE_SHARE
+from lm_eval_inversion.scoring.uncertainty import estimate, fewest_prompts, wilson
 
 
 def run(values, task="prompt_leakage_attacks"):
@@ -43,24 +45,97 @@ def test_equal_shares_are_no_certainty(metric, value):
     found = metric_estimate(metric, [value] * 16 + [math.nan])
     assert (found.mean, found.low, found.high) == (value, *wilson(16 * value, 16))
     assert found.high - found.low == pytest.approx(0.194, abs=1e-3)
-    # Any other value has a bootstrap.
-    mixed = [value] * 15 + [0.5]
+    # There is a bootstrap where hardly a resample holds none of the other values: 1 % of those of four in 16, but 4 % of those of three.
+    mixed = [value] * 12 + [0.5, 0.25, 0.5, 0.75]
     assert metric_estimate(metric, mixed) == estimate(mixed)
+    assert not estimate(mixed).wilson
+    assert metric_estimate(metric, [value, *mixed[:-1]]).wilson
+    assert metric_estimate(metric, mixed, level=0.99).wilson
 
 
-@pytest.mark.parametrize("metric", ["bits", "bits_at_4", "bits_spread_null", "token_f1_lift", "bleu", "cosine", "exposure_asked"])
-@pytest.mark.parametrize("value", [0.0, 1.0])
-def test_what_is_no_share_keeps_its_bootstrap(metric, value):
-    assert metric_estimate(metric, [value] * 16) == estimate([value] * 16)
+@pytest.mark.parametrize("values", [[0.929] * 16, [0.929] * 16 + [1.0] * 3, [0.1 + 0.2] * 9 + [0.3] * 9])
+def test_equal_shares_between_nothing_and_everything_are_no_certainty_either(values):
+    found, number = metric_estimate("coverage", values), len(values)
+    assert (found.low, found.high) == wilson(found.mean * number, number)
+    assert found.low < found.mean < found.high
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0, 2.392])
+def test_a_bootstrap_of_equal_values_is_no_interval(value):
+    """Whoever asks for it: the tables, ``compare``, ``Evaluation.summary``."""
+    found = estimate([value] * 40)
+    assert (found.mean, found.number) == (pytest.approx(value), 40)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    assert estimate([value] * 39 + [value + 0.1]).high > value
+
+
+def test_a_leak_is_no_surer_than_none():
+    """One leak in 150 times 56 answers."""
+    none, one = (metric_estimate("asr", [leaked / 56] + [0.0] * 149) for leaked in (0, 1))
+    assert one.mean == pytest.approx(1 / 8400)
+    assert one.low > none.low == 0.0
+    assert one.high > none.high > 0.02
+    assert (shown_estimate("asr", none), shown_estimate("asr", one)) == ("0.000 (0.000 to 0.025)", "<0.001 (<0.001 to 0.025)")
+    missing = metric_estimate("coverage", [55 / 56] + [1.0] * 149)
+    assert shown_estimate("coverage", missing) == ">0.999 (0.975 to >0.999)"
+    assert "| asr | <0.001 | <0.001 to 0.025 | 150 |" in metrics_table(run([{"asr": 1 / 56}, *[{"asr": 0.0}] * 149]))
+
+
+def test_an_interval_of_a_share_that_reads_as_one_number_is_none_of_the_bootstrap():
+    many = [1 / 5600] * 8 + [0.0] * 5000
+    assert estimate(many).low < estimate(many).high
+    assert shown_interval("asr", estimate(many).low, estimate(many).high) == "<0.001 to <0.001"
+    found = metric_estimate("asr", many)
+    assert (found.low, found.high) == wilson(sum(many), len(many))
+    assert shown_interval("asr", found.low, found.high) == "0.000 to 0.001"
+
+
+@given(st.lists(st.floats(0, 1), min_size=6, max_size=20), st.sampled_from([0.8, 0.95, 0.99]))
+def test_a_share_of_many_prompts_always_has_an_interval_that_holds_its_mean(values, level):
+    found = metric_estimate("token_f1", values, level)
+    if len(values) >= fewest_prompts(level):
+        assert found.low - 1e-9 <= found.mean <= found.high + 1e-9
+        assert found.low < found.high
+
+
+@given(st.integers(6, 40), st.floats(0, 1), st.sampled_from([0.8, 0.95, 0.99]))
+def test_wilsons_interval_of_a_share_is_no_narrower_than_that_of_the_widest_values(number, share, level):
+    """Values that are only 0 or 1 vary most: the rule that it stands in for equal values by."""
+    ones = round(share * number)
+    widest = [1.0] * ones + [0.0] * (number - ones)
+    equal = metric_estimate("token_f1", [ones / number] * number, level)
+    if number >= fewest_prompts(level):
+        assert (equal.low, equal.high) == pytest.approx(wilson(sum(widest), number, level))
+
+
+@pytest.mark.parametrize("metric", ["bits", "bits_at_4", "bits_spread_null", "bits_per_token", "exposure_asked_null"])
+@pytest.mark.parametrize("values", [[0.0] * 16, [2.392] * 16, [2.392] * 16 + [9.0] * 3])
+def test_equal_values_without_a_range_have_no_interval(metric, values):
+    found = metric_estimate(metric, values)
+    assert (found.mean, found.number) == (estimate(values).mean, len(values))
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    assert f"| {metric} | {shown(metric, found.mean)} | – |" in metrics_table(run([{metric: value} for value in values]))
+    assert metric_estimate(metric, [*values, 3.0, 4.0, 5.0, 6.0, 7.0]) == estimate([*values, 3.0, 4.0, 5.0, 6.0, 7.0])
+
+
+@pytest.mark.parametrize(("metric", "low", "width"), [("token_f1_lift", -1.0, 2.0), ("bleu", 0.0, 100.0), ("cosine", -1.0, 2.0)])
+def test_equal_values_of_another_range_have_wilsons_interval_over_it(metric, low, width):
+    found = metric_estimate(metric, [0.5] * 16)
+    share = (0.5 - low) / width
+    assert (found.low, found.high) == pytest.approx([low + width * end for end in wilson(16 * share, 16)])
+    # Beyond its range by a rounding error.
+    assert metric_estimate(metric, [low + width + 1e-6] * 16).high == pytest.approx(low + width)
 
 
 def test_table_and_export_have_the_same_intervals():
-    results = run([{"asr": 0.0, "asr_family_encode": 0.0, "asr_exact": 0.5, "coverage": 1.0}] * 16)
+    results = run([{"asr": 0.0, "asr_family_encode": 0.0, "asr_exact": place % 2 / 2, "coverage": 1.0} for place in range(16)])
     found = summarise(results)
     assert (found["asr"].low, found["asr"].high) == (found["asr_family_encode"].low, found["asr_family_encode"].high) == wilson(0, 16)
     assert "| asr | 0.000 | 0.000 to 0.194 | 16 | lower |" in metrics_table(results)
     assert "| coverage | 1.000 | 0.806 to 1.000 | 16 | higher |" in metrics_table(results)
-    assert "| asr_exact | 0.500 | 0.500 to 0.500 | 16 | lower |" in metrics_table(results)
+    assert "| asr_exact | 0.250 | 0.125 to 0.375 | 16 | lower |" in metrics_table(results)
     uncertainty = {
         one["metric_config"]["metric_name"]: one["score_details"]["uncertainty"] for one in evaluation_record(results)["evaluation_results"]
     }
@@ -145,6 +220,18 @@ def test_epochs_are_averaged_before_the_prompts_of_a_carrier():
     rows = [Row(plain, "", {"canary_extracted": 1.0}), *[Row(plain, "", {"coverage": 0.0})] * 2, *kept]
     assert values_of(rows, "canary_extracted") == [0.5]
     assert share_over_units((row, row.metrics.get("canary_extracted", math.nan)) for row in rows).mean == 0.5
+    assert Results("prompt_leakage_canary", "lm_eval", rows).mean("canary_extracted") == 0.5
+
+
+def test_a_run_has_one_mean_whatever_its_epochs():
+    """The prompt that failed in many epochs is one prompt for the table and for the caution."""
+    answered = run([{"coverage": 1.0}] * 9).rows
+    failed = Row(SystemPrompt("p9", "You are 9."), "", {"coverage": 0.0})
+    results = Results("prompt_leakage_attacks", "lm_eval", [*answered, *[failed] * 9])
+    assert results.mean("coverage") == summarise(results)["coverage"].mean == pytest.approx(0.9)
+    assert results.caution == ""
+    fewer = Results("prompt_leakage_attacks", "lm_eval", [*answered[:1] * 9, failed])
+    assert "coverage 0.50" in fewer.caution
 
 
 @pytest.mark.parametrize("number", [2, 5, 6])
@@ -172,3 +259,31 @@ def test_numbers_for_people():
         "0.7996", "0.797", "0.500", "0.800",
     )  # fmt: skip
     assert shown_beside(0.79999999, 0.8) == "0.79999999"
+
+
+def test_next_to_nothing_is_not_nothing():
+    assert [shown("asr", value) for value in (0.0, 1e-12, 0.0004, 0.0006)] == ["0.000", "0.000", "<0.001", "0.001"]
+    assert [shown("coverage", value) for value in (1.0, 1 - 1e-12, 0.9996, 0.9994)] == ["1.000", "1.000", ">0.999", "0.999"]
+    assert shown_interval("asr", 0.0001, 0.9999) == "<0.001 to >0.999"
+    # What is no share ends in no such place.
+    assert (shown("token_f1_lift", 0.0004), shown("asr", 0.0004, difference=True), shown("cosine", 0.9999)) == ("0.000", "0.000", "1.000")
+    # Nor does a table write it so that it cannot be read on a screen.
+    assert markdown_table(["a"], (), [["<0.001", "<b", "</b", "<!--", "<?"]])[-1] == "| <0.001 | &lt;b | &lt;/b | &lt;!-- | &lt;? |"
+
+
+def test_the_operating_point_that_is_told_is_the_detectors():
+    assert metrics.meaning_of("asr_rougeL").endswith(f"reaches {ROUGE_SHARE:g}")
+
+
+def test_parts_of_canary_metrics_are_told_in_words():
+    told = {name: metrics.meaning_of(name, planted=True) for name in metrics.CANARY}
+    assert told["canary_extracted_plain"].endswith("asked for, in prompts without the line that asks for silence")
+    assert told["canary_volunteered_secrecy"].endswith("ordinary messages, in prompts with the line that asks for silence")
+    assert told["canary_extracted_code"].endswith("asked for, codes only")
+    assert told["behaviour_kept_sign_off"].endswith("the rule on signing off only")
+    assert not [name for name, meaning in told.items() if "_" in meaning or "of plain" in meaning or "of secrecy" in meaning]
+
+
+def test_carriers_are_explained_where_they_are_counted():
+    rows = [Row(SystemPrompt(f"c-{draw}/plain", f"Draw {draw}", PLANTED), "", {"canary_extracted": 0.0}) for draw in range(6)]
+    assert "1 carriers (invented prompts, each counted once whatever its draws and conditions)" in counted(rows).told

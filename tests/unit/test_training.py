@@ -12,9 +12,9 @@ from lm_eval_inversion import load_inverter, load_prompts
 from lm_eval_inversion.inverter.baselines import read_training_prompts, training_prompts
 from lm_eval_inversion.inverter.packing import unpack_state, without_adapter
 from lm_eval_inversion.inverter.tokens import BlockFormat
-from lm_eval_inversion.training import collect, pack, plot, train
+from lm_eval_inversion.training import base_model, collect, pack, plot, running, train
 from lm_eval_inversion.training.asking import Settings, plan, with_nulls
-from lm_eval_inversion.training.grammar import generate_prompt, load_banks
+from lm_eval_inversion.training.grammar import generate, load_banks
 from lm_eval_inversion.training.overlap import benchmark_splits, overlapping
 from lm_eval_inversion.training.pairs import HELD_OUT_MOST, Pair, examples, held_out_pairs, load_dev_pairs, load_pairs
 
@@ -31,8 +31,8 @@ def test_no_training_prompt_of_the_shipped_checkpoint_overlaps_the_benchmark():
 
 def test_the_grammar_is_a_pure_function_and_varied():
     banks = load_banks()
-    prompts = [generate_prompt(banks, 3, index) for index in range(300)]
-    assert prompts == [generate_prompt(banks, 3, index) for index in range(300)]
+    prompts = [generate(banks, 3, index).text for index in range(300)]
+    assert prompts == [generate(banks, 3, index).text for index in range(300)]
     assert len(set(prompts)) >= 298
     assert len({prompt.split()[0] for prompt in prompts}) >= 20
     assert all(3 <= len(prompt.split()) <= 250 for prompt in prompts)
@@ -188,12 +188,12 @@ QWEN2 = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 )
 def test_prompts_stand_between_two_special_tokens(special, named, ends):
     tokenizer = tokenizer_of(special, **named)
-    assert tuple(tokenizer.convert_ids_to_tokens(train.prompt_ends(tokenizer, "x"))) == ends
+    assert tuple(tokenizer.convert_ids_to_tokens(base_model.prompt_ends(tokenizer, "x"))) == ends
 
 
 def test_a_base_without_a_token_to_begin_prompts_is_refused():
     with pytest.raises(ValueError, match="which are None and '</s>', and it has no special token to spare; set two different ones"):
-        train.prompt_ends(tokenizer_of(["</s>", "<pad>"], eos_token="</s>", pad_token="<pad>"), "x")
+        base_model.prompt_ends(tokenizer_of(["</s>", "<pad>"], eos_token="</s>", pad_token="<pad>"), "x")
 
 
 @pytest.mark.parametrize(
@@ -211,23 +211,23 @@ def test_a_base_of_another_kind_is_refused_before_anything_is_loaded(tmp_path, c
 
 def test_a_run_goes_on_from_its_own_start_only(tmp_path):
     model, other = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
-    train.require_same_start(tmp_path, {"base": train.weights_hash(model), "seed": 0})
-    train.require_same_start(tmp_path, {"base": train.weights_hash(model), "seed": 1})  # nothing was trained yet
+    running.require_same_start(tmp_path, {"base": base_model.weights_hash(model), "seed": 0})
+    running.require_same_start(tmp_path, {"base": base_model.weights_hash(model), "seed": 1})  # nothing was trained yet
     (tmp_path / "last").mkdir()
     (tmp_path / "last" / "state.safetensors").write_bytes(b"")
-    train.require_same_start(tmp_path, {"base": train.weights_hash(model), "seed": 1})
+    running.require_same_start(tmp_path, {"base": base_model.weights_hash(model), "seed": 1})
     with pytest.raises(ValueError, match=r"started from another --seed .1, not 2.; give that one, or another --output"):
-        train.require_same_start(tmp_path, {"base": train.weights_hash(model), "seed": 2})
+        running.require_same_start(tmp_path, {"base": base_model.weights_hash(model), "seed": 2})
     with pytest.raises(ValueError, match="started from another --base"):
-        train.require_same_start(tmp_path, {"base": train.weights_hash(other), "seed": 1})
+        running.require_same_start(tmp_path, {"base": base_model.weights_hash(other), "seed": 1})
     # A run of an older version kept the hash of its base only.
     (tmp_path / "start.json").rename(tmp_path / "gone")
-    (tmp_path / "base.sha256").write_text(train.weights_hash(model) + "\n")
+    (tmp_path / "base.sha256").write_text(base_model.weights_hash(model) + "\n")
     with pytest.raises(ValueError, match="started from another --base"):
-        train.require_same_start(tmp_path, {"base": train.weights_hash(other), "seed": 1})
-    train.require_same_start(tmp_path, {"base": train.weights_hash(model), "seed": 1})
+        running.require_same_start(tmp_path, {"base": base_model.weights_hash(other), "seed": 1})
+    running.require_same_start(tmp_path, {"base": base_model.weights_hash(model), "seed": 1})
     with pytest.raises(ValueError, match="started from another --seed"):
-        train.require_same_start(tmp_path, {"base": train.weights_hash(model), "seed": 2})
+        running.require_same_start(tmp_path, {"base": base_model.weights_hash(model), "seed": 2})
 
 
 def test_what_a_run_was_started_with_is_compared(chat_model, tmp_path, capsys):
@@ -255,10 +255,10 @@ def test_moments_of_a_run_that_goes_on_are_where_its_weights_are(tmp_path):
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.ones(1, 2)).sum().backward()
     optimizer.step()
-    train.save_state(tmp_path, dict(model.named_parameters()), optimizer, {"step": 1})
+    running.save_state(tmp_path, dict(model.named_parameters()), optimizer, {"step": 1})
     elsewhere = torch.nn.Linear(2, 3, device="meta")
     optimizer = torch.optim.AdamW(elsewhere.parameters())
-    assert train.load_state(tmp_path, dict(elsewhere.named_parameters()), optimizer) == {"step": 1}
+    assert running.load_state(tmp_path, dict(elsewhere.named_parameters()), optimizer) == {"step": 1}
     devices = {key: value.device.type for key, value in optimizer.state[elsewhere.weight].items()}
     assert devices == {"exp_avg": "meta", "exp_avg_sq": "meta", "step": "cpu"}
 
@@ -266,11 +266,11 @@ def test_moments_of_a_run_that_goes_on_are_where_its_weights_are(tmp_path):
 def test_a_log_that_was_cut_off_is_gone_on_with(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
-    with train.open_log(path) as log:
+    with running.open_log(path) as log:
         log.write('{"step": 2, "loss": 1.0}\n')
     assert plot.read_log([path]).loss == [(1, 2.0), (2, 1.0)]
     path.write_text('{"step": 2, "lo')
-    train.open_log(path).close()
+    running.open_log(path).close()
     assert path.read_text() == ""
 
 
@@ -289,7 +289,7 @@ def test_a_base_that_cannot_be_packed_is_refused_before_it_is_trained(chat_model
     with pytest.raises(SystemExit):
         train.main([
             "--base", str(tmp_path / "base"), "--pairs", str(write_pairs(tmp_path / "pairs.jsonl")), "--output", str(tmp_path / "run"),
-            "--round-base", "--lora-rank", "4", "--steps", "1", "--device", "cpu",
+            "--round-base", "--lora-rank", "4", "--steps", "1", "--device", "cpu", "--no-bf16",
         ])  # fmt: skip
     assert "layers.0.mlp.down_proj of --base has 144 columns, and matrices are packed in groups of 32" in capsys.readouterr().err
 
@@ -527,10 +527,10 @@ def special_tokens(*ids):
 
 def test_users_messages_get_a_special_token_that_is_free():
     layout = BlockFormat(start_id=1, end_id=2)
-    assert train.with_user_start(layout, special_tokens(0, 1, 2, 7, 6, 5)).user_start_id == 6
-    assert train.with_user_start(layout, special_tokens(0, 1, 2, 5)).user_start_id is None  # 5 is an ordinary token, 0 the unknown one
+    assert base_model.with_user_start(layout, special_tokens(0, 1, 2, 7, 6, 5)).user_start_id == 6
+    assert base_model.with_user_start(layout, special_tokens(0, 1, 2, 5)).user_start_id is None  # 5 is an ordinary token, 0 the unknown one
     kept = BlockFormat(start_id=1, end_id=2, user_start_id=9)
-    assert train.with_user_start(kept, special_tokens(0, 1, 2, 6)) is kept
+    assert base_model.with_user_start(kept, special_tokens(0, 1, 2, 6)) is kept
 
 
 def test_users_messages_are_trained_under_their_own_token(tmp_path):
@@ -565,7 +565,7 @@ def test_users_messages_are_trained_under_their_own_token(tmp_path):
     for own, other, text in (("user", "system", "Which bread is number 7?"), ("system", "user", "Be baker number 7.")):
         assert inverter.of(own).nll([[]], [text])[0] < inverter.of(other).nll([[]], [text])[0]
     # A training that goes on from the checkpoint keeps the token.
-    assert train.load_base(str(tmp_path / "checkpoint"), 32)[2].user_start_id == marker
+    assert base_model.load_base(str(tmp_path / "checkpoint"), 32)[2].user_start_id == marker
 
 
 @pytest.mark.parametrize(
@@ -729,12 +729,12 @@ def test_training_needs_a_budget(capsys, tmp_path):
 
 
 def test_a_run_that_goes_on_sees_no_example_twice(tmp_path):
-    assert train.resumed(None, 8, 1) == {"step": 0, "seconds": 0.0, "examples": 0, "processes": 1}
+    assert running.resumed(None, 8, 1) == {"step": 0, "seconds": 0.0, "examples": 0, "processes": 1}
     saved = {"step": 4, "seconds": 9.0, "examples": 32, "processes": 2}
-    assert train.resumed(saved, 4, 2)["examples"] == 32  # of smaller batches than before
-    assert train.resumed({"step": 4, "seconds": 9.0}, 8, 1)["examples"] == 32  # written before examples were counted
+    assert running.resumed(saved, 4, 2)["examples"] == 32  # of smaller batches than before
+    assert running.resumed({"step": 4, "seconds": 9.0}, 8, 1)["examples"] == 32  # written before examples were counted
     with pytest.raises(ValueError, match="a run of 2 processes; start 2 again"):
-        train.resumed(saved, 8, 1)
+        running.resumed(saved, 8, 1)
 
 
 @pytest.mark.parametrize(

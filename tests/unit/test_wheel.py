@@ -23,6 +23,7 @@ def test_the_wheel_holds_everything_that_a_user_needs(tmp_path):
         "training/data/vocabulary.json", "prompts/data/user_v1.jsonl", "prompts/data/canaries.yaml",
         "report/schemas/every_eval_ever-0.3.0.schema.json",
         "report/templates/page.html.jinja", "report/templates/page.css", "report/templates/page.js",
+        "report/templates/compare.html.jinja", "report/templates/table.html.jinja",
     ):  # fmt: skip
         assert package + name in names, name
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "inspect_tasks/")) or name.endswith(".pkl")]

@@ -32,7 +32,7 @@ class MicroBatcher(Generic[Item, Result]):
     out the results; the others find theirs done. An error goes to every item of its batch.
 
     Args:
-        run: items -> results, in order; called in a thread, never twice at once.
+        run: items -> results, in order; called in a thread, never twice at once by one batcher.
         size: most items per call.
         window: seconds to wait for company.
     """

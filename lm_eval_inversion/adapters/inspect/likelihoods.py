@@ -15,6 +15,7 @@ from pydantic import Field
 
 from lm_eval_inversion.adapters.inspect.scorers import sample_prompt
 from lm_eval_inversion.adapters.inspect.solvers import renderer, system_role
+from lm_eval_inversion.context import context_of
 from lm_eval_inversion.exposure import NEEDS_LOG_LIKELIHOODS, score_exposure
 from lm_eval_inversion.queries import conversation, require_prompt_in_request, require_room
 from lm_eval_inversion.scoring.metrics import EXPOSURE_HIGHER_IS_BETTER
@@ -83,8 +84,7 @@ def continuation_log_likelihoods(model: Model, prompt_id: str, context: str, con
 
     start = len(encode(context))
     whole = [encode(context + continuation) for continuation in continuations]
-    limit = getattr(api.model.config, "max_position_embeddings", None)
-    if limit:
+    if limit := context_of(api.model.config):
         require_room(prompt_id, max(map(len, whole)), 0, limit, "choose a model with a longer context")
     found: list[float] = []
     for begin in range(0, len(whole), BATCH_SIZE):

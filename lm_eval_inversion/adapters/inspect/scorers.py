@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import threading
 from collections.abc import Sequence
 
 import anyio.to_thread
@@ -154,6 +155,17 @@ def _leakage_score(sent: _Sent, result: LeakageResult, names: Sequence[str], ver
     )
 
 
+# Tasks run at once, each with batches of its own, and share inverters and sentence embeddings. A whole evaluation has them to itself: its
+# likelihoods need what its own reconstruction has just read, and the embedding's tokenizer must not be set anew under its hands.
+_EVALUATION = threading.Lock()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    evaluation: Evaluation  # of one sample
+    inverter_hash: str
+
+
 @scorer(metrics={"*": [mean(), stderr()]})
 def inversion(
     inverter: str = "default", inverter_device: str = "auto", decoy_seed: int = 0, curve: bool = False, inverter_dtype: str = "auto"
@@ -177,25 +189,27 @@ def inversion(
     with in_one_sentence():
         check_inverter(inverter, inverter_device, inverter_dtype)
 
-    def run(work: Sequence[_Work]) -> Sequence[Evaluation]:
+    def run(work: Sequence[_Work]) -> Sequence[_Found]:
         # Inverted together where they share a null conversation and a kind of secret, which all samples of a run do.
-        results: list[Evaluation | None] = [None] * len(work)
+        results: list[_Found | None] = [None] * len(work)
         for null_outputs, secret in dict.fromkeys((item.null_outputs, item.secret) for item in work):
             chosen = [index for index, item in enumerate(work) if (item.null_outputs, item.secret) == (null_outputs, secret)]
-            evaluation = evaluate(
-                [work[index].prompt for index in chosen],
-                [work[index].outputs for index in chosen],
-                null_outputs,
-                shared_inverter(inverter, inverter_device, inverter_dtype, secret),
-                decoys=[work[index].decoys for index in chosen],
-                seed=decoy_seed,
-                curve=curve,
-            )
+            with _EVALUATION:
+                used = shared_inverter(inverter, inverter_device, inverter_dtype, secret)
+                evaluation = evaluate(
+                    [work[index].prompt for index in chosen],
+                    [work[index].outputs for index in chosen],
+                    null_outputs,
+                    used,
+                    decoys=[work[index].decoys for index in chosen],
+                    seed=decoy_seed,
+                    curve=curve,
+                )
             for index, result in zip(chosen, evaluation.results):
-                results[index] = dataclasses.replace(evaluation, results=[result])
+                results[index] = _Found(dataclasses.replace(evaluation, results=[result]), used.hash)
         return [result for result in results if result is not None]
 
-    batcher: MicroBatcher[_Work, Evaluation] = MicroBatcher(run)
+    batcher: MicroBatcher[_Work, _Found] = MicroBatcher(run)
 
     async def score(state: TaskState, target: Target) -> Score:
         prompt = sample_prompt(state, "inversion")
@@ -205,8 +219,8 @@ def inversion(
         defence, answers = load_defence(metadata.get("defence")), [answer or "" for answer in found.answers]
         outputs = handed_out(defence, queries, prompt.text, answers, found.null_answers)
         null_outputs = parse_outputs(found.null_answers, queries)
-        evaluation = await batcher.submit(_Work(prompt, outputs, null_outputs, tuple(metadata["decoys"]), metadata.get("secret", "system")))
-        result = evaluation.results[0]
+        scored = await batcher.submit(_Work(prompt, outputs, null_outputs, tuple(metadata["decoys"]), metadata.get("secret", "system")))
+        evaluation, result = scored.evaluation, scored.evaluation.results[0]
         counts = dataclasses.asdict(result.outputs.counts)
         shown = result.reconstruction or UNSCORED
         # Inspect wants every key in every score and leaves NaN out of means: an unscored prompt has its coverage and nothing else.
@@ -220,7 +234,7 @@ def inversion(
             ),
             metadata={
                 "inverter": inverter,
-                "inverter_hash": shared_inverter(inverter, inverter_device, inverter_dtype).hash,
+                "inverter_hash": scored.inverter_hash,
                 "inverter_dtype": inverter_dtype,
                 "decoy_seed": decoy_seed,
                 "task_version": TASK_VERSION,

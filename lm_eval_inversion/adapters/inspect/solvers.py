@@ -31,6 +31,7 @@ from inspect_ai.util import collect, span, suspend_token_limit, suspend_turn_lim
 from lm_eval_inversion.adapters.inspect.refusals import ParameterError
 from lm_eval_inversion.adapters.inspect.store import Answers
 from lm_eval_inversion.characters import whole_characters
+from lm_eval_inversion.context import context_of
 from lm_eval_inversion.hashing import content_hash
 from lm_eval_inversion.outputs import with_opened_thinking
 from lm_eval_inversion.queries import SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
@@ -182,7 +183,7 @@ def system_role(model: Model) -> SystemRole:
     api: Any = model.api
     # Inspect looks up the context length of models that it does not know by loading them a second time, from the hub even where they
     # are a local folder ("hf/local"), after every answer until it fails: a minute of retries without a network. So it is told.
-    set_model_info(str(model), ModelInfo(context_length=getattr(api.model.config, "max_position_embeddings", None)))
+    set_model_info(str(model), ModelInfo(context_length=context_of(api.model.config)))
     if getattr(api, "use_chat_template", None) is False or not (getattr(api, "chat_template", None) or api.tokenizer.chat_template):
         raise ValueError(
             f"{model}: the model has no chat template, so no system prompt can reach it; give a chat model, or a template with "
@@ -209,7 +210,7 @@ def _check_requests(model: Model, prompt: dict[str, Any], requests: Sequence[Seq
     if render is None:
         return
     api: Any = model.api
-    context = getattr(api.model.config, "max_position_embeddings", None)
+    context = context_of(api.model.config)
     # The task's own settings are active while a sample runs; a CLI flag has overridden them by then.
     room = active_generate_config().max_tokens or model.config.max_tokens or 0
     for messages in requests:

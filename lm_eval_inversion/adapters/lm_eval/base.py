@@ -153,7 +153,7 @@ class ConversationTask(ConfigurableTask):
         **keywords: Any,
     ) -> None:
         """Build the requests of this rank, after everything that could spoil the run has been checked."""
-        task = self._config.task
+        task = self.config.task
         if system_instruction:
             raise ValueError(
                 f"{task} sets its own system prompts, which --system_instruction {system_instruction[:40]!r} would replace; "
@@ -178,7 +178,7 @@ class ConversationTask(ConfigurableTask):
         self._world_size = world_size
         self._host_strips_thinking = bool(getattr(getattr(chat_template, "__self__", None), "think_end_token", None))
         if self.output_type == "generate_until":
-            self._config.generation_kwargs = with_one_limit(self._config.generation_kwargs)
+            self.config.generation_kwargs = with_one_limit(self.config.generation_kwargs)
         try:
             self.system_role = detect_system_role(chat_template)
         except Exception as error:
@@ -217,9 +217,9 @@ class ConversationTask(ConfigurableTask):
         # Cached requests hold the documents of the run that made them: plain ones, which the harness would hash without a key, or another
         # run's markers.
         documents_by_id = dict(self.doc_iterator(rank=rank, samples=samples, world_size=world_size))
-        for instance in self._instances:
+        for instance in self.instances:
             instance.doc = documents_by_id[instance.doc_id]
-        self._instances += self._null_requests(chat_template)
+        self.instances.extend(self._null_requests(chat_template))
         self._check_requests(chat_template)
 
     @property
@@ -228,7 +228,7 @@ class ConversationTask(ConfigurableTask):
 
         Not kept in the configuration: the next run of the same object would take what follows from this run's settings for the user's.
         """
-        given = self._config.generation_kwargs
+        given = self.config.generation_kwargs
         return {} if given is None else normalise_sampling(given)
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **keywords: Any) -> list[Instance]:
@@ -261,7 +261,7 @@ class ConversationTask(ConfigurableTask):
 
     def _null_requests(self, chat_template: Callable[..., Any]) -> list[Instance]:
         """The conversations without a system prompt, if any, as requests of this rank's first document behind its own."""
-        first = self._instances[0]
+        first = self.instances[0]
         metadata = (first.task_name, first.doc_id, first.repeats)
         chosen = [(None, turns) for turns in self.shared_conversations()]
         return self._requests(first.doc, chosen, chat_template, metadata, first_index=self._own_requests)
@@ -276,7 +276,7 @@ class ConversationTask(ConfigurableTask):
         lm = getattr(chat_template, "__self__", None)
         encode, max_length = getattr(lm, "tok_encode", None), getattr(lm, "max_length", None)
         room = self.sampling.get("max_gen_toks", self.protocol.max_tokens)
-        for instance in self._instances:
+        for instance in self.instances:
             request = getattr(instance.args[0], "prompt", instance.args[0])  # chat APIs wrap their JSON
             if not self._is_null(instance):
                 require_prompt_in_request(self.text_of(instance.doc), request, instance.doc["id"])
@@ -292,18 +292,18 @@ class ConversationTask(ConfigurableTask):
 
     def apply_filters(self) -> None:
         """Score all documents of this rank at once; what was found becomes the filtered responses."""
-        for instance in self._instances:
+        for instance in self.instances:
             # Also what the harness saves, so that whoever reads its files reads the same.
             instance.resps = [self._whole_answer(instance, response) for response in instance.resps]
         if "bypass" in self._metric_fn_list:  # --predict_only
-            for instance in self._instances:
+            for instance in self.instances:
                 instance.filtered_resps[FILTER] = self._shown(str(instance.resps[0]))
             self._redact_instances()
             return
         answers: dict[int, list[str]] = defaultdict(list)
         null_answers: list[str] = []
         firsts: dict[int, Instance] = {}
-        for instance in sorted(self._instances, key=lambda instance: (instance.doc_id, instance.idx)):
+        for instance in sorted(self.instances, key=lambda instance: (instance.doc_id, instance.idx)):
             # The first response: the harness pads short ranks with copies of their last request.
             text = instance.resps[0]
             if self._is_null(instance):
@@ -321,10 +321,10 @@ class ConversationTask(ConfigurableTask):
             logger.warning(
                 "%s: %d of %d system prompts are unscored, because the model gave no usable output (empty or refused). "
                 "Unscored is not safe: see coverage.",
-                self._config.task, unscored, len(results),
+                self.config.task, unscored, len(results),
             )  # fmt: skip
         own = self._own_requests
-        for instance in self._instances:
+        for instance in self.instances:
             shared = self._is_null(instance)
             instance.filtered_resps[FILTER] = self._shown(self.response(instance.doc["id"], instance.idx - own * shared, shared))
         self._redact_instances()
@@ -348,7 +348,7 @@ class ConversationTask(ConfigurableTask):
         """Before the harness logs requests and responses, and hashes them without a key: markers instead of texts."""
         if self._salt is None:
             return
-        for instance in self._instances:
+        for instance in self.instances:
             instance.arguments = (redact_text(str(instance.arguments[0]), self._salt), *instance.arguments[1:])
             instance.resps = [redact_text(str(response or ""), self._salt) for response in instance.resps]
 
@@ -385,7 +385,7 @@ class ConversationTask(ConfigurableTask):
         if self.sampling:
             config["generation_kwargs"] = self.sampling
         signature = self.run_signature()
-        if self._config.task != self.protocol.task:
+        if self.config.task != self.protocol.task:
             signature[BASE_TASK] = self.protocol.task
         if self._salt is not None:  # the plain hash of a short prompt can be guessed
             signature = {**signature, "prompts_hash": keyed_hash(signature["prompts_hash"], self._salt), "redact": True}

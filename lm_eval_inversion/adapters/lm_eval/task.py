@@ -187,7 +187,7 @@ class ExposureTask(ConversationTask):
     def apply_filters(self) -> None:
         """Rank all documents of this rank; the log-likelihoods stay as responses."""
         nats: dict[str, list[float]] = defaultdict(list)
-        for instance in sorted(self._instances, key=lambda instance: (instance.doc_id, instance.idx)):
+        for instance in sorted(self.instances, key=lambda instance: (instance.doc_id, instance.idx)):
             nats[instance.doc["id"]].append(float(instance.resps[0][0]))
             instance.filtered_resps[FILTER] = instance.resps[0]
         size = self.protocol.candidates

@@ -51,7 +51,7 @@
     }));
     const textOf = (entry) => {
       if (entry.text === null) {
-        const parts = [entry.row.querySelector("h4"), ...entry.row.querySelectorAll(".text")];
+        const parts = [entry.row.querySelector("h4"), ...entry.row.querySelectorAll(".pair .text")];  // not the answers, open or not
         entry.text = parts.map((part) => part.textContent).join("\n").toLowerCase();
       }
       return entry.text;
@@ -68,7 +68,7 @@
         if (entry.row.hidden === fits) entry.row.hidden = !fits;
         shown += fits;
       }
-      output.textContent = `${shown} of ${rows.length} shown`;
+      output.textContent = `${shown} of ${rows.length} shown${form.dataset.of}`;
       nothing.hidden = shown > 0;
       if (form.elements.order.value !== order) {
         order = form.elements.order.value;
@@ -134,16 +134,19 @@
       if (cell && event.pointerType !== "touch") tell(cell);
     });
     figure.addEventListener("click", (event) => {
-      const cell = at(event);
-      if (!cell || (event.pointerType === "touch" && tell(cell))) return;
-      const prompt = document.getElementById(`${run.id}-prompt-${cell.prompt[0]}`);
+      const cell = at(event), link = event.target.closest("a");
+      if (link) lead(link.hash.slice(1));
+      else if (cell && !(event.pointerType === "touch" && tell(cell))) lead(`${run.id}-prompt-${cell.prompt[0]}`);
+    });
+    const lead = (name) => {
+      const prompt = document.getElementById(name);
       if (prompt.hidden) run.querySelector("form.filters").reset();
       window.setTimeout(() => {
         const answers = prompt.querySelector("details.answers");
         if (answers) answers.open = true;
         prompt.scrollIntoView({ block: "start" });
       }, 10);
-    });
+    };
   };
 
   document.addEventListener("DOMContentLoaded", () => {

@@ -14,6 +14,7 @@ import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 from urllib.parse import unquote_plus
 
@@ -29,6 +30,9 @@ PRINTED_RUN = 8  # characters that make sense in a row, in a stretch that as a w
 DIFFERENCE_RUN = 10  # letters whose successive distances agree before a Caesar shift is tried
 LEET_WORDS = 8  # signs between letters
 MAX_SHIFTS = 3  # shifts tried per output, the most frequent first
+# Decoded texts are kept of so many outputs of at most this length: an answer is compared with several prompts. The answers under one
+# prompt and those without any are fewer, and megabytes of hostile ones are not held in memory.
+KEPT_OUTPUTS, KEPT_CHARACTERS = 256, 10_000
 
 _BASE64_LINE = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/_=\s-]+")
@@ -69,12 +73,19 @@ def decoded_texts(output: str, shortest: int = MINIMUM_ENCODED) -> Iterator[tupl
         yield "morse", morse
 
 
-def all_texts(output: str, shortest: int = MINIMUM_ENCODED) -> list[tuple[str, str]]:
+def all_texts(output: str, shortest: int = MINIMUM_ENCODED) -> tuple[tuple[str, str], ...]:
     """(names of the decoders from the outside in, text): the output itself under "", what decodes to text, and what that decodes to."""
+    return (_kept_texts if len(output) <= KEPT_CHARACTERS else _all_texts)(output, shortest)
+
+
+def _all_texts(output: str, shortest: int) -> tuple[tuple[str, str], ...]:
     texts = [("", output)]
     for name, text in decoded_texts(output, shortest):
         texts += [(name, text), *((f"{name}+{inner}", deeper) for inner, deeper in decoded_texts(text, shortest))]
-    return texts
+    return tuple(texts)
+
+
+_kept_texts = lru_cache(maxsize=KEPT_OUTPUTS)(_all_texts)
 
 
 @dataclass(frozen=True)

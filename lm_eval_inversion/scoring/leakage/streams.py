@@ -20,6 +20,7 @@ _LOOKALIKES = str.maketrans({
     }.items()
     for sign in signs
 })  # fmt: skip
+INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\u00ad"  # characters that part letters and are not seen
 _TAG_CHARACTERS = range(0xE0020, 0xE007F)  # invisible copies of ASCII
 _BITS_LATIN, _BITS_SYLLABLE, _BITS_IDEOGRAPH = 1.7, 3.5, 6.0  # what one more equal character says; calibrated, see docs/detector.md
 

@@ -1,0 +1,81 @@
+"""What was sampled, and the one way to average over rows: epochs first, then the system prompts of each sampled unit.
+
+Table, page, export, gate, comparison and the cautions of a run all average in this way, so that one run has one mean.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from statistics import fmean
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from lm_eval_inversion.report.reading import Row
+
+_PLANTING = re.compile(r"(?:-\d+)?/(?:plain|secrecy)$")
+PLANTED = "canary"  # category of system prompts that hold planted secrets
+
+
+class OfAPrompt(Protocol):
+    """A row of anything that is of one system prompt."""
+
+    @property
+    def prompt_id(self) -> str:
+        """Id of the system prompt."""
+
+    @property
+    def truth(self) -> str:
+        """The system prompt's text."""
+
+
+AnyRow = TypeVar("AnyRow", bound=OfAPrompt)
+
+
+def prompt_key(row: OfAPrompt) -> tuple[str, str]:
+    """What tells the system prompt of a row from others: its id and text, whatever the epoch."""
+    return row.prompt_id, row.truth
+
+
+def rows_by_prompt(rows: Iterable[AnyRow]) -> dict[tuple[str, str], list[AnyRow]]:
+    """Id and text of every system prompt -> its rows, of which there are several where a run had several epochs."""
+    found: dict[tuple[str, str], list[AnyRow]] = {}
+    for row in rows:
+        found.setdefault(prompt_key(row), []).append(row)
+    return found
+
+
+def count_prompts(rows: Iterable[OfAPrompt]) -> int:
+    """How many system prompts rows are of: epochs are no further ones."""
+    return len(rows_by_prompt(rows))
+
+
+def sampled_unit(row: Row) -> tuple[str, str]:
+    """What was sampled: a prompt, whatever its epochs; of planted secrets the carrier, whatever its draws and its secrecy line."""
+    if row.prompt.category == PLANTED:
+        return _PLANTING.sub("", row.prompt_id), ""
+    return prompt_key(row)
+
+
+def values_of(rows: Iterable[Row], metric: str) -> list[float]:
+    """A metric of every sampled unit; NaN where a unit has no value."""
+    return by_unit((row, row.metrics.get(metric, math.nan)) for row in rows)
+
+
+def by_unit(values: Iterable[tuple[Row, float]]) -> list[float]:
+    """Values of rows, averaged over the epochs of each prompt, then over the prompts of each sampled unit.
+
+    In one step, a prompt of which more epochs were answered would count for more. NaN where a unit has no value.
+    """
+    units: dict[tuple[str, str], dict[tuple[str, str], list[float]]] = {}
+    for row, value in values:
+        prompts = units.setdefault(sampled_unit(row), {})
+        prompts.setdefault(prompt_key(row), []).append(value)
+    return [mean_of_known(map(mean_of_known, prompts.values())) for prompts in units.values()]
+
+
+def mean_of_known(values: Iterable[float]) -> float:
+    """Mean of the values that are not NaN; NaN where there are none."""
+    known = [value for value in values if not math.isnan(value)]
+    return fmean(known) if known else math.nan
