@@ -17,9 +17,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
-from lm_eval_inversion.plan import ModelCounter
 from lm_eval_inversion.protocol import make_protocol
 from lm_eval_inversion.queries import conversation
+from lm_eval_inversion.token_counts import ModelCounter
 
 BLOCK = 16  # tokens; vLLM's default
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000, 10_000_000)

@@ -6,19 +6,17 @@ The model is loaded with transformers, whatever host ran it before: no host comp
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import DynamicCache
 
 from lm_eval_inversion.attention import require_attention, with_cache
+from lm_eval_inversion.chat_model import load_chat_model, render
 from lm_eval_inversion.context import context_of
-from lm_eval_inversion.inverter.model_folder import require_undamaged
 from lm_eval_inversion.inverter.prefix_model import pad_rows
 from lm_eval_inversion.outputs import with_opened_thinking
 from lm_eval_inversion.queries import Message, SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
-from lm_eval_inversion.queries.conversations import without_thinking
 
 READ_TOKENS = 16_384  # tokens of padded conversations run at once
 SCORED_TOKENS = 1024  # tokens whose logits stand in memory at once; a vocabulary of 150 000 takes 0.6 MB for each
@@ -35,7 +33,6 @@ class Target:
     """
 
     def __init__(self, name: str, model: Any, tokenizer: Any, thinking: bool = True) -> None:
-        self._settings = {} if thinking else without_thinking(tokenizer)
         self.name, self.model, self.tokenizer, self.thinking, self.tokens = name, model, tokenizer, thinking, 0
         if not tokenizer.chat_template:
             raise ValueError(f"--model {name} has no chat template: give the chat model that answered")
@@ -50,26 +47,15 @@ class Target:
                 that were made so.
 
         Raises:
-            ValueError: it cannot be loaded, see ``require_undamaged`` and ``require_readable``, or it has no chat template that lets a
+            ValueError: it cannot be loaded, see ``load_chat_model`` and ``require_readable``, or it has no chat template that lets a
                 prompt through.
         """
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
         from lm_eval_inversion.precision import choose_device, fast_dtype
 
         place = choose_device(device)
         fast = fast_dtype(place)
-        require_undamaged(Path(name), f"--model {name}")
-        try:
-            source = {"revision": revision, "trust_remote_code": False}
-            tokenizer = AutoTokenizer.from_pretrained(name, **source)
-            model = AutoModelForCausalLM.from_pretrained(name, dtype=fast if fast is torch.float32 else "auto", **source)
-        except Exception as error:  # transformers raises many kinds
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ValueError(
-                f"--model {name} cannot be loaded ({reason}); log-likelihoods need the model itself, as a folder or hub name that "
-                "transformers can load: a chat API gives none"
-            ) from error
+        mend = "log-likelihoods need the model itself, as a folder or hub name that transformers can load: a chat API gives none"
+        model, tokenizer = load_chat_model(name, fast if fast is torch.float32 else "auto", mend, revision)
         if place.startswith("cpu") and model.dtype is torch.float16:  # which CPUs multiply far more slowly
             model = model.to(fast)
         require_readable(model.to(place).eval(), f"--model {name}")
@@ -80,7 +66,7 @@ class Target:
         return Target(self.name, self.model, self.tokenizer, thinking=False)
 
     def _render(self, messages: list[Message]) -> str:
-        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **self._settings))
+        return render(self.tokenizer, messages, self.thinking)
 
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -27,13 +27,14 @@ from tokenizers import Tokenizer
 
 from lm_eval_inversion.attention import require_attention, with_cache, written_cache
 from lm_eval_inversion.characters import whole_characters
+from lm_eval_inversion.chat_model import render
 from lm_eval_inversion.context import context_of
 from lm_eval_inversion.hashing import content_hash, file_sha256
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets, Secret, check_pairs
 from lm_eval_inversion.inverter.model_folder import config_and_tokenizer, require_vocabulary, require_whole_model, whole_model
 from lm_eval_inversion.inverter.tokens import listed_ids, plain_ids, special_ids
 from lm_eval_inversion.outputs import MAX_OUTPUTS, strip_thinking
-from lm_eval_inversion.queries.conversations import SENTINEL, user_turn, without_thinking
+from lm_eval_inversion.queries.conversations import SENTINEL, user_turn
 
 MAX_OUTPUT_TOKENS = 32  # read of each output: one block of the shipped inverter
 MAX_OUTPUT_CHARACTERS = MAX_OUTPUT_TOKENS * 32  # of which tokens are made; more never fit ordinary text
@@ -128,7 +129,7 @@ class AskedModelInverter(Inverter):
 
     def _frame(self) -> tuple[list[int], list[int], int]:
         """What the chat template puts before and behind a user message, and the token that ends an answer."""
-        before, _, after = render(self.tokenizer, user_turn(SENTINEL)).partition(SENTINEL)
+        before, _, after = render(self.tokenizer, user_turn(SENTINEL), thinking=False).partition(SENTINEL)
         answered = [*user_turn("?"), {"role": "assistant", "content": SENTINEL}]
         closing = self.tokenizer.apply_chat_template(answered, tokenize=False).partition(SENTINEL)[2]
         special = {*special_ids(self._plain), *self.tokenizer.all_special_ids}
@@ -230,7 +231,8 @@ def question_tokens(tokenizer: Any) -> int:
 def _longest_frame(tokenizer: Any) -> list[int]:
     """Token ids of the question with the numbers of all outputs, and without the outputs."""
     numbers = "".join(f"\n{number}. " for number in range(1, MAX_OUTPUTS + 1))
-    return list(tokenizer(render(tokenizer, user_turn(QUESTIONS["system"] + numbers)), add_special_tokens=False)["input_ids"])
+    asked = render(tokenizer, user_turn(QUESTIONS["system"] + numbers), thinking=False)
+    return list(tokenizer(asked, add_special_tokens=False)["input_ids"])
 
 
 def check_tokenizer(tokenizer: Any, name: str) -> None:
@@ -243,13 +245,8 @@ def check_tokenizer(tokenizer: Any, name: str) -> None:
         raise ValueError(f"inverter={name!r}: its tokenizer has no chat template, so it cannot be asked; give a chat model")
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise ValueError(f"inverter={name!r}: its folder has no tokenizer.json; give a model with a fast tokenizer")
-    if render(tokenizer, user_turn(SENTINEL)).count(SENTINEL) != 1:
+    if render(tokenizer, user_turn(SENTINEL), thinking=False).count(SENTINEL) != 1:
         raise ValueError(f"inverter={name!r}: its chat template does not pass a user message on once and unchanged; give another model")
-
-
-def render(tokenizer: Any, messages: list[dict[str, str]]) -> str:
-    """The request as text, up to where the answer begins; models that can think are told not to."""
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **without_thinking(tokenizer)))
 
 
 def bare_text(answer: str) -> str:

@@ -26,15 +26,15 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_inversion.arguments import non_negative, positive, positive_whole
+from lm_eval_inversion.chat_model import load_chat_model, render
 from lm_eval_inversion.context import context_of
 from lm_eval_inversion.hashing import content_hash, file_sha256
-from lm_eval_inversion.inverter.model_folder import INDEX_FILE, require_undamaged
+from lm_eval_inversion.inverter.model_folder import INDEX_FILE
 from lm_eval_inversion.inverter.tokens import listed_ids
 from lm_eval_inversion.outputs import with_opened_thinking
 from lm_eval_inversion.precision import choose_device, fast_dtype
 from lm_eval_inversion.prompts import PROMPT_SETS, load_prompts
-from lm_eval_inversion.queries import detect_system_role, require_prompt_in_request, require_room
-from lm_eval_inversion.queries.conversations import without_thinking
+from lm_eval_inversion.queries import Message, detect_system_role, require_prompt_in_request, require_room
 from lm_eval_inversion.training.asking import (
     DEFENCE_SHARE,
     LIST_TOKENS,
@@ -152,36 +152,26 @@ def collect(
     if done == len(places):
         return
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from lm_eval_inversion.target import require_readable
     from lm_eval_inversion.training.generation import sample_answers
 
     device = choose_device(device, "--device")
-    require_undamaged(Path(model_name), f"--model {model_name}")
-    try:
-        source = {"revision": revision, "trust_remote_code": False}
-        tokenizer = AutoTokenizer.from_pretrained(model_name, **source)
-        model = AutoModelForCausalLM.from_pretrained(model_name, dtype=fast_dtype(device), **source)
-    except Exception as error:  # transformers raises many kinds
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise ValueError(
-            f"--model {model_name} cannot be loaded ({reason}); give the folder or hub name of a whole chat model, or get its files again"
-        ) from error
+    mend = "give the folder or hub name of a whole chat model, or get its files again"
+    model, tokenizer = load_chat_model(model_name, fast_dtype(device), mend, revision)
     model = model.to(device).eval()
     ends = (tokenizer.eos_token_id, model.config.get_text_config().eos_token_id, model.generation_config.eos_token_id)
     stop_ids = {token for value in ends for token in listed_ids(value)}
 
-    def render(messages: list[dict[str, str]]) -> str:
-        # Answers are cut long before thoughts end.
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **without_thinking(tokenizer)))
+    def rendered(messages: list[Message]) -> str:
+        return render(tokenizer, messages, thinking=False)  # answers are cut long before thoughts end
 
     require_readable(model, f"--model {model_name}")
-    system_role = detect_system_role(render)
+    system_role = detect_system_role(rendered)
     silence = Silence(model_name)
     for place in places[done:]:
-        rendered = [render(place.messages(asked, system_role)) for asked in place.asked]
-        _require_rooms(place, tokenizer(rendered, add_special_tokens=False)["input_ids"], context_of(model.config))
+        texts = [rendered(place.messages(asked, system_role)) for asked in place.asked]
+        _require_rooms(place, tokenizer(texts, add_special_tokens=False)["input_ids"], context_of(model.config))
     with output.open("a", encoding="utf-8") as stream:
         for start in range(done, len(places), batch_prompts):
             batch = places[start : start + batch_prompts]
@@ -193,7 +183,8 @@ def collect(
                 if not chosen[0]:
                     continue
                 requests = [
-                    [render(place.messages(place.asked[index], system_role)) for index in indices] for place, indices in zip(batch, chosen)
+                    [rendered(place.messages(place.asked[index], system_role)) for index in indices]
+                    for place, indices in zip(batch, chosen)
                 ]
                 for place, texts in zip(batch, requests):
                     if place.given is not None:

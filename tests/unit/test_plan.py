@@ -9,19 +9,12 @@ import pytest
 from conftest import TEMPLATE, TEMPLATE_DROPS_SYSTEM, make_tokenizer
 
 from lm_eval_inversion.leakage import make_leakage_protocol
-from lm_eval_inversion.plan import (
-    CharacterCounter,
-    Prices,
-    add_arguments,
-    expand_tasks,
-    make_plan,
-    plan_table,
-    read_prices,
-    run,
-)
 from lm_eval_inversion.plan import _parameters as plan_parameters
+from lm_eval_inversion.plan import add_arguments, expand_tasks, make_plan, plan_table, run
+from lm_eval_inversion.prices import Prices, read_prices
 from lm_eval_inversion.protocol import make_protocol
 from lm_eval_inversion.tasks import protocol_makers
+from lm_eval_inversion.token_counts import CharacterCounter
 
 PRICES = {"currency": "EUR", "input_per_million_tokens": 2.0, "output_per_million_tokens": 8.0, "cached_input_per_million_tokens": 0.5}
 

@@ -1,0 +1,49 @@
+"""Chat models of transformers, as this package loads and asks them: one way for collecting, reranking, asking and planning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lm_eval_inversion.queries.conversations import Message, without_thinking
+
+REASON_CHARACTERS = 200  # of what transformers says, which may be a page
+
+
+def load_chat_model(name: str, dtype: Any, mend: str, revision: str | None = None) -> tuple[Any, Any]:
+    """Load the model of ``--model``, a folder or hub name, and its tokenizer; no code of its own is run.
+
+    Args:
+        name: folder or hub name.
+        dtype: as of transformers.
+        mend: what the user can do where it cannot be loaded; ends the message.
+        revision: of a hub model.
+
+    Raises:
+        ValueError: it cannot be loaded, or see ``require_undamaged``.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from lm_eval_inversion.inverter.model_folder import require_undamaged
+
+    require_undamaged(Path(name), f"--model {name}")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, revision=revision, trust_remote_code=False)
+    except Exception as error:  # transformers raises many kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:REASON_CHARACTERS]
+        raise ValueError(f"--model {name} cannot be loaded ({reason}); {mend}") from error
+    return model, tokenizer
+
+
+def render(tokenizer: Any, messages: Sequence[Message], thinking: bool = True) -> str:
+    """A request as text, up to where the answer begins.
+
+    Args:
+        tokenizer: with a chat template, which writes the special tokens itself.
+        messages: of the conversation so far.
+        thinking: False tells a model that can think first not to.
+    """
+    settings = {} if thinking else without_thinking(tokenizer)
+    return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True, **settings))
