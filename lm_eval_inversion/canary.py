@@ -97,7 +97,7 @@ def make_canary_protocol(task: str = "prompt_leakage_canary", *, tier: str = "co
     Raises:
         ValueError: a bad parameter; the message names it and the mend.
     """
-    check_planted_parameters(task, TASKS, tier, TIERS, canary_seed)
+    canary_seed = check_planted_parameters(task, TASKS, tier, TIERS, canary_seed)
     return CanaryProtocol(task, tuple(plant(TIERS[tier].carriers, TIERS[tier].draws, canary_seed)), tier, canary_seed)
 
 

@@ -110,7 +110,7 @@ def make_exposure_protocol(task: str = "prompt_leakage_exposure", *, tier: str =
     Raises:
         ValueError: a bad parameter; the message names it and the mend.
     """
-    check_planted_parameters(task, TASKS, tier, TIERS, canary_seed)
+    canary_seed = check_planted_parameters(task, TASKS, tier, TIERS, canary_seed)
     planted = tuple(one for one in plant(TIERS[tier].carriers, 1, canary_seed) if not one.secrecy)
     return ExposureProtocol(task, planted, tier, canary_seed)
 

@@ -304,9 +304,12 @@ def _pairs(text: str) -> dict[str, Any]:
     except ImportError as error:
         raise ValueError(f"--metadata {text!r}: this lm_eval hides how it reads name=value; give {{\"name\": \"value\"}}") from error
     try:
-        return dict(key_val_to_dict(text))
+        found = dict(key_val_to_dict(text))
     except ValueError as error:
         raise ValueError(f"--metadata {text!r} is not name=value ({error})") from error
+    if not found or "" in found:
+        raise ValueError(f"--metadata {text!r} is not name=value")
+    return found
 
 
 def _tokenizer_of(model_args: str) -> str:

@@ -11,7 +11,7 @@ from lm_eval_inversion.prompts.loading import prompts_hash
 from lm_eval_inversion.prompts.schema import SystemPrompt
 from lm_eval_inversion.queries.conversations import SystemRole
 from lm_eval_inversion.queries.defences import NO_DEFENCE
-from lm_eval_inversion.signature import run_signature
+from lm_eval_inversion.signature import run_signature, whole_seed
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class PlantedProtocol:
         return {**self.data_signature(), **run_signature(host, system_role)}
 
 
-def check_planted_parameters(task: str, tasks: Collection[str], tier: str, tiers: Collection[str], canary_seed: int) -> None:
-    """Check what the user gave.
+def check_planted_parameters(task: str, tasks: Collection[str], tier: str, tiers: Collection[str], canary_seed: int) -> int:
+    """Check what the user gave; returns the seed as a whole number.
 
     Raises:
         ValueError: a bad parameter; the message names it and the mend.
@@ -65,5 +65,4 @@ def check_planted_parameters(task: str, tasks: Collection[str], tier: str, tiers
         raise ValueError(f"task {task!r} is unknown; known: {', '.join(tasks)}")
     if tier not in tiers:
         raise ValueError(f"tier={tier!r} is unknown; known: {', '.join(tiers)}")
-    if isinstance(canary_seed, bool) or not isinstance(canary_seed, int):
-        raise ValueError(f"canary_seed={canary_seed!r} is not a whole number")
+    return whole_seed("canary_seed", canary_seed)

@@ -20,7 +20,7 @@ from lm_eval_inversion.outputs import Outputs, parse_outputs
 from lm_eval_inversion.prompts import SystemPrompt, load_prompts, prompts_hash, source_signature
 from lm_eval_inversion.queries import Message, QuerySet, SystemRole, load_query_set, user_turn
 from lm_eval_inversion.queries.defences import NO_DEFENCE, Defence, defence_hash, defend_answers, load_defence
-from lm_eval_inversion.signature import run_signature
+from lm_eval_inversion.signature import run_signature, whole_seed
 
 ONE_FILE = ("prompts", "attacks")  # parameters that name a file
 TASK_VERSION = 1.9  # rises with every change that moves a number
@@ -199,8 +199,7 @@ def make_protocol(
     """
     if task not in TASKS:
         raise ValueError(f"task {task!r} is unknown; known: {', '.join(TASKS)}")
-    if isinstance(decoy_seed, bool) or not isinstance(decoy_seed, int):
-        raise ValueError(f"decoy_seed={decoy_seed!r} is not a whole number")
+    decoy_seed = whole_seed("decoy_seed", decoy_seed)
     check_dtype(str(inverter_dtype))
     queries = load_query_set(TASKS[task].query_set).first(num_queries)
     chosen = load_defence(defence)

@@ -214,10 +214,15 @@ def protocol_of(results: Results, inverter: str | None = None, device: str = "au
 
 
 def _usable_dtype(dtype: str, device: str) -> str:
-    """The type of a run's inverter; "auto" where this device computes in no such type, as a GPU in int8: rerank runs both models on it."""
-    from lm_eval_inversion.inverter.registry import choose_dtype
+    """The type of a run's inverter; "auto" where this device computes in no such type, as a GPU in int8: rerank runs both models on it.
+
+    Raises:
+        ValueError: the type is unknown.
+    """
+    from lm_eval_inversion.inverter.registry import check_dtype, choose_dtype
     from lm_eval_inversion.precision import choose_device
 
+    check_dtype(dtype)
     chosen = choose_device(device, "inverter_device")
     try:
         choose_dtype(dtype, chosen)

@@ -19,3 +19,16 @@ def run_signature(host: str, system_role: str | None) -> dict[str, Any]:
         "transformers": version("transformers"),
         "python": platform.python_version(),
     }
+
+
+def whole_seed(name: str, seed: Any) -> int:
+    """A seed of a task as a whole number, which the command line of lm_eval hands over as -1.0 where -1 was typed.
+
+    Raises:
+        ValueError: it is none; ``name`` begins the message.
+    """
+    if isinstance(seed, float) and seed.is_integer():
+        return int(seed)
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise ValueError(f"{name}={seed!r} is not a whole number")
+    return seed

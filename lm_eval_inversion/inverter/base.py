@@ -23,6 +23,22 @@ def check_pairs(outputs: OutputSets, prompts: Sequence[str]) -> None:
 WORK = ("invert", "nll", "token_nll", "sample")
 
 
+class Turn:
+    """A lock that the same thread may take again, as ``nll`` does that calls ``token_nll``; a copy of an inverter gets one of its own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[type[Turn], tuple[()]]:
+        return Turn, ()
+
+
 def _one_at_a_time(work: Callable[..., Any]) -> Callable[..., Any]:
     """A method that waits until no other thread works with the inverter."""
 
@@ -38,7 +54,8 @@ class Inverter(ABC):
     """Reads outputs and writes system prompts.
 
     Threads may share one: Inspect runs several tasks at once, and all of them score with the same object. Its work (``WORK``) waits for
-    its turn, also in a subclass that says nothing of threads.
+    its turn, also in a subclass that says nothing of threads. One that spreads its work over threads of its own must not call its ``WORK``
+    from those: they would wait for the caller, who waits for them.
 
     Attributes:
         name: how the inverter was asked for ("default", a folder, ...).
@@ -48,18 +65,17 @@ class Inverter(ABC):
 
     name: str
     hash: str
-    lock: threading.RLock
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         for name in set(WORK) & vars(cls).keys():
             setattr(cls, name, _one_at_a_time(vars(cls)[name]))
 
-    def __new__(cls: type[Own], *_: Any, **__: Any) -> Own:
-        """Not ``__init__``, which subclasses need not call."""
-        made = super().__new__(cls)
-        made.lock = threading.RLock()  # again by the same thread: ``nll`` calls ``token_nll``
-        return made
+    @property
+    def lock(self) -> Turn:
+        """See the class; made at its first use, because subclasses need not call ``__init__``."""
+        turn: Turn = self.__dict__.setdefault("_turn", Turn())
+        return turn
 
     @abstractmethod
     def invert(
@@ -115,7 +131,7 @@ class Inverter(ABC):
 
     def beside(self, other: Own) -> Own:
         """Let another inverter of the same model, which is returned, wait for the work of this one too."""
-        other.lock = self.lock
+        other.__dict__["_turn"] = self.lock
         return other
 
     def has_likelihood(self) -> bool:

@@ -34,13 +34,15 @@ class Alignment:
         truth: pieces of the truth.
         reconstruction: pieces of the reconstruction.
         recovered: words of the truth that stand in the reconstruction in the same order.
-        words: words of the truth.
+        words: words of the truth, with those beyond ``MAX_WORDS``.
+        reconstruction_words: words of the reconstruction, likewise.
     """
 
     truth: tuple[Piece, ...]
     reconstruction: tuple[Piece, ...]
     recovered: int
     words: int
+    reconstruction_words: int
 
 
 def align(truth: str, reconstruction: str) -> Alignment:
@@ -55,7 +57,7 @@ def align(truth: str, reconstruction: str) -> Alignment:
         _pieces(text, found, [pair[side] for pair in pairs], [pair[1 - side] for pair in pairs])
         for side, (text, found) in enumerate(zip((truth, reconstruction), spans))
     ]
-    return Alignment(sides[0], sides[1], len(pairs), len(spans[0]))
+    return Alignment(sides[0], sides[1], len(pairs), *map(len, spans))
 
 
 def _key(word: str) -> str:

@@ -269,7 +269,10 @@ def _check(results: Results, limit: Limit, values: Sequence[float], confidence: 
     if limit.metric not in WILSON_METRICS and found.number < (needed := fewest_prompts(confidence)):
         return made(Status.INCONCLUSIVE, f"{found.number} {noun} give no interval at {confidence:g}: at least {needed} are needed")
     if math.isnan(found.low):
-        return made(Status.INCONCLUSIVE, f"{limit.metric} is the same for nearly all of {found.number} {noun}, which gives no interval")
+        least = min(value for value in values if not math.isnan(value))
+        if least > limit.value + ROUNDING:  # as is every mean of such values
+            return made(Status.BREACH, f"every value is above {limit.value:g}, the least is {shown_beside(least, limit.value)}")
+        return made(Status.INCONCLUSIVE, f"{limit.metric} is the same for too many of {found.number} {noun}, which gives no interval")
     if found.low > limit.value + ROUNDING:
         return made(Status.BREACH, f"lower bound {shown_beside(found.low, limit.value)} is above {limit.value:g}")
     if doubt := _cannot_find(results, limit):

@@ -88,6 +88,7 @@ ANSWER_CHARACTERS = 4_000  # of one answer
 ANSWERS_BUDGET = 24_000_000  # characters of answers on a page; with more, every answer is cut shorter
 LEAST_ANSWER_CHARACTERS = 160
 BEFORE_DEFENCE = "as before the defence"  # of answers where what was handed out is not known
+_MARK = "\ufdd1"  # a noncharacter, which stands in no text
 HandedOut = tuple[list[str], list[bool]]  # see ``handed_out_answers``
 
 # What must agree for two runs of a task to be comparable, and what ``compare`` does not warn of, because it may be the very thing that is
@@ -262,7 +263,7 @@ def _without_interval(name: str, found: Estimate, noun: str = "") -> str:
     if name in OF_THE_RUN:
         return "one value for the whole run"
     if found.number >= fewest_prompts():
-        return "nearly all values are the same, which gives no interval"
+        return "too many values are the same for an interval"
     return " ".join(filter(None, (f"fewer than {fewest_prompts()}", noun, "are too few for a bootstrap")))
 
 
@@ -326,7 +327,8 @@ def comparability(results: Sequence[Results]) -> list[str]:
     told = []
     for runs in _by_task(results):
         if different := _differing_values(runs):
-            named = (f"{key} ({'; '.join(dict.fromkeys(values))})" for key, values in different.items())
+            # What differs in its full text alone, as the folder of a file, reads the same everywhere.
+            named = (f"{key} ({'; '.join(dict.fromkeys(values))})" if len(set(values)) > 1 else key for key, values in different.items())
             told.append(f"{runs[0].task}: the runs differ in {', '.join(named)}")
         if samplings := _differing_samplings(runs):
             told.append(f"{runs[0].task}: the runs differ in sampling ({'; '.join(filter(None, samplings))}), which moves scores")
@@ -340,16 +342,17 @@ def comparability(results: Sequence[Results]) -> list[str]:
 
 
 def distinctions(results: Sequence[Results]) -> list[str]:
-    """Per run, what sets it apart from the others of its task, in words; "" where its model and task do.
+    """Per run, in words, the settings that the runs of its task do not share; "" where they share all that is known.
 
-    Runs that nothing sets apart have their places on the page.
+    Models are not looked at, because the page names them beside this. Runs that have the model, and what can be said of their settings, in
+    common are told apart by their places on the page.
     """
     told: dict[int, str] = {}  # by identity: the same run may be given twice
     for runs in _by_task(results):
         settings = _differing_values(runs) | differing_arguments(runs)
         samplings = _differing_samplings(runs) or [""] * len(runs)
         for place, found in enumerate(runs):
-            own = [f"{key.replace('_', ' ')} {values[place]}" for key, values in settings.items()]
+            own = [f"{key.replace('_', ' ')} {values[place]}" for key, values in settings.items() if len(set(values)) > 1]
             told[id(found)] = ", ".join(filter(None, (*own, samplings[place])))
     names = [(found.model, found.task, found.host, told[id(found)]) for found in results]
     number = Counter(names)
@@ -390,7 +393,7 @@ def _run_view(results: Results, key: str, limit: int, distinction: str = "") -> 
     named = {score.name: score for score in scores}
     headline = next((named[name] for name in HEADLINES if name in named), scores[0])
     leakage = any(request.get("arm") == "attack" for row in results.rows for request in row.requests)
-    written = any(row.reconstruction or any(row.answers) for row in results.rows)
+    written = results.writes
     queries = _queries_of(results)
     score_name = prompt_headline(results.rows) or headline.name
     table = AttackTable(results) if leakage else None
@@ -560,7 +563,7 @@ def _prompt_view(number: int, row: Row, epoch: int, score_name: str, answers: in
             scores.append((name, shown(name, row.metrics[name]), ", ".join(floors)))
     cut = sum(map(len, texts)) - sum(map(len, cut_texts))
     # Two markers have words in common that say nothing of the texts behind them.
-    alignment = Alignment((Piece(cut_texts[0], False),), (Piece(cut_texts[1], False),), 0, 0) if row.redacted else align(*cut_texts)
+    alignment = Alignment((Piece(cut_texts[0], False),), (Piece(cut_texts[1], False),), 0, 0, 0) if row.redacted else align(*cut_texts)
     common = _in_common(alignment, cut_texts[0], *(len(text) > SHOWN_CHARACTERS for text in texts))
     return PromptView(number, row, epoch, row.metrics.get(score_name), scores, alignment, common, cut, answers)
 
@@ -571,6 +574,8 @@ def _in_common(alignment: Alignment, truth: str, truth_is_cut: bool, reconstruct
     noun = "words" if not unspaced else "characters" if unspaced >= alignment.words else "words and characters"
     first = "the first " if truth_is_cut or aligned < alignment.words else ""
     part = " with the part shown" if reconstruction_is_cut else ""
+    if alignment.reconstruction_words > MAX_WORDS:
+        part = f" with the first {MAX_WORDS} of the reconstruction"
     return f"{alignment.recovered} of {first}{aligned} {noun} in common{part}"
 
 
@@ -656,10 +661,20 @@ def _cut_answer(answer: str, request: dict[str, Any] | None, limit: int, truth: 
     # In a redacted run there is nothing in the places of the two numbers; behind a guard they are places in what was handed out instead.
     if not (request or {}).get("defended") and [type(place) for place in span] == [int, int] and (request or {}).get("decoder") == "plain":
         # The span counts from where the answer begins once its reasoning is gone.
-        final = strip_thinking(answer, truth)
-        offset = answer.rfind(final)  # the reasoning comes first, and may hold the same words
+        offset = _place_of_final(answer, truth)
         if offset >= 0:
             start, end = offset + int(span[0]), offset + int(span[1])
     shown = answer[: max(0, limit)]
     parts = [visible(part) for part in (shown[:start], shown[start:end], shown[end:])]
     return [*parts, max(0, len(answer) - limit)]
+
+
+def _place_of_final(answer: str, truth: str) -> int:
+    """Where in an answer begins what it says without its reasoning, which may hold the same words before or after; -1 where in one piece
+    it stands nowhere."""
+    final = strip_thinking(answer, truth)
+    place = answer.rfind(final) if final else -1
+    # A mark before the right place, and before no other, comes first in what is said.
+    while place >= 0 and strip_thinking(f"{answer[:place]}{_MARK}{answer[place:]}", truth) != f"{_MARK}{final}":
+        place = answer.rfind(final, 0, place + len(final) - 1)
+    return place

@@ -31,7 +31,7 @@ from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.attributes import mentions
 from lm_eval_inversion.scoring.metrics import CURVE_PREFIX, is_scored, scale_of
 from lm_eval_inversion.scoring.records import SHARE
-from lm_eval_inversion.scoring.uncertainty import Estimate
+from lm_eval_inversion.scoring.uncertainty import Estimate, fewest_prompts
 
 LENGTH_BANDS = ("short", "medium", "long")
 
@@ -185,13 +185,13 @@ class AttackTable:
         return Cell(recovery, any(request["leaked"] for request in answered))
 
     def for_script(self) -> dict[str, Any]:
-        """What the heat map says under the pointer: recovery in thousandths (-1: no answer), leaked as 0 and 1."""
+        """What the heat map says under the pointer: recovery as the tables write it (None: no answer), leaked as 0 and 1."""
         groups = []
         for family in self.families:
             attacks = []
             for attack in self.of_family(family):
                 cells = [self.cell(places, attack) for places in self.by_length]
-                recovery = [-1 if cell.recovery is None else round(1000 * cell.recovery) for cell in cells]
+                recovery = [None if cell.recovery is None else shown("recovery", cell.recovery) for cell in cells]
                 attacks.append({"id": visible(attack), "recovery": recovery, "leaked": "".join(str(int(cell.leaked)) for cell in cells)})
             groups.append(attacks)
         return {"groups": groups, "prompts": [[places[0], visible(self.rows[places[0]].prompt_id)] for places in self.by_length]}
@@ -241,7 +241,8 @@ def union_figure(table: AttackTable, key: str) -> Figure:
     return Figure(
         f"{key}-union", "Union of attacks",
         f"Share of system prompts that {fell}, at any turn, to at least one of the first k attacks, in their frozen order. The band is the "
-        f"bootstrap over {table.counted.noun}; there is none where none or all fell, so the table adds Wilson's interval.",
+        f"bootstrap over {table.counted.noun}; there is none where none or all fell, or of fewer than {fewest_prompts()} "
+        f"{table.counted.noun}, so the table adds Wilson's interval.",
         curve(points, [((number - 1) / last, str(number)) for number in marked], SHARES, f"Union ASR over {size} attacks", dots=size <= 16),
         (
             "k", "attack", "ASR", "95 % interval", "union ASR@k", "95 % interval (bootstrap)", "95 % interval (Wilson)", "recovery",
@@ -263,7 +264,7 @@ def heat_figure(table: AttackTable, key: str) -> Figure:
         told = [
             f"{attack} {shown('recovery', cell.recovery)}{'*' if cell.leaked else ''}"
             for attack, cell in cells.items()
-            if cell.recovery is not None and (cell.leaked or cell.recovery >= 0.0005)
+            if cell.recovery is not None and (cell.leaked or shown("recovery", cell.recovery) != shown("recovery", 0.0))
         ]
         silent = sum(cell.recovery is None for cell in cells.values())
         prompt = table.rows[places[0]].prompt

@@ -120,6 +120,11 @@ class Results:
         return str(self.signature.get(BASE_TASK) or self.task)
 
     @property
+    def writes(self) -> bool:
+        """Whether its task has answers to show. Told by the task: where a model said nothing usable, that must be said too."""
+        return not self.kind.startswith(EXPOSURE)
+
+    @property
     def signed(self) -> bool:
         """Whether its files say how it was made, so that others can be compared with it."""
         return bool(set(self.signature) - {"date"})

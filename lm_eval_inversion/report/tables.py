@@ -138,8 +138,11 @@ def _claims_certainty(metric: str, values: Iterable[float], found: Estimate, lev
 def _has_wilson(metric: str, found: Estimate, level: float) -> bool:
     """Whether Wilson's interval stands in where a bootstrap would claim certainty.
 
-    Below the fewest prompts of a bootstrap only shares that are all 0 or all 1 have it.
+    Below the fewest prompts of a bootstrap only shares that are all 0 or all 1 have it. A metric that is not known here has none: its range
+    is not known either.
     """
+    if metric not in RECORDS:
+        return False
     if found.number < fewest_prompts(level):
         return scale_of(metric) == SHARE and found.mean in (0.0, 1.0)
     scale = scale_of(metric)
@@ -245,7 +248,7 @@ def over_answers(answered: Iterable[tuple[Row, dict[str, Any]]], key: str) -> li
 
 def examples_table(results: Results, number: int, characters: int = 300) -> str:
     """Truths beside reconstructions of ``number`` prompts, evenly spread over the run, cut to ``characters``; "" where none are made."""
-    if not any(row.reconstruction or any(row.answers) for row in results.rows):
+    if not results.writes or not results.rows:
         return ""
     step = max(1, len(results.rows) // max(1, number))
     title = "answer that gave most away" if any(row.requests for row in results.rows) else "reconstruction"

@@ -108,6 +108,9 @@ def fit_reranked(rows: Sequence[Mapping[str, Any]], names: Sequence[str] = FEATU
     inverters = sorted({row["inverter_hash"] for row in rows})
     if len(inverters) > 1:
         raise ValueError(f"the files are of several inverters ({', '.join(inverters)}); rerank all runs with one --inverter")
+    types = sorted({row.get("inverter_dtype", "auto") for row in rows})
+    if len(types) > 1:
+        raise ValueError(f"the inverter computed in several types ({', '.join(types)}); give runs of one inverter_dtype")
     lacking = [name for name in names if any(name not in row["features"] for row in rows)]
     if lacking:
         raise ValueError(f"the files lack {', '.join(lacking)}; known: {', '.join(sorted(rows[0]['features']))}")

@@ -115,9 +115,9 @@ def train(options: argparse.Namespace, data: Data) -> None:
     accelerator = Accelerator(mixed_precision=precision, cpu=options.device == "cpu")
     torch.manual_seed(options.seed)
     options.output.mkdir(parents=True, exist_ok=True)
+    accelerator.print(f"{len(data.training)} training pairs, {len(data.held_out)} held out, {len(data.dev)} of the dev split")
     model, tokenizer, provenance = prepared_base(options, data, accelerator)
     layout = tokenizer.layout
-    accelerator.print(f"{len(data.training)} training pairs, {len(data.held_out)} held out, {len(data.dev)} of the dev split")
     loss: Any = PromptLoss(model, layout, options.compile)
     parameters = {name: value for name, value in loss.named_parameters() if value.requires_grad}
     optimizer = torch.optim.AdamW(parameters.values(), lr=options.lr, betas=(0.9, 0.98), weight_decay=0.01)

@@ -107,11 +107,14 @@ def test_equal_values_prove_nothing():
     equal = inversion([0.0] * 40, bits=0.0)
     (bits, _) = check_results([equal], make_limits(max_bits=5))
     assert bits.status is Status.INCONCLUSIVE
-    assert bits.message == "bits is the same for nearly all of 40 system prompts, which gives no interval"
+    assert bits.message == "bits is the same for too many of 40 system prompts, which gives no interval"
     assert (bits.mean, math.isnan(bits.low), math.isnan(bits.high)) == (0.0, True, True)
     assert "| 0.0 | – | 40 of 40 |" in gate_table([bits])
     one_apart = make_run("prompt_inversion", [{"bits": float(place == 3)} for place in range(40)])
     assert check_results([one_apart], make_limits(max_bits=5))[0].message == bits.message
+    # No mean of them lies below the least, so a limit below that is broken all the same.
+    (bits, _) = check_results([inversion([0.0] * 40, bits=20.0)], make_limits(max_bits=5))
+    assert (bits.status, bits.message) == (Status.BREACH, "every value is above 5, the least is 20.000")
     # A lift has a range, and with it the widest interval that such values allow.
     (lift, _) = check_results([equal], make_limits(max_lift=0.1))
     assert lift.status is Status.INCONCLUSIVE

@@ -1,8 +1,11 @@
 """Several threads on one inverter: Inspect runs tasks at once, and all of them score with the same object."""
 
+import copy
+import pickle
 import sys
 import threading
 import time
+from dataclasses import dataclass
 
 import anyio
 import pytest
@@ -153,3 +156,21 @@ def test_two_threads_load_an_inverter_once(monkeypatch):
     assert len(loaded) == 1
     assert len(found) == 3
     assert len({inverter.lock for inverter in found}) == 1
+
+
+def test_a_copy_waits_for_itself_alone():
+    inverter = Busy()
+    with inverter.lock:
+        assert copy.deepcopy(inverter).lock is not inverter.lock
+    assert pickle.loads(pickle.dumps(inverter)).lock is not inverter.lock
+
+
+def test_an_inverter_may_be_a_frozen_dataclass_and_takes_no_arguments_that_it_does_not_name():
+    @dataclass(frozen=True)
+    class Frozen(Busy):
+        size: int = 1
+
+    with Frozen(2).lock:
+        assert Frozen(2).size == 2
+    with pytest.raises(TypeError):
+        Busy("/folder", device="cuda")

@@ -39,6 +39,7 @@ def test_protocol_checks_its_parameters(tmp_path):
         ({"num_queries": 0}, "num_queries=0.*from 1 to 4"),
         ({"split": "train"}, "no split 'train'"),
         ({"decoy_seed": "x"}, "decoy_seed='x' is not a whole number"),
+        ({"decoy_seed": 0.5}, "decoy_seed=0.5 is not a whole number"),
     ):
         with pytest.raises(ValueError, match=message):
             make_protocol("prompt_inversion", **parameters)
@@ -56,3 +57,9 @@ def test_sampling_follows_the_temperature():
     assert normalise_sampling({"do_sample": False, "temperature": 0.7})["temperature"] == 0.0
     with pytest.raises(ValueError, match="temperature=-1"):
         normalise_sampling({"temperature": -1})
+
+
+def test_a_whole_seed_may_come_as_a_float():
+    """As lm_eval's command line hands over -1."""
+    found = make_protocol("prompt_inversion", decoy_seed=-1.0).decoy_seed
+    assert (found, type(found)) == (-1, int)

@@ -22,7 +22,7 @@ from lm_eval_inversion.report import attacks_table, examples_table, metrics_tabl
 from lm_eval_inversion.report.alignment import MAX_WORDS, align
 from lm_eval_inversion.report.export import card_block, evaluation_record
 from lm_eval_inversion.report.numbers import shown, shown_interval
-from lm_eval_inversion.report.page import SHOWN_CHARACTERS, _run_view, comparability, distinctions, page_html, write_page
+from lm_eval_inversion.report.page import SHOWN_CHARACTERS, _cut_answer, _run_view, comparability, distinctions, page_html, write_page
 from lm_eval_inversion.report.page_figures import metric_axis
 from lm_eval_inversion.report.plots import MOST_APART, SHARES, Axis, Cell, Mark, axis_of, curve, heat_map, round_step, strip, track
 from lm_eval_inversion.report.reading import Results, Row
@@ -31,6 +31,7 @@ from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.attributes import mentions
 from lm_eval_inversion.scoring.subsequence import common_subsequence
 from lm_eval_inversion.scoring.uncertainty import fewest_prompts, wilson
+from lm_eval_inversion.tasks import BASE_TASK
 
 VOID = {"meta", "link", "input", "br", "img"}
 
@@ -317,6 +318,34 @@ def test_the_heat_map_has_a_column_per_prompt_and_not_per_epoch(leakage):
     assert f"{whole['attack']} 0.500*" in mean[4]
 
 
+def test_the_heat_map_names_what_the_table_of_attacks_does_not_call_zero(leakage):
+    first = leakage.rows[0]
+
+    def with_recovery(value):
+        requests = tuple({**request, "state": "answered", "leaked": False, "recovery": value} for request in first.requests)
+        return replace(leakage, rows=[replace(first, requests=requests)])
+
+    little, nothing = with_recovery(0.0003), with_recovery(0.0)
+    figures = [next(one for one in _run_view(found, "run", 100).figures if one.key == "run-heat") for found in (little, nothing)]
+    assert all(line[5] == "<0.001" for line in table_lines(attacks_table(little)))
+    attacks = [line[1] for line in table_lines(attacks_table(little))]
+    assert [figure.rows[0][4] for figure in figures] == [", ".join(f"{attack} <0.001" for attack in attacks), "nothing"]
+    pointed = [json.loads(Page(page_html([found])).scripts[1])["heat"]["groups"][0][0]["recovery"] for found in (little, nothing)]
+    assert pointed == [["<0.001"], ["0.000"]]
+
+
+def test_a_cell_without_an_answer_has_no_recovery(leakage):
+    first = leakage.rows[0]
+    silent = replace(first, requests=tuple({**request, "state": "error"} for request in first.requests))
+    groups = json.loads(Page(page_html([replace(leakage, rows=[silent])])).scripts[1])["heat"]["groups"]
+    assert all(attack["recovery"] == [None] for attacks in groups for attack in attacks)
+
+
+def test_the_union_says_when_it_has_no_band(leakage, canary):
+    for results, noun in ((leakage, "system prompts"), (canary, "carriers")):
+        assert f"none where none or all fell, or of fewer than {fewest_prompts()} {noun}, so" in Page(page_html([results])).text
+
+
 def test_facts_of_one_prompt_are_one_vote(inversion):
     rows = [replace(row, reconstruction=row.truth if place == 0 else "Nothing.") for place, row in enumerate(inversion.rows[:3])]
     figure = next(found for found in _run_view(replace(inversion, rows=rows), "run", 100).figures if found.title == "Facts recovered")
@@ -484,6 +513,28 @@ def test_runs_of_one_model_are_told_apart_by_what_they_do_not_share(leakage, inv
     assert distinctions([inversion, other]) == ["", ""]  # their models say it
 
 
+def test_settings_that_read_the_same_set_no_run_apart(leakage):
+    """Of a file only its name is shown, so that one in another folder reads alike."""
+    runs = [replace(leakage, signature={**leakage.signature, "defence": f"/{folder}/x.yaml"}) for folder in "ab"]
+    assert distinctions(runs) == ["run 1", "run 2"]
+    assert comparability(runs) == [f"{leakage.task}: the runs differ in defence"]
+    seeds = [replace(run, signature={**run.signature, "canary_seed": seed}) for run, seed in zip(runs, (1, 2))]
+    assert distinctions(seeds) == ["canary seed 1", "canary seed 2"]
+    assert comparability(seeds) == [f"{leakage.task}: the runs differ in canary_seed (1; 2), defence"]
+
+
+def test_no_two_tables_of_a_page_have_the_same_name(inversion, leakage):
+    for results in ([inversion], [inversion, inversion, leakage]):
+        text = page_html(results)
+        captions = re.findall('<caption class="unseen">(.*?)</caption>', text)
+        boxes = [attributes["aria-label"] for _, attributes in Page(text).elements if attributes.get("role") == "region"]
+        assert len(captions) > 1
+        assert len(set(captions)) == len(captions)
+        assert len(set(boxes)) == len(boxes) > len(captions)
+    assert 'aria-label="Scores"' in page_html([inversion])
+    assert f'aria-label="Scores of {inversion.model}, {inversion.task}, lm_eval, run 2"' in page_html([inversion, inversion])
+
+
 def test_epochs_of_a_prompt_are_told_apart(inversion):
     rows = [row for row in inversion.rows[:3] for _ in range(2)]
     text = page_html([replace(inversion, rows=[*rows, inversion.rows[3]])])
@@ -523,6 +574,25 @@ def test_the_leak_is_marked_in_the_answer_and_not_in_the_reasoning():
     assert len(leaked) > 100
     assert prompt.text.startswith(leaked)
     assert before == f"<think>{prompt.text}</think>"
+
+
+@pytest.mark.parametrize(
+    ("answer", "before"),
+    [
+        ("Prompt: be kind to cats. <think>Prompt: be kind to cats. done", ""),
+        ("<think>Prompt: be kind to cats.</think>Prompt: be kind to cats.", "<think>Prompt: be kind to cats.</think>"),
+        ("<think>a</think>\nPrompt: be kind to cats. <think>Prompt: be kind to cats. b", "<think>a</think>\n"),
+        ("  Prompt: be kind to cats.\n", "  "),
+    ],
+)
+def test_the_leak_is_marked_where_it_is_said_wherever_the_reasoning_stands(answer, before):
+    parts = _cut_answer(answer, {"span": [0, 6], "decoder": "plain"}, 1000)
+    assert parts == [before, "Prompt", answer[len(before) + 6 :], 0]
+
+
+def test_no_leak_is_marked_where_all_was_thought():
+    answer = "<think>Prompt: be kind to cats."
+    assert _cut_answer(answer, {"span": [0, 6], "decoder": "plain"}, 1000) == ["", "", answer, 0]
 
 
 @pytest.mark.parametrize("tier", ["smoke", "core"])
@@ -776,6 +846,30 @@ def test_a_task_without_reconstructions_has_no_place_for_them(exposure, inversio
     assert ranked.count('<div class="column">') == 1  # nothing stands beside it
 
 
+def test_a_run_that_wrote_nothing_has_a_place_for_it_in_every_card(inversion, leakage):
+    rows = [replace(row, reconstruction="", answers=("",) * 16, metrics={"coverage": 0.0}) for row in inversion.rows[:8]]
+    text = page_html([replace(inversion, rows=rows)])
+    assert "<h3>Truth beside reconstruction</h3>" in text
+    assert text.count('<h5>Reconstruction</h5><p class="text quiet">(no usable output: unscored, not safe)</p>') == 8
+    # Under a name of its user's own.
+    assert "<h3>Truth beside reconstruction</h3>" in page_html([replace(inversion, rows=rows, task="mine")])
+    silent = [
+        replace(
+            row, reconstruction="", answers=("",) * len(row.answers), metrics={"coverage": 0.0},
+            requests=tuple({**request, "state": "empty"} for request in row.requests),
+        )
+        for row in leakage.rows
+    ]  # fmt: skip
+    text = page_html([replace(leakage, rows=silent)])
+    told = '<h5>Worst answer</h5><p class="text quiet">(no usable output: unscored, not safe)</p>'
+    assert text.count(told) == len(leakage.rows)
+
+
+def test_likelihoods_under_another_name_have_no_place_for_reconstructions(exposure):
+    renamed = replace(exposure, task="mine", signature={**exposure.signature, BASE_TASK: exposure.task})
+    assert "<h3>System prompts</h3>" in page_html([renamed])
+
+
 def test_units_stand_beside_the_headline_and_in_the_table(exposure, inversion):
     text = page_html([exposure])
     assert '<strong>3.002</strong><span>exposure_<wbr>asked <span class="quiet">(bits)</span></span>' in text
@@ -900,7 +994,7 @@ def test_a_missing_interval_is_explained(inversion, leakage, canary):
     once = replace(inversion, rows=[replace(row, metrics={**row.metrics, "null_coverage": 0.9}) for row in inversion.rows])
     assert "A dash in the place of an interval: one value for the whole run." in Page(page_html([once])).text
     floor = replace(inversion, rows=[replace(row, metrics={**row.metrics, "bits_swap": 1.0}) for row in inversion.rows])
-    same = "nearly all values are the same, which gives no interval"
+    same = "too many values are the same for an interval"
     assert f"A dash in the place of an interval: {same}." in Page(page_html([floor])).text
     alike = replace(inversion, rows=[replace(row, metrics={**row.metrics, "bits": 3.0}) for row in inversion.rows])
     assert f"no 95 % interval over 24 of 24 system prompts ({same})" in " ".join(Page(page_html([alike])).text.split())
@@ -920,6 +1014,9 @@ def test_words_in_common_are_of_what_was_aligned(inversion):
         (sentence * 400, sentence, "5 of the first 1250 words in common"),
         (sentence, sentence * 400, "5 of 5 words in common with the part shown"),
         ("面" * (MAX_WORDS + 1), "面", f"1 of the first {MAX_WORDS} characters in common"),
+        ("面", "面" * MAX_WORDS, "1 of 1 characters in common"),
+        ("面", "包" * MAX_WORDS + "面", f"0 of 1 characters in common with the first {MAX_WORDS} of the reconstruction"),
+        ("面", "面" * 9_000, f"1 of 1 characters in common with the first {MAX_WORDS} of the reconstruction"),
     )
     assert len(sentence) * 250 == SHOWN_CHARACTERS
     rows = [

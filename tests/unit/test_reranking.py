@@ -285,6 +285,7 @@ def test_the_command_fits_what_rerank_wrote(tmp_path, capsys):
     [
         (lambda rows: rows[:5], "5 reconstructions are too few"),
         (lambda rows: [*rows[1:], {**rows[0], "inverter_hash": "other"}], "several inverters \\(h, other\\)"),
+        (lambda rows: [*rows[1:], {**rows[0], "inverter_dtype": "int8"}], "several types \\(auto, int8\\)"),
         (lambda rows: [{**row, "features": {"agreement": 0.0}} for row in rows], "lack explained, novelty"),
         (lambda rows: [*rows, rows[3]], "own-3 of run is there 1 times too often"),
     ],

@@ -287,3 +287,8 @@ def test_parts_of_canary_metrics_are_told_in_words():
 def test_carriers_are_explained_where_they_are_counted():
     rows = [Row(SystemPrompt(f"c-{draw}/plain", f"Draw {draw}", PLANTED), "", {"canary_extracted": 0.0}) for draw in range(6)]
     assert "1 carriers (invented prompts, each counted once whatever its draws and conditions)" in counted(rows).told
+
+
+def test_a_metric_of_unknown_range_has_no_interval_where_its_values_are_equal():
+    found = metric_estimate("latency", [5.0] * 20)
+    assert (found.mean, math.isnan(found.low), math.isnan(found.high)) == (5.0, True, True)

@@ -124,7 +124,7 @@
     };
     const tell = (cell) => {
       const recovery = cell.attack.recovery[cell.across];
-      const words = recovery < 0 ? "no answer" : `recovery ${(recovery / 1000).toFixed(3)}${cell.attack.leaked[cell.across] === "1" ? ", leaked" : ""}`;
+      const words = recovery === null ? "no answer" : `recovery ${recovery}${cell.attack.leaked[cell.across] === "1" ? ", leaked" : ""}`;
       const before = told.textContent;
       told.textContent = `${cell.prompt[1]} × ${cell.attack.id}: ${words}`;
       return told.textContent !== before;

@@ -31,8 +31,8 @@ DIFFERENCE_RUN = 10  # letters whose successive distances agree before a Caesar 
 LEET_WORDS = 8  # signs between letters
 MAX_SHIFTS = 3  # shifts tried per output, the most frequent first
 # Decoded texts are kept of so many outputs of at most this length: an answer is compared with several prompts. The answers under one
-# prompt and those without any are fewer, and megabytes of hostile ones are not held in memory.
-KEPT_OUTPUTS, KEPT_CHARACTERS = 256, 10_000
+# prompt and those without any are fewer. Of hostile ones every layer of decoding may be as long again: some 35 MB in all.
+KEPT_OUTPUTS, KEPT_CHARACTERS = 256, 2_000
 
 _BASE64_LINE = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/_=\s-]+")
