@@ -15,7 +15,7 @@ from lm_eval_inversion.report.numbers import cut, markdown_table, shown, shown_i
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
 from lm_eval_inversion.report.units import PLANTED, by_unit, count_prompts, sampled_unit, values_of
 from lm_eval_inversion.scoring.metrics import FAMILY_PREFIX, OF_THE_RUN, PROMPT_HEADLINES, RECORDS, UNSCORED, is_floor, is_scored, scale_of
-from lm_eval_inversion.scoring.records import SHARE
+from lm_eval_inversion.scoring.records import ROUNDING, SHARE
 from lm_eval_inversion.scoring.uncertainty import LEVEL, Estimate, estimate, fewest_prompts, of_one_value, wilson
 
 CARRIERS = "carriers"  # of planted secrets
@@ -138,15 +138,13 @@ def _claims_certainty(metric: str, values: Iterable[float], found: Estimate, lev
 def _has_wilson(metric: str, found: Estimate, level: float) -> bool:
     """Whether Wilson's interval stands in where a bootstrap would claim certainty.
 
-    Below the fewest prompts of a bootstrap only shares that are all 0 or all 1 have it. A metric that is not known here has none: its range
-    is not known either.
+    Below the fewest prompts of a bootstrap only shares that are all 0 or all 1 have it. A metric that is not known here counts as a share,
+    unless its mean shows that it is none.
     """
-    if metric not in RECORDS:
-        return False
-    if found.number < fewest_prompts(level):
-        return scale_of(metric) == SHARE and found.mean in (0.0, 1.0)
     scale = scale_of(metric)
-    return math.isfinite(scale.low) and math.isfinite(scale.high)
+    if found.number < fewest_prompts(level):
+        return scale == SHARE and found.mean in (0.0, 1.0)
+    return math.isfinite(scale.low) and math.isfinite(scale.high) and scale.low - ROUNDING <= found.mean <= scale.high + ROUNDING
 
 
 def _with_wilson(metric: str, found: Estimate, level: float) -> Estimate:
