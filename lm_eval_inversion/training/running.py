@@ -6,7 +6,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from lm_eval_inversion.precision import fast_dtype
 from lm_eval_inversion.training.adapter import PACKED_BASE_FILE, write_whole
+from lm_eval_inversion.training.pairs import Data, Pair, pairs_hash
 
 FIRST_STATE_SECONDS, STATE_EVERY_SECONDS = 60.0, 600.0  # early once, so that a run that is killed every few minutes still gets on
 LAST_FOLDER, STATE_FILE, LOG_FILE = "last", "state.safetensors", "log.jsonl"  # OUTPUT/last/state.safetensors, OUTPUT/log.jsonl
@@ -70,9 +71,9 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(done, self.options.warmup, self.options.lr)
 
-    def update(self, parameters: Sequence[torch.Tensor]) -> None:
+    def update(self) -> None:
         """One step of the optimiser on clipped gradients."""
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=False)  # kept: fresh memory costs a CPU more than zeros
 
@@ -90,6 +91,14 @@ class Run:
         if self._log is not None:
             self._log.write(json.dumps(row) + "\n")
             self._log.flush()
+
+    def log_evaluation(self, data: Data, evaluate: Callable[[Sequence[Pair]], dict[str, float]]) -> dict[str, Any]:
+        """Evaluate on the held-out pairs and, where there are any, on those of the dev split (``dev_``); the row that was logged."""
+        row = {"step": self.step, "held_out": pairs_hash(data.held_out), **evaluate(data.held_out)}
+        if data.dev:
+            row |= {f"dev_{name}": value for name, value in evaluate(data.dev).items()}
+        self.log(row)
+        return row
 
     def save_when_due(self) -> None:
         """Save the state every so often."""

@@ -54,7 +54,7 @@ from lm_eval_inversion.training.base_model import (
 )
 from lm_eval_inversion.training.contrast import alike_together, contrast, with_rivals
 from lm_eval_inversion.training.packed_loss import PackedLoss
-from lm_eval_inversion.training.pairs import Data, Example, Pair, examples, pairs_hash, pairs_summary, read_data
+from lm_eval_inversion.training.pairs import Data, Example, Pair, examples, pairs_summary, read_data
 from lm_eval_inversion.training.running import Run, add_bf16_option, computes_in_bf16, require_same_start
 
 
@@ -129,13 +129,8 @@ def train(options: argparse.Namespace, data: Data) -> None:
     def evaluate_now() -> None:
         bare = accelerator.unwrap_model(loss)
         bare.eval()
-        row = {"step": run.step, "held_out": pairs_hash(data.held_out)}
-        row |= evaluate_pairs(bare, tokenizer, data.held_out, options.batch, accelerator.autocast)
-        if data.dev:
-            found = evaluate_pairs(bare, tokenizer, data.dev, options.batch, accelerator.autocast)
-            row |= {f"dev_{name}": value for name, value in found.items()}
+        row = run.log_evaluation(data, lambda pairs: evaluate_pairs(bare, tokenizer, pairs, options.batch, accelerator.autocast))
         bare.train()
-        run.log(row)
         accelerator.print(json.dumps(row))
 
     loss.train()
@@ -144,7 +139,7 @@ def train(options: argparse.Namespace, data: Data) -> None:
         run.set_rate(done)
         chosen = [next(stream) for _ in range(options.batch)]
         own, told = _backward(loss, tokenizer, chosen, options, accelerator)
-        run.update(list(parameters.values()))
+        run.update()
         run.count(own, chosen[-1].epoch, contrast=told)
         if run.step % options.eval_every == 0:
             evaluate_now()

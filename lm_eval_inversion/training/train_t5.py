@@ -34,7 +34,7 @@ from lm_eval_inversion.inverter.sparse_t5 import encode_outputs, text_ids
 from lm_eval_inversion.inverter.tokens import BlockFormat
 from lm_eval_inversion.precision import choose_device
 from lm_eval_inversion.training.base_model import weights_hash
-from lm_eval_inversion.training.pairs import Data, Pair, examples, pairs_hash, pairs_summary, read_data
+from lm_eval_inversion.training.pairs import Data, Pair, examples, pairs_summary, read_data
 from lm_eval_inversion.training.running import Run, add_bf16_option, computes_in_bf16, require_same_start
 from lm_eval_inversion.training.train import compare_conditions
 
@@ -192,12 +192,8 @@ def train(options: argparse.Namespace, data: Data, model: Any, tokenizer: Any) -
 
     def evaluate_now() -> None:
         model.eval()
-        row = {"step": run.step, "held_out": pairs_hash(data.held_out)}
-        row |= evaluate_pairs(model, tokenizer, data.held_out, options.batch, autocast)
-        if data.dev:
-            row |= {f"dev_{name}": value for name, value in evaluate_pairs(model, tokenizer, data.dev, options.batch, autocast).items()}
+        row = run.log_evaluation(data, lambda pairs: evaluate_pairs(model, tokenizer, pairs, options.batch, autocast))
         model.train()
-        run.log(row)
         print(json.dumps(row))
 
     while (done := run.share_done()) < 1:
@@ -207,7 +203,7 @@ def train(options: argparse.Namespace, data: Data, model: Any, tokenizer: Any) -
             nats = prompt_nats(model, tokenizer, [example.outputs for example in chosen], [example.prompt for example in chosen])
         loss = nats.sum() / sum(map(len, prompt_ids(tokenizer, [example.prompt for example in chosen])))
         torch.autograd.backward(loss)
-        run.update(list(parameters.values()))
+        run.update()
         run.count(loss.item(), chosen[-1].epoch)
         if run.step % options.eval_every == 0:
             evaluate_now()
