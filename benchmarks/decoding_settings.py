@@ -43,7 +43,8 @@ def reconstructions(inverter: SparsePrefixInverter, answers: Answers, settings: 
     found: dict[Setting, list[str]] = {setting: [] for setting in settings}
     layout = inverter.layout
     for start in tqdm(range(0, len(sets), BATCH), desc="batches of prompts"):
-        prefix = encode_blocks(inverter.model, [inverter.tokenizer.blocks(lines) for lines in sets[start : start + BATCH]])
+        blocks = [inverter.tokenizer.blocks(lines) for lines in sets[start : start + BATCH]]
+        prefix = encode_blocks(inverter.model, blocks, inverter.layout.output_layers)
         for minimum, guidance in settings:
             written = decode(
                 inverter.model, prefix, start_id=layout.opening(answers.secret), end_id=layout.end_id, position=layout.prompt_position,

@@ -80,9 +80,10 @@ def main() -> None:
     print("| batch | phase | GFLOP | GB | least seconds | bound by | measured | share |\n|---:|---|---:|---:|---:|---|---:|---:|")
     for batch in options.batches:
         blocks = [inverter.tokenizer.blocks(lines) for lines in outputs(batch)]
-        prefix = encode_blocks(model, blocks)
+        layers = inverter.layout.output_layers
+        prefix = encode_blocks(model, blocks, layers)
         phases = {
-            "reading": (lambda own=blocks: encode_blocks(model, own), weights + size_of(prefix)),
+            "reading": (lambda own=blocks, layers=layers: encode_blocks(model, own, layers), weights + size_of(prefix)),
             "writing": (lambda known=prefix: inverter._write(known, WRITTEN_TOKENS), WRITTEN_TOKENS * (weights + size_of(prefix))),
         }
         for phase, (action, moved) in phases.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -56,3 +56,13 @@ def fast_dtype(device: str) -> torch.dtype:
     if fast == ["avx512_bf16"] and "intel" in str(capabilities.get("cpu_name", "")).lower():
         fast = []
     return torch.bfloat16 if fast else torch.float32
+
+
+def activation_dtype(model: Any) -> torch.dtype:
+    """The type in which a torch model's layers hand numbers on: autocast's where it is on, that of the weights elsewhere."""
+    import torch
+
+    first = next(model.parameters())
+    kind = first.device.type
+    found: torch.dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else first.dtype
+    return found

@@ -16,6 +16,7 @@ from transformers import AttentionInterface
 
 from lm_eval_inversion.attention import attention_by
 from lm_eval_inversion.inverter.prefix_model import Prefix, visible
+from lm_eval_inversion.precision import activation_dtype
 
 SCORED_TOKENS = 512  # whose logits over the vocabulary are held at once
 ATTENTION = "lm_eval_inversion_candidates"
@@ -49,7 +50,7 @@ def candidates_attention(
         (1, tokens, heads, size).
     """
     heads, key_heads, size = query.shape[1], key.shape[1], query.shape[3]
-    keys, values = prefix.keys[module.layer_idx], prefix.values[module.layer_idx]
+    keys, values = (part[module.layer_idx].to(key.dtype) for part in (prefix.keys, prefix.values))
     lengths = [mask.shape[2] * key_heads // heads for mask in masks]
     found = []
     for own_query, own_key, own_value, mask in zip(*(torch.split(part, lengths, 2) for part in (query, key, value)), masks):
@@ -82,11 +83,12 @@ def candidate_token_losses(model: Any, prefix: Prefix, prompts: Sequence[Sequenc
     device = prefix.mask.device
     ids = torch.tensor([[token for prompt in prompts for token in prompt]], device=device)
     places = torch.tensor([[index for prompt in prompts for index in range(len(prompt))]], device=device)
+    dtype = activation_dtype(model)
     shared = model.config.num_attention_heads // model.config.num_key_value_heads
     # Made here and not by each layer.
     masks = [
         visible(
-            prefix, torch.ones(1, len(prompt), len(prompt), dtype=torch.bool, device=device).tril(), prefix.keys[0].dtype
+            prefix, torch.ones(1, len(prompt), len(prompt), dtype=torch.bool, device=device).tril(), dtype
         ).repeat(1, 1, shared, 1)
         for prompt in prompts
     ]  # fmt: skip

@@ -194,10 +194,10 @@ def _checked_layout(raw: Any) -> BlockFormat:
     from lm_eval_inversion.inverter.tokens import BlockFormat
 
     names = set(BlockFormat().to_dict())
-    optional = {"user_start_id", "blocks_per_output"}  # checkpoints before them have none
+    optional = {"user_start_id", "blocks_per_output", "output_layers"}  # checkpoints before them have none
     if not isinstance(raw, dict) or set(raw) | optional != names:
         raise CheckpointError(f"{DESCRIPTION_FILE}: 'block_format' must hold the numbers {', '.join(sorted(names))}")
-    given = {name: value for name, value in raw.items() if name != "user_start_id" or value is not None}
+    given = {name: value for name, value in raw.items() if name not in ("user_start_id", "output_layers") or value is not None}
     for name in sorted(given):
         low, high = 0 if name.endswith("_id") else 1, MOST_BLOCKS if name == "blocks_per_output" else 1 << 24
         if not _whole(raw[name], low, high):
@@ -258,6 +258,8 @@ def _check_model(config: Mapping[str, Any], layout: BlockFormat, weights: Mappin
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from lm_eval_inversion.inverter.layers import TAKEN_APART
+
     try:
         described, plain = AutoConfig.for_model(**config), AutoConfig.for_model(config["model_type"])
     except Exception as error:  # each configuration class checks in its own way
@@ -275,6 +277,12 @@ def _check_model(config: Mapping[str, Any], layout: BlockFormat, weights: Mappin
             model = AutoModelForCausalLM.from_config(described)
     except Exception as error:
         raise CheckpointError(f"{DESCRIPTION_FILE}: model_config describes no model ({_first_line(error)})") from error
+    stop, depth = layout.output_layers, config["num_hidden_layers"]
+    if stop is not None and (stop >= depth or config["model_type"] not in TAKEN_APART):
+        raise CheckpointError(
+            f"{DESCRIPTION_FILE}: block_format.output_layers is {stop}; outputs stop below the last layer, of a model of "
+            f"type {' or '.join(TAKEN_APART)}"
+        )
     if sum(buffer.numel() for buffer in model.buffers()) > MOST_BUFFER_ELEMENTS:
         raise CheckpointError(f"{DESCRIPTION_FILE}: model_config describes a model with tables beyond any inverter's")
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}

@@ -16,7 +16,7 @@ from transformers import AttentionInterface, DynamicCache
 
 from lm_eval_inversion.attention import attention_by, with_cache
 from lm_eval_inversion.inverter.prefix_model import Prefix
-from lm_eval_inversion.precision import exact_device
+from lm_eval_inversion.precision import activation_dtype, exact_device
 
 PLAUSIBLE = 0.1  # of the likeliest token's probability; see ``guided``
 BEHIND = 1e4  # nats that put implausible tokens behind all plausible ones
@@ -29,15 +29,15 @@ class TwinCache(DynamicCache):  # type: ignore[misc]
     """Keys and values of what has been decoded: the prompts' rows, then those of their twins. The prefix stands apart.
 
     Attributes:
-        prefix: of the prompts, or one that all of them share; shared with the caller, never written to.
+        prefix: of the prompts, or one that all of them share; shared with the caller, never written to; may be of another type.
         hidden: (prompts or 1, 1, 1, width), added to scores on the prefix: 0 where there is a token, minus infinity at padding.
     """
 
-    def __init__(self, prefix: Prefix, room: int, number: int) -> None:
+    def __init__(self, prefix: Prefix, room: int, number: int, dtype: torch.dtype) -> None:
         super().__init__()
         self._length, self._number = 0, number
         self._keys, self._values = (
-            [part.new_zeros(2 * number, part.shape[1], room, part.shape[3]) for part in parts]
+            [part.new_zeros(2 * number, part.shape[1], room, part.shape[3], dtype=dtype) for part in parts]
             for parts in (prefix.keys, prefix.values)
         )
         self._set_prefix(prefix)
@@ -98,11 +98,11 @@ def twin_attention(
     grouped = query.reshape(rows, shared, heads // shared, size) * scaling
     own = (grouped @ key.transpose(2, 3)).float()
     keys, values = twins.prefix.keys[module.layer_idx], twins.prefix.values[module.layer_idx]
-    scores = _times_prefix(grouped[:prompts], keys.transpose(2, 3)).float() + twins.hidden
+    scores = _times_prefix(grouped[:prompts].to(keys.dtype), keys.transpose(2, 3)).float() + twins.hidden
     width = scores.shape[3]
-    given = torch.cat([scores, own[:prompts]], 3).softmax(-1).to(value.dtype)
-    prior = own[prompts:].softmax(-1).to(value.dtype)
-    found = torch.cat([_times_prefix(given[..., :width], values) + given[..., width:] @ value[:prompts], prior @ value[prompts:]])
+    given, prior = torch.cat([scores, own[:prompts]], 3).softmax(-1), own[prompts:].softmax(-1).to(value.dtype)
+    outputs = _times_prefix(given[..., :width].to(values.dtype), values).to(value.dtype)
+    found = torch.cat([outputs + given[..., width:].to(value.dtype) @ value[:prompts], prior @ value[prompts:]])
     return found.reshape(rows, 1, heads, size), None
 
 
@@ -190,7 +190,7 @@ def decode(
     number = prefix.mask.shape[0] if number is None else number
     results: list[list[int]] = [[] for _ in range(number)]
     active = list(range(number))
-    cache = TwinCache(prefix, max_new_tokens, number)
+    cache = TwinCache(prefix, max_new_tokens, number, activation_dtype(model))
     ids = torch.full((number, 1), start_id, dtype=torch.long, device=device)
     alive = torch.ones(number, dtype=torch.bool, device=device)
     for step in range(max_new_tokens):

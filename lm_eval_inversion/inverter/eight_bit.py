@@ -7,6 +7,9 @@ the inverter knows (``docs/LOG.md``). Sums of whole numbers are exact, so a toke
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -27,26 +30,44 @@ def eight_bits(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return (rows / unit).round_().to(torch.int8), unit
 
 
+class Rounding:
+    """Rounds what layers are given, once for those that are given the same tensor one after another: for queries, keys and values."""
+
+    def __init__(self) -> None:
+        self._last: Callable[[], torch.Tensor | None] = lambda: None
+        self._found: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def __call__(self, input: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """``eight_bits`` of (..., columns) as rows. Whoever calls does not write into the tensor between two calls."""
+        if self._found is None or self._last() is not input:
+            self._found = eight_bits(input.reshape(-1, input.shape[-1]))
+            # Not kept alive: while it lives, no other tensor can be mistaken for it.
+            self._last = weakref.ref(input)
+        return self._found
+
+
 class EightBitLinear(nn.Module):
     """``nn.Linear`` in 8 bits, for inference.
 
     Args:
         linear: the layer that it stands for; its weight is not kept.
+        rounding: shared with the layers that get the same inputs.
     """
 
     codes: torch.Tensor
     unit: torch.Tensor
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: nn.Linear, rounding: Rounding | None = None) -> None:
         super().__init__()
         codes, unit = eight_bits(linear.weight.detach().float())
         self.register_buffer("codes", codes)
         self.register_buffer("unit", unit.squeeze(1))
         self.bias = linear.bias
+        self._rounding = rounding or Rounding()
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """(..., in) -> (..., out), in the type of the input."""
-        codes, unit = eight_bits(input.reshape(-1, input.shape[-1]))
+        codes, unit = self._rounding(input)
         found = torch._int_mm(codes, self.codes.T) * unit  # sums in 32 bits, which no layer of fewer than 133,000 inputs can exceed
         found *= self.unit
         if self.bias is not None:
@@ -57,6 +78,7 @@ class EightBitLinear(nn.Module):
 def adopt_eight_bits(model: nn.Module) -> None:
     """Replace every linear layer below ``model`` by an ``EightBitLinear``, one after another, so that memory never holds both of all."""
     for module in model.modules():
+        rounding = Rounding()
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Linear):
-                setattr(module, name, EightBitLinear(child))
+                setattr(module, name, EightBitLinear(child, rounding))

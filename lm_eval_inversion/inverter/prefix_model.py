@@ -17,6 +17,8 @@ import torch
 from transformers import DynamicCache
 
 from lm_eval_inversion.attention import with_cache
+from lm_eval_inversion.inverter.layers import keys_values, lower_part
+from lm_eval_inversion.precision import activation_dtype
 
 BLOCK_TOKEN_BUDGET = 16_384  # tokens of padded blocks run at once; bounds memory
 
@@ -52,7 +54,9 @@ def pad_rows(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[torch
     return ids.reshape(len(rows), width), torch.tensor([len(row) for row in rows], dtype=torch.long, device=device)
 
 
-def encode_blocks(model: Any, blocks: Sequence[Sequence[Sequence[int]]]) -> Prefix:
+def encode_blocks(
+    model: Any, blocks: Sequence[Sequence[Sequence[int]]], layers: int | None = None, dtype: torch.dtype | None = None
+) -> Prefix:
     """Run every block by itself and join the caches per prompt.
 
     Prompts run one after another, so that the numbers of one never depend on which others there are.
@@ -60,22 +64,31 @@ def encode_blocks(model: Any, blocks: Sequence[Sequence[Sequence[int]]]) -> Pref
     Args:
         model: a transformers decoder-only LM.
         blocks: blocks[p][n] are the token ids of output n of prompt p.
+        layers: that blocks run through, see ``BlockFormat.output_layers``.
+        dtype: of the prefix; None: what the model computes in.
 
     Returns:
         The prefix; gradients flow through it.
     """
-    device, config = next(model.parameters()).device, model.config
-    dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else next(model.parameters()).dtype
+    device, config, decoder = next(model.parameters()).device, model.config, model.get_decoder()
+    lower = decoder if layers is None else lower_part(decoder, layers)
+    dtype = dtype or activation_dtype(model)
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     widths = torch.tensor([sum(map(len, own)) for own in blocks], dtype=torch.long, device=device)
     width = int(widths.max()) if len(blocks) else 0
     shape = (len(blocks), config.num_key_value_heads, width, head)
     keys, values = ([torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)] for _ in range(2))
     for row, own in enumerate(blocks):
-        for columns, cache, real in _run_blocks(model, own, device):
+        for columns, cache, hidden, positions, real in _run_blocks(lower, own, device):
             for layer, states in enumerate(cache.layers):
                 keys[layer][row].index_copy_(1, columns, _joined(states.keys, real).to(dtype))
                 values[layer][row].index_copy_(1, columns, _joined(states.values, real).to(dtype))
+            stopped = hidden.flatten(0, 1)[real]
+            cos, sin = (part[0, :, None] for part in decoder.rotary_emb(stopped[None], positions.reshape(1, -1)[:, real]))
+            for layer in range(len(cache.layers), len(decoder.layers)):
+                found = keys_values(decoder.layers[layer], stopped, cos, sin)
+                for target, part in zip((keys, values), found):
+                    target[layer][row].index_copy_(1, columns, part.transpose(0, 1).to(dtype))
     return Prefix(keys, values, torch.arange(width, device=device)[None] < widths[:, None])
 
 
@@ -85,15 +98,16 @@ def block_columns(blocks: Sequence[Sequence[int]]) -> list[int]:
 
 
 def _run_blocks(
-    model: Any, blocks: Sequence[Sequence[int]], device: torch.device
-) -> Iterator[tuple[torch.Tensor, DynamicCache, torch.Tensor]]:
+    decoder: Any, blocks: Sequence[Sequence[int]], device: torch.device
+) -> Iterator[tuple[torch.Tensor, DynamicCache, torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Run the blocks of one prompt, as many at once as the budget allows.
 
     Yields:
-        Columns of the prefix that the real tokens belong to (tokens,), the cache of these blocks, and which of its
-        (blocks * padded length) places are real.
+        Columns of the prefix that the real tokens belong to (tokens,), the cache of these blocks, what the decoder gives for them
+        (blocks, padded length, width of the model), their positions (blocks, padded length), and which of these places, in one row,
+        are real.
     """
-    starts, decoder = block_columns(blocks), model.get_decoder()
+    starts = block_columns(blocks)
     # Longest first, so that blocks run together have about one length and little padding.
     order = sorted(range(len(blocks)), key=lambda index: -len(blocks[index]))
     while order:
@@ -102,9 +116,10 @@ def _run_blocks(
         ids, lengths = pad_rows([blocks[index] for index in chosen], device)
         cache = DynamicCache()
         positions = torch.arange(ids.shape[1], device=device)[None].expand_as(ids)
-        decoder(input_ids=ids, position_ids=positions, **with_cache(decoder, cache))
+        hidden = decoder(input_ids=ids, position_ids=positions, **with_cache(decoder, cache)).last_hidden_state
         columns = [starts[index] + place for index in chosen for place in range(len(blocks[index]))]
-        yield torch.tensor(columns, dtype=torch.long, device=device), cache, (positions < lengths[:, None]).reshape(-1)
+        real = (positions < lengths[:, None]).reshape(-1)
+        yield torch.tensor(columns, dtype=torch.long, device=device), cache, hidden, positions, real
 
 
 def _joined(states: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
@@ -131,7 +146,7 @@ def prompt_hidden(model: Any, prefix: Prefix, ids: torch.Tensor, positions: torc
     cache = DynamicCache()
     for layer, (keys, values) in enumerate(zip(prefix.keys, prefix.values)):
         cache.update(keys, values, layer)
-    mask, decoder = visible(prefix, own, prefix.keys[0].dtype), model.get_decoder()
+    mask, decoder = visible(prefix, own, activation_dtype(model)), model.get_decoder()
     hidden: torch.Tensor = decoder(
         input_ids=ids, attention_mask=mask, position_ids=positions, **with_cache(decoder, cache)
     ).last_hidden_state  # fmt: skip

@@ -17,11 +17,12 @@ from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, Ou
 from lm_eval_inversion.inverter.candidates import candidate_token_losses
 from lm_eval_inversion.inverter.checkpoint import TOKENIZER_FILE, WEIGHTS_FILE, verify_checkpoint
 from lm_eval_inversion.inverter.decoding import decode, sampling
-from lm_eval_inversion.inverter.eight_bit import adopt_eight_bits
+from lm_eval_inversion.inverter.eight_bit import EightBitLinear, adopt_eight_bits
 from lm_eval_inversion.inverter.few_rows import adopt_few_rows
 from lm_eval_inversion.inverter.packing import unpacked
 from lm_eval_inversion.inverter.prefix_model import Prefix, block_columns, encode_blocks
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
+from lm_eval_inversion.precision import fast_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -72,13 +73,19 @@ class SparsePrefixInverter(Inverter):
         self, model: Any, tokenizer: BlockTokenizer, layout: BlockFormat, *, name: str, hash: str, secret: Secret = "system"
     ) -> None:
         self.model, self.tokenizer, self.layout, self.name, self.hash, self.secret = model, tokenizer, layout, name, hash, secret
+        # With layers in 8 bits, the prefix would be most of the memory, and reading it most of a step.
+        eight = any(isinstance(module, EightBitLinear) for module in model.modules())
+        self._prefix_dtype = fast_dtype("cpu") if eight else None
         # What ``invert`` read last; ``nll`` is asked about the same outputs, and about parts of them.
         self._read: _Read | None = None
         # Likelihoods under the null are asked for one prompt at a time, always with the same outputs.
         self._prefix = lru_cache(maxsize=KEPT_PREFIXES)(self._encode)
 
     def _encode(self, blocks: tuple[tuple[int, ...], ...]) -> Prefix:
-        return encode_blocks(self.model, [blocks])
+        return self._encode_all([blocks])
+
+    def _encode_all(self, blocks: Sequence[Sequence[Sequence[int]]]) -> Prefix:
+        return encode_blocks(self.model, blocks, self.layout.output_layers, self._prefix_dtype)
 
     @classmethod
     def from_folder(
@@ -138,7 +145,7 @@ class SparsePrefixInverter(Inverter):
 
     def _decode(self, blocks: Sequence[Sequence[Sequence[int]]], max_new_tokens: int) -> list[list[int]]:
         self._read = None  # makes room first
-        self._read = _Read(encode_blocks(self.model, blocks), blocks)
+        self._read = _Read(self._encode_all(blocks), blocks)
         return self._write(self._read.prefix, max_new_tokens)
 
     def _write(self, prefix: Prefix, max_new_tokens: int, **settings: Any) -> list[list[int]]:

@@ -63,6 +63,7 @@ class BlockFormat:
         user_start_id: token that opens a prompt that is a user's message; None where the checkpoint was not trained on any: they
             open like system prompts.
         blocks_per_output: into how many blocks a long output is cut, as long as all outputs together have no more than ``max_outputs``.
+        output_layers: layers of the model that outputs run through, see ``layers``; None: all.
     """
 
     max_outputs: int = 64
@@ -72,6 +73,7 @@ class BlockFormat:
     end_id: int = 2
     user_start_id: int | None = None
     blocks_per_output: int = 1
+    output_layers: int | None = None
 
     @property
     def prompt_position(self) -> int:

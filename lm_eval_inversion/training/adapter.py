@@ -47,7 +47,7 @@ def round_base(model: Any, packed_file: Path, training: Sequence[Pair], tokenize
         for name, values in unpack_state(load_file(packed_file)).items():
             model.get_parameter(name).data.copy_(values)
         return
-    packed = round_weights(model, calibration_examples(training, tokenizer), tokenizer.layout.prompt_position)
+    packed = round_weights(model, calibration_examples(training, tokenizer), tokenizer.layout)
     write_whole(packed, packed_file)
 
 

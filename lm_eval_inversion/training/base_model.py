@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from lm_eval_inversion.inverter.checkpoint import DESCRIPTION_FILE, TOKENIZER_FILE
+from lm_eval_inversion.inverter.layers import TAKEN_APART
 from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
 from lm_eval_inversion.inverter.tokens import BlockFormat
 
-TRAINABLE = ("llama", "qwen2")  # whose layers are those of ``packed_loss``
 SETTINGS_FILE = "settings.json"  # of a finished run
 
 
@@ -103,14 +103,19 @@ def require_trainable(base: str) -> None:
     """
     from transformers import AutoConfig
 
-    if (Path(base) / DESCRIPTION_FILE).is_file() or read_settings(Path(base)):
+    if is_trained(base):
         return
     try:
         kind = AutoConfig.from_pretrained(base, trust_remote_code=False).model_type
     except (OSError, ValueError) as error:
         raise ValueError(f"--base {base}: no model is found there ({str(error).splitlines()[0]})") from error
-    if kind not in TRAINABLE:
-        raise ValueError(f"--base {base} is a {kind}; the training loss is written for {', '.join(TRAINABLE)}")
+    if kind not in TAKEN_APART:
+        raise ValueError(f"--base {base} is a {kind}; the training loss is written for {', '.join(TAKEN_APART)}")
+
+
+def is_trained(base: str) -> bool:
+    """Whether it is a finished run or a checkpoint, and no language model."""
+    return (Path(base) / DESCRIPTION_FILE).is_file() or bool(read_settings(Path(base)))
 
 
 def with_user_start(layout: BlockFormat, tokenizer_text: str) -> BlockFormat:

@@ -17,7 +17,7 @@ from torch import nn
 
 from lm_eval_inversion.inverter.packing import can_pack, pack_named, unpack_state
 from lm_eval_inversion.inverter.prefix_model import Prefix, encode_blocks, prompt_hidden
-from lm_eval_inversion.inverter.tokens import BlockTokenizer
+from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
 from lm_eval_inversion.precision import fast_dtype
 from lm_eval_inversion.training.pairs import Pair
 
@@ -55,13 +55,13 @@ def calibration_examples(pairs: Sequence[Pair], tokenizer: BlockTokenizer, seed:
 
 
 @torch.no_grad()
-def round_weights(model: Any, examples: Sequence[tuple[list[list[int]], list[int]]], prompt_position: int) -> dict[str, torch.Tensor]:
+def round_weights(model: Any, examples: Sequence[tuple[list[list[int]], list[int]]], layout: BlockFormat) -> dict[str, torch.Tensor]:
     """Give every matrix of a model the values that packing gives it; returns the packed state.
 
     Args:
         model: a Llama-like transformers model (``get_decoder().layers``); its weights change.
         examples: see ``calibration_examples``.
-        prompt_position: position of a prompt's first token.
+        layout: how the model reads outputs and prompts.
     """
     from tqdm import tqdm
 
@@ -81,7 +81,7 @@ def round_weights(model: Any, examples: Sequence[tuple[list[list[int]], list[int
         matrices = [module for module in layer.modules() if isinstance(module, nn.Linear) and can_pack(module.weight)]
         decoder.layers = layers[:count]  # what comes later need not run
         try:
-            moments = observe(model, matrices, examples, prompt_position)
+            moments = observe(model, matrices, examples, layout)
         finally:
             decoder.layers = layers
         for module, moment in zip(matrices, moments):
@@ -92,7 +92,7 @@ def round_weights(model: Any, examples: Sequence[tuple[list[list[int]], list[int
 
 
 def observe(
-    model: Any, matrices: Sequence[nn.Linear], examples: Sequence[tuple[list[list[int]], list[int]]], prompt_position: int
+    model: Any, matrices: Sequence[nn.Linear], examples: Sequence[tuple[list[list[int]], list[int]]], layout: BlockFormat
 ) -> list[torch.Tensor]:
     """Second moments of the inputs of some matrices while the model reads the examples."""
     moments = [SecondMoment() for _ in matrices]
@@ -102,27 +102,27 @@ def observe(
         with torch.autocast(device.type, torch.bfloat16, enabled=fast_dtype(device.type) is torch.bfloat16):
             # Blocks of one length at a time, and prompts one by one: no padding is observed.
             with observing(matrices, moments, "blocks"):
-                prefixes = read_by_length(model, [blocks for blocks, _ in chosen])
+                prefixes = read_by_length(model, [blocks for blocks, _ in chosen], layout.output_layers)
             with observing(matrices, moments, "prompts"):
                 for prefix, (_, prompt) in zip(prefixes, chosen):
                     ids = torch.tensor([prompt[:-1]], device=device)
                     places = torch.arange(ids.shape[1], device=device)
                     own = (places[None, :] <= places[:, None])[None]
-                    prompt_hidden(model, prefix, ids, prompt_position + places[None], own)
+                    prompt_hidden(model, prefix, ids, layout.prompt_position + places[None], own)
     return [moment.value() for moment in moments]
 
 
-def read_by_length(model: Any, blocks: Sequence[Sequence[Sequence[int]]]) -> list[Prefix]:
-    """The prefix of every prompt, all blocks of one length run together, whichever prompt they are of."""
+def read_by_length(model: Any, blocks: Sequence[Sequence[Sequence[int]]], layers: int | None = None) -> list[Prefix]:
+    """The prefix of every prompt as ``encode_blocks`` gives it, all blocks of one length run together, whichever prompt they are of."""
     parts: list[list[Prefix]] = [[] for _ in blocks]
     device = next(model.parameters()).device
     for length in sorted({len(block) for own in blocks for block in own}):
         owners = [row for row, own in enumerate(blocks) for block in own if len(block) == length]
-        together = encode_blocks(model, [[block for own in blocks for block in own if len(block) == length]])
+        together = encode_blocks(model, [[block for own in blocks for block in own if len(block) == length]], layers)
         for row in dict.fromkeys(owners):
             columns = [place * length + column for place, owner in enumerate(owners) if owner == row for column in range(length)]
             parts[row].append(together.part(0, torch.tensor(columns, device=device)))
-    return [join(found) if found else encode_blocks(model, [[]]) for found in parts]
+    return [join(found) if found else encode_blocks(model, [[]], layers) for found in parts]
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def packed_weights(run: Path, training: Sequence[Pair], layout: BlockFormat) -> 
         return packed
     model = AutoModelForCausalLM.from_pretrained(run / "final", dtype="float32", trust_remote_code=False).eval()
     examples = calibration_examples(training, BlockTokenizer(run / TOKENIZER_FILE, layout))
-    return round_weights(model, examples, layout.prompt_position)
+    return round_weights(model, examples, layout)
 
 
 def pack(run: Path, pairs: list[Path], output: Path) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _nats(inverter: SparsePrefixInverter, pair: Pair) -> float:
 
     ids = inverter.tokenizer.prompt(pair.prompt or "", inverter.layout.max_prompt_tokens, pair.secret)
     with torch.inference_mode():
-        prefix = encode_blocks(inverter.model, [inverter.tokenizer.blocks(pair.outputs)])
+        prefix = encode_blocks(inverter.model, [inverter.tokenizer.blocks(pair.outputs)], inverter.layout.output_layers)
         return candidate_loss(inverter.model, prefix, [ids], inverter.layout.prompt_position).item()
 
 

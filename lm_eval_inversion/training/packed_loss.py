@@ -16,6 +16,8 @@ import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from lm_eval_inversion.inverter.layers import heads_of, keys_values, rotated
+
 Blocks = Sequence[Sequence[int]]
 
 
@@ -29,10 +31,11 @@ class Row:
         block_index: (blocks, width) place of every block's tokens in the row, 0 at padding.
         block_places: (block tokens,) place of every real token in the flattened ``block_index``, in the order of ``block_tokens``.
         block_tokens: (block tokens,) its place in the row.
+        prompt_tokens: (prompt tokens,) place in the row of every token that is no block's.
         sizes: tokens of every example.
         block_sizes: how many of them are its blocks'.
         prompt_sizes: of every example, the tokens of each of its prompts.
-        predicting: (predicted tokens,) places whose next token is predicted.
+        predicting: (predicted tokens,) places, among the prompt tokens, whose next token is predicted.
         owner: (predicted tokens,) prompt that each belongs to.
     """
 
@@ -41,6 +44,7 @@ class Row:
     block_index: torch.Tensor
     block_places: torch.Tensor
     block_tokens: torch.Tensor
+    prompt_tokens: torch.Tensor
     sizes: list[int]
     block_sizes: list[int]
     prompt_sizes: list[list[int]]
@@ -62,6 +66,7 @@ def lay_out(blocks: Sequence[Blocks], prompts: Sequence[Sequence[Sequence[int]]]
     starts: list[tuple[int, int]] = []  # of every block: place in the row, length
     sizes: list[int] = []
     block_sizes: list[int] = []
+    prompt_tokens: list[int] = []
     predicting: list[int] = []
     owner: list[int] = []
     number = 0
@@ -73,7 +78,8 @@ def lay_out(blocks: Sequence[Blocks], prompts: Sequence[Sequence[Sequence[int]]]
             positions += range(len(block))
         block_sizes.append(len(ids) - first)
         for prompt in scored:
-            predicting += range(len(ids), len(ids) + len(prompt) - 1)
+            predicting += range(len(prompt_tokens), len(prompt_tokens) + len(prompt) - 1)
+            prompt_tokens += range(len(ids), len(ids) + len(prompt))
             owner += [number] * (len(prompt) - 1)
             ids += prompt
             positions += range(position, position + len(prompt))
@@ -88,35 +94,18 @@ def lay_out(blocks: Sequence[Blocks], prompts: Sequence[Sequence[Sequence[int]]]
         return torch.tensor(values, dtype=torch.long, device=device)
 
     return Row(
-        tensor(ids), tensor(positions), tensor(index).reshape(len(starts), width), tensor(places), tensor(tokens), sizes, block_sizes,
-        [[len(prompt) for prompt in scored] for scored in prompts], tensor(predicting), tensor(owner),
+        tensor(ids), tensor(positions), tensor(index).reshape(len(starts), width), tensor(places), tensor(tokens), tensor(prompt_tokens),
+        sizes, block_sizes, [[len(prompt) for prompt in scored] for scored in prompts], tensor(predicting), tensor(owner),
     )  # fmt: skip
-
-
-def _rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary positions: states (T, heads, size), cos and sin (T, 1, size)."""
-    left, right = states.chunk(2, -1)
-    return states * cos + torch.cat((-right, left), -1) * sin
-
-
-def _heads(states: torch.Tensor, size: int) -> torch.Tensor:
-    """(T, heads * size) -> (T, heads, size)."""
-    return states.view(len(states), -1, size)
 
 
 def _before_attention(
     layer: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Queries, keys and values of one layer: (T, heads, size) each, keys and values with fewer heads."""
-    normed = layer.input_layernorm(hidden)
-    attention = layer.self_attn
-    # Read from the layer, which makes it a constant for the compiler: a number that is passed is compiled as a variable, and the kernels
-    # then divide by it at every element.
-    size = attention.head_dim
-    queries = _rotate(_heads(attention.q_proj(normed), size), cos, sin)
-    keys = _rotate(_heads(attention.k_proj(normed), size), cos, sin)
-    values = _heads(attention.v_proj(normed), size)
-    return queries.to(values.dtype), keys.to(values.dtype), values
+    queries = rotated(heads_of(layer.self_attn.q_proj(layer.input_layernorm(hidden)), layer.self_attn.head_dim), cos, sin)
+    keys, values = keys_values(layer, hidden, cos, sin)
+    return queries.to(values.dtype), keys, values
 
 
 def _after_attention(layer: Any, hidden: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
@@ -165,11 +154,20 @@ class PackedLoss:
             return torch.compile(function, dynamic=True) if compiled else function
 
         self._before, self._after = prepare(_before_attention), prepare(_after_attention)
+        self._keys_values = prepare(keys_values)
 
     def __call__(
-        self, model: Any, blocks: Sequence[Blocks], prompts: Sequence[Sequence[Sequence[int]]], position: int
+        self,
+        model: Any,
+        blocks: Sequence[Blocks],
+        prompts: Sequence[Sequence[Sequence[int]]],
+        position: int,
+        output_layers: int | None = None,
     ) -> torch.Tensor:
-        """Nats of every prompt, summed over its tokens: (prompts of all examples,). Arguments as of ``lay_out``."""
+        """Nats of every prompt, summed over its tokens: (prompts of all examples,).
+
+        Arguments as of ``lay_out``; ``output_layers`` as in ``BlockFormat``.
+        """
         decoder = model.get_decoder()
         device = next(model.parameters()).device
         row = lay_out(blocks, prompts, position, device)
@@ -182,7 +180,7 @@ class PackedLoss:
         block_mask = _visible(0, [width], shared, device)
         # With several prompts each, the weights of all layers would be most of a step's memory: computed once more for the gradient.
         attend = _attend_again if max(map(len, prompts), default=0) > 1 else _attend
-        for layer in decoder.layers:
+        for layer in decoder.layers[:output_layers]:
             queries, keys, values = self._before(layer, hidden, cos, sin)
             seen = queries.new_zeros(len(row.ids), queries.shape[1] * head)
             if len(row.block_index):
@@ -194,8 +192,22 @@ class PackedLoss:
             for before, mask, own_seen, own_queries, own_keys, own_values in examples:
                 parts += [own_seen[:before], attend(own_queries[before:], own_keys, own_values, mask)]
             hidden = self._after(layer, hidden, torch.cat(parts))
+        # From here on, blocks are only looked at, where they stopped.
+        stopped, hidden = hidden[row.block_tokens], hidden[row.prompt_tokens]
+        (block_cos, block_sin), (cos, sin) = ((cos[places], sin[places]) for places in (row.block_tokens, row.prompt_tokens))
+        prompt_sizes = list(map(sum, row.prompt_sizes))
+        for layer in decoder.layers[len(decoder.layers) if output_layers is None else output_layers :]:
+            queries, keys, values = self._before(layer, hidden, cos, sin)
+            looked_at = [states.split(row.block_sizes) for states in self._keys_values(layer, stopped, block_cos, block_sin)]
+            own = (states.split(prompt_sizes) for states in (queries, keys, values))
+            parts = [
+                attend(own_queries, torch.cat([block_keys, own_keys]), torch.cat([block_values, own_values]), mask)
+                for mask, block_keys, block_values, own_queries, own_keys, own_values in zip(masks, *looked_at, *own)
+            ]
+            hidden = self._after(layer, hidden, torch.cat(parts))
         logits = model.get_output_embeddings()(decoder.norm(hidden[row.predicting]))
-        losses = functional.cross_entropy(logits.float(), row.ids[row.predicting + 1], reduction="none")
+        targets = row.ids[row.prompt_tokens[row.predicting] + 1]
+        losses = functional.cross_entropy(logits.float(), targets, reduction="none")
         return torch.zeros(sum(map(len, prompts)), device=device).index_add(0, row.owner, losses)
 
 

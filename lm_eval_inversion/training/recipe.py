@@ -32,6 +32,7 @@ FIRST_STAGE = 0.8  # of the time
 FIRST_FOLDER, SECOND_FOLDER = "all_weights", "adapter"
 ADAPTER_RANK, ADAPTER_RATE = 16, 3e-4
 VOCABULARY = 32_768
+OUTPUT_LAYERS = 2 / 3  # of the base's; the layers above hardly add to what is read of outputs (``docs/LOG.md``)
 
 
 def pair_files(folder: Path) -> list[Path]:
@@ -55,6 +56,15 @@ def default_vocabulary(base: str) -> int:
     return VOCABULARY if max(layout.start_id, layout.end_id) < VOCABULARY < base_model.vocabulary_size(tokenizer_text) else 0
 
 
+def default_output_layers(base: str) -> int:
+    """``OUTPUT_LAYERS`` of a language model's layers; 0, for as many as it has, where it has one, or is a run or a checkpoint."""
+    from transformers import AutoConfig
+
+    if base_model.is_trained(base):
+        return 0
+    return int(OUTPUT_LAYERS * AutoConfig.from_pretrained(base, trust_remote_code=False).num_hidden_layers)
+
+
 def stages(options: argparse.Namespace, pairs: Sequence[Path]) -> dict[Path, list[str]]:
     """Run folder -> arguments of ``training.train``, stage by stage."""
     shared = ["--pairs", *map(str, pairs), "--batch", str(options.batch), "--micro-batch", str(options.micro_batch)]
@@ -72,7 +82,7 @@ def stages(options: argparse.Namespace, pairs: Sequence[Path]) -> dict[Path, lis
     return {
         first: [
             "--base", options.base, "--vocabulary", str(options.vocabulary), "--blocks-per-output", str(options.blocks_per_output),
-            "--lr", str(options.lr), *["--compile"] * options.compile, *budgets[0], *shared,
+            "--output-layers", str(options.output_layers), "--lr", str(options.lr), *["--compile"] * options.compile, *budgets[0], *shared,
         ],
         second: ["--base", str(first), "--round-base", "--lora-rank", str(ADAPTER_RANK), "--lr", str(ADAPTER_RATE), *budgets[1], *shared],
     }  # fmt: skip
@@ -104,6 +114,10 @@ def main(arguments: list[str] | None = None) -> None:
         help=f"keep only the first so many tokens; 0 for all (default {VOCABULARY}, or all where there are fewer)",
     )  # fmt: skip
     parser.add_argument("--blocks-per-output", type=positive_whole, default=2, help="read long outputs in up to so many blocks (default 2)")
+    parser.add_argument(
+        "--output-layers", type=non_negative_whole,
+        help="layers that outputs run through, prompts run through all; 0 for all, or as many as in a checkpoint (default two thirds)",
+    )  # fmt: skip
     parser.add_argument("--lr", type=positive, default=4e-4, help="of the first stage (default 4e-4)")
     parser.add_argument("--eval-every", type=positive_whole, default=200, help="steps between evaluations (default 200)")
     parser.add_argument("--seed", type=int, default=0)
@@ -115,9 +129,12 @@ def main(arguments: list[str] | None = None) -> None:
 
     try:
         pairs = options.pairs or pair_files(options.pairs_folder)
-        if options.vocabulary is None and not base_model.read_settings(options.output / FIRST_FOLDER):
+        if not base_model.read_settings(options.output / FIRST_FOLDER):
             base_model.require_trainable(options.base)
-            options.vocabulary = default_vocabulary(options.base)
+            if options.vocabulary is None:
+                options.vocabulary = default_vocabulary(options.base)
+            if options.output_layers is None:
+                options.output_layers = default_output_layers(options.base)
     except ValueError as error:
         parser.error(str(error))
     for folder, stage in stages(options, pairs).items():

@@ -68,7 +68,8 @@ class PromptLoss(nn.Module):
     def forward(self, blocks: list[list[list[int]]], prompts: list[list[int]], rivals: int = 0) -> torch.Tensor:
         """Nats of each example's prompt and of its rivals' (``contrast.with_rivals``), summed over tokens: (examples, 1 + rivals)."""
         scored = with_rivals(prompts, rivals)
-        return self._nats(self.model, blocks, scored, self.layout.prompt_position).reshape(len(prompts), rivals + 1)
+        nats = self._nats(self.model, blocks, scored, self.layout.prompt_position, self.layout.output_layers)
+        return nats.reshape(len(prompts), rivals + 1)
 
 
 @torch.no_grad()
@@ -195,6 +196,10 @@ def prepared_base(options: argparse.Namespace, data: Data, accelerator: Any) -> 
     layout = with_user_start(layout, tokenizer_text)
     if options.blocks_per_output:
         layout = replace(layout, blocks_per_output=options.blocks_per_output)
+    if options.output_layers:
+        if options.output_layers >= (depth := model.config.num_hidden_layers):
+            raise ValueError(f"--output-layers {options.output_layers}: the base has {depth} layers; give fewer, or 0 for what it has")
+        layout = replace(layout, output_layers=options.output_layers)
     tokenizer = BlockTokenizer(output / TOKENIZER_FILE, layout)
     if options.round_base:
         with accelerator.main_process_first():  # it rounds, the others take what it wrote
@@ -244,7 +249,8 @@ def _backward(
 
 def start_of(options: argparse.Namespace, data: Data) -> dict[str, Any]:
     """Options that a run must keep when it goes on, by name: its weights, or the order of its examples, would be others."""
-    kept = ["seed", "lora_rank", "round_base", "keep_base", "vocabulary", "max_output_tokens", "blocks_per_output", "rival_pool"]
+    kept = ["seed", "lora_rank", "round_base", "keep_base", "vocabulary", "max_output_tokens", "blocks_per_output", "output_layers"]
+    kept.append("rival_pool")
     # Micro-batches shape the order of examples only where rivals are chosen for them.
     kept += ["micro_batch"] * bool(options.rival_pool)
     return {"pairs": pairs_summary(data), **{name: getattr(options, name) for name in kept}}
@@ -292,6 +298,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--blocks-per-output", type=positive_whole, help="read long outputs in up to so many blocks (default: one, or as --base does)"
     )
+    parser.add_argument(
+        "--output-layers", type=non_negative_whole, default=0,
+        help="layers that outputs run through, prompts run through all (default 0: as many as in the base)",
+    )  # fmt: skip
     parser.add_argument("--eval-every", type=positive_whole, default=100, help="steps (default 100)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto")

@@ -212,6 +212,9 @@ def test_a_tampered_configuration_is_refused_before_anything_is_allocated(copied
         ({"blocks_per_output": 0}, "block_format.blocks_per_output is 0; it is a whole number from 1 to 64"),
         ({"blocks_per_output": None}, "block_format.blocks_per_output is None"),
         ({"blocks_per_output": 10**6}, "block_format.blocks_per_output is 1000000"),
+        ({"output_layers": 0}, "block_format.output_layers is 0; it is a whole number from 1"),
+        ({"output_layers": 2}, "block_format.output_layers is 2; outputs stop below the last layer"),
+        ({"output_layers": "1"}, "block_format.output_layers is 1;"),
         ({"surprise": 1}, "'block_format' must hold the numbers"),
     ],
 )

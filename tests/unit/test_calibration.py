@@ -6,9 +6,11 @@ from conftest import make_model
 
 from lm_eval_inversion.inverter.packing import pack_named, unpack_state
 from lm_eval_inversion.inverter.prefix_model import encode_blocks, prompt_hidden
+from lm_eval_inversion.inverter.tokens import BlockFormat
 from lm_eval_inversion.training.calibration import SecondMoment, join, observe, round_weights
 
-POSITION = 17
+LAYOUT = BlockFormat(max_output_tokens=16)
+POSITION = LAYOUT.prompt_position
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def test_rounding_with_calibration_changes_a_model_less_and_packs_what_it_leaves
     nearest, calibrated = copy.deepcopy(original), copy.deepcopy(original)
     for name, parameter in nearest.named_parameters():
         parameter.copy_(unpack_state(pack_named(name, parameter))[name])
-    packed = round_weights(calibrated, examples, POSITION)
+    packed = round_weights(calibrated, examples, LAYOUT)
     for name, values in unpack_state(packed).items():
         assert torch.equal(calibrated.get_parameter(name), values)
     assert {name.partition("|")[0] for name in packed} == {name for name, _ in original.named_parameters()}
@@ -50,7 +52,7 @@ def test_rounding_with_calibration_changes_a_model_less_and_packs_what_it_leaves
 def test_observed_moments_know_no_padding_and_weigh_blocks_and_prompts_alike(examples):
     model = make_model(64, seed=3).eval()
     matrix = model.get_decoder().layers[0].self_attn.q_proj
-    found = observe(model, [matrix], examples, POSITION)[0]
+    found = observe(model, [matrix], examples, LAYOUT)[0]
     # The first layer sees embeddings, whatever the positions: normalised rows of the embedding matrix.
     layer = model.get_decoder().layers[0]
     expected = SecondMoment()

@@ -1,10 +1,12 @@
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lm_eval_inversion.inverter import check_inverter, load_inverter
+from lm_eval_inversion.inverter import check_inverter, eight_bit, load_inverter
 from lm_eval_inversion.inverter.eight_bit import LEVELS, EightBitLinear, adopt_eight_bits, eight_bits
 from lm_eval_inversion.inverter.registry import choose_dtype
 
@@ -45,6 +47,21 @@ def test_one_token_with_huge_inputs_costs_the_others_nothing():
         alone = layer(inputs[1:])
         inputs[0] *= 1e4
         assert torch.equal(layer(inputs)[1:], alone)
+
+
+def test_equal_inputs_of_two_layers_are_rounded_once_and_others_are_not_mistaken_for_them(monkeypatch):
+    rounded = []
+    monkeypatch.setattr(eight_bit, "eight_bits", lambda rows: rounded.append(rows.clone()) or eight_bits(rows))
+    model = nn.ModuleList([nn.Linear(8, 4), nn.Linear(8, 6)])
+    wanted = copy.deepcopy(model)
+    adopt_eight_bits(model)
+    rounded.clear()  # of the weights
+    with torch.inference_mode():
+        for number in range(20):  # one tensor goes, the next may take its place in memory
+            inputs = torch.randn(3, 8, generator=torch.Generator().manual_seed(number))
+            for layer, exact in zip(model, wanted):
+                assert (layer(inputs) - exact(inputs)).norm() < 0.03 * exact(inputs).norm()
+    assert len(rounded) == 20
 
 
 def test_every_linear_layer_below_is_replaced():

@@ -13,19 +13,21 @@ from lm_eval_inversion.training.packed_loss import PackedLoss
 VOCABULARY, POSITION = 40, 13
 
 
-def model_with(key_heads, tied=True):
-    """A random model of four heads, which share ``key_heads`` key heads."""
+def model_with(key_heads, tied=True, output_layers=None):
+    """A random model of four heads, which share ``key_heads`` key heads, through ``output_layers`` layers of which outputs run."""
     torch.manual_seed(key_heads)
     config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
         num_key_value_heads=key_heads, max_position_embeddings=512, initializer_range=0.3, tie_word_embeddings=tied,
     )  # fmt: skip
-    return LlamaForCausalLM(config).eval()
+    model = LlamaForCausalLM(config).eval()
+    model.output_layers = output_layers
+    return model
 
 
 @pytest.fixture(scope="module")
 def models():
-    return {"shared": model_with(2), "one": model_with(1), "own": model_with(4, tied=False)}
+    return {"shared": model_with(2), "one": model_with(1), "own": model_with(4, tied=False), "stopped": model_with(2, output_layers=1)}
 
 
 def value_and_gradients(model, function, blocks, prompts):
@@ -37,12 +39,12 @@ def value_and_gradients(model, function, blocks, prompts):
 
 
 def padded(model, blocks, prompts):
-    prefixes = [encode_blocks(model, [own]) for own in blocks]
+    prefixes = [encode_blocks(model, [own], model.output_layers) for own in blocks]
     return torch.cat([candidate_loss(model, prefix, [prompt], POSITION) for prefix, prompt in zip(prefixes, prompts)])
 
 
 def packed(model, blocks, prompts):
-    return PackedLoss()(model, blocks, [[prompt] for prompt in prompts], POSITION)
+    return PackedLoss()(model, blocks, [[prompt] for prompt in prompts], POSITION, model.output_layers)
 
 
 def same(model, blocks, prompts):
@@ -71,7 +73,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", ["shared", "one", "own"])
+@pytest.mark.parametrize("name", ["shared", "one", "own", "stopped"])
 @pytest.mark.parametrize("case", CASES)
 def test_packing_changes_neither_value_nor_gradient(models, name, case):
     lengths, prompt_lengths = CASES[case]
@@ -85,7 +87,7 @@ example = st.tuples(st.lists(st.lists(ids, min_size=1, max_size=POSITION), max_s
 
 
 @settings(max_examples=40, deadline=None)
-@given(name=st.sampled_from(["shared", "one", "own"]), batch=st.lists(example, min_size=1, max_size=5))
+@given(name=st.sampled_from(["shared", "one", "own", "stopped"]), batch=st.lists(example, min_size=1, max_size=5))
 def test_whatever_the_batch(models, name, batch):
     same(models[name], [blocks for blocks, _ in batch], [prompt for _, prompt in batch])
 
@@ -104,13 +106,13 @@ def test_the_order_of_an_example_s_outputs_does_not_matter(models):
     assert packed(models["shared"], [outputs[1:]], [prompt])[0].item() != pytest.approx(loss[0].item(), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["shared", "one", "own"])
+@pytest.mark.parametrize("name", ["shared", "one", "own", "stopped"])
 def test_prompts_after_the_same_outputs_do_not_see_each_other(models, name):
     blocks = [[tokens(1, 5), tokens(2, 9)], [], [tokens(3, 2)]]
     prompts = [[tokens(4, 6), tokens(5, 11), tokens(4, 6)], [tokens(6, 3), tokens(7, 8)], [tokens(8, 5)]]
 
     def together(model, blocks, prompts):
-        return PackedLoss()(model, blocks, prompts, POSITION)
+        return PackedLoss()(model, blocks, prompts, POSITION, model.output_layers)
 
     def apart(model, blocks, prompts):
         return torch.cat([padded(model, [own], [prompt]) for own, scored in zip(blocks, prompts) for prompt in scored])

@@ -30,10 +30,16 @@ def test_own_files_and_vocabulary_reach_the_training(chat_model, tmp_path, capsy
     monkeypatch.setattr(recipe.pack, "pack", lambda run, pairs, output: packed.append(pairs) or {})
     common = ["--base", str(chat_model), "--output", str(tmp_path / "run"), "--pairs", "one.jsonl", "two.jsonl", "two.jsonl"]
 
-    def vocabulary(*more):
+    def given(option, *more):
         started.clear()
         recipe.main([*common, *more])
-        return started[0][started[0].index("--vocabulary") + 1]
+        return started[0][started[0].index(option) + 1]
+
+    def vocabulary(*more):
+        return given("--vocabulary", *more)
+
+    assert given("--output-layers") == "1"
+    assert given("--output-layers", "--output-layers", "0") == "0"
 
     assert vocabulary() == "0"  # the tokenizer has 300
     assert vocabulary("--vocabulary", "0") == "0"
@@ -66,6 +72,7 @@ def test_one_command_makes_a_checkpoint_and_goes_on_where_it_was(chat_model, tmp
     found = json.loads(said[said.index("\n{\n") :].partition("\n}\n")[0] + "}")
     assert found["steps"] == 5
     inverter = load_inverter(tmp_path / "run" / "checkpoint")
+    assert inverter.layout.output_layers == 1  # of two
     assert inverter.model.config.vocab_size == 256
     assert found["sha256"].startswith(inverter.hash)
     assert "Ship it" in said
