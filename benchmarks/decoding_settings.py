@@ -25,7 +25,6 @@ from tqdm import tqdm
 from lm_eval_inversion.inverter import load_inverter
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS
 from lm_eval_inversion.inverter.decoding import decode
-from lm_eval_inversion.inverter.prefix_model import encode_blocks
 from lm_eval_inversion.inverter.sparse_prefix import GUIDANCE, MINIMUM_TOKENS, REPEAT_RUN, SparsePrefixInverter
 from lm_eval_inversion.report.numbers import shown_estimate
 from lm_eval_inversion.report.tables import metric_estimate
@@ -43,8 +42,7 @@ def reconstructions(inverter: SparsePrefixInverter, answers: Answers, settings: 
     found: dict[Setting, list[str]] = {setting: [] for setting in settings}
     layout = inverter.layout
     for start in tqdm(range(0, len(sets), BATCH), desc="batches of prompts"):
-        blocks = [inverter.tokenizer.blocks(lines) for lines in sets[start : start + BATCH]]
-        prefix = encode_blocks(inverter.model, blocks, inverter.layout.output_layers)
+        prefix = inverter.encode([inverter.tokenizer.blocks(lines) for lines in sets[start : start + BATCH]])
         for minimum, guidance in settings:
             written = decode(
                 inverter.model, prefix, start_id=layout.opening(answers.secret), end_id=layout.end_id, position=layout.prompt_position,

@@ -24,7 +24,7 @@ from inversion_speed import OUTPUT_TOKENS, OUTPUTS, WRITTEN_TOKENS, outputs
 from torch.utils.flop_counter import FlopCounterMode
 
 from lm_eval_inversion import load_inverter
-from lm_eval_inversion.inverter.prefix_model import Prefix, encode_blocks
+from lm_eval_inversion.inverter.prefix_model import Prefix
 
 SIDE, COPIED, TRIES = 2048, 1 << 28, 7  # of the matrices that find the peak; bytes of each copy; the best of so many
 
@@ -80,10 +80,9 @@ def main() -> None:
     print("| batch | phase | GFLOP | GB | least seconds | bound by | measured | share |\n|---:|---|---:|---:|---:|---|---:|---:|")
     for batch in options.batches:
         blocks = [inverter.tokenizer.blocks(lines) for lines in outputs(batch)]
-        layers = inverter.layout.output_layers
-        prefix = encode_blocks(model, blocks, layers)
+        prefix = inverter.encode(blocks)
         phases = {
-            "reading": (lambda own=blocks, layers=layers: encode_blocks(model, own, layers), weights + size_of(prefix)),
+            "reading": (lambda own=blocks: inverter.encode(own), weights + size_of(prefix)),
             "writing": (lambda known=prefix: inverter._write(known, WRITTEN_TOKENS), WRITTEN_TOKENS * (weights + size_of(prefix))),
         }
         for phase, (action, moved) in phases.items():

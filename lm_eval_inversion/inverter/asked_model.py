@@ -18,7 +18,6 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from lm_eval_inversion.context import context_of
 from lm_eval_inversion.hashing import content_hash, file_sha256
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets, Secret, check_pairs
 from lm_eval_inversion.inverter.model_folder import config_and_tokenizer, require_vocabulary, require_whole_model, whole_model
+from lm_eval_inversion.inverter.recent import Recent
 from lm_eval_inversion.inverter.tokens import listed_ids, plain_ids, special_ids
 from lm_eval_inversion.outputs import MAX_OUTPUTS, strip_thinking
 from lm_eval_inversion.queries.conversations import SENTINEL, user_turn
@@ -84,7 +84,7 @@ class AskedModelInverter(Inverter):
         framing = {*self._before, *self._after, self._end} & set(self._plain.get_added_tokens_decoder())
         blank = {token for token in framing if not self._plain.decode([token], skip_special_tokens=False).strip()}
         self.control_ids = frozenset({*special_ids(self._plain), *(framing - blank)})
-        self._read = lru_cache(maxsize=KEPT_READINGS)(self._read_question)
+        self._readings: Recent[tuple[int, ...], Any] = Recent(KEPT_READINGS)
 
     @classmethod
     def from_folder(cls, folder: Path, *, name: str, device: str, dtype: torch.dtype) -> AskedModelInverter:
@@ -152,7 +152,7 @@ class AskedModelInverter(Inverter):
         return [self._answer(self.question_ids(lines), max_new_tokens) for lines in outputs]
 
     def _answer(self, ids: Sequence[int], max_new_tokens: int) -> str:
-        cache = copy.deepcopy(self._read(tuple(ids)))
+        cache = copy.deepcopy(self._readings.get(tuple(ids), self._read_question))
         stops = {self._end, self.tokenizer.eos_token_id, *listed_ids(self.model.generation_config.eos_token_id)}
         found: list[int] = []
         token = ids[-1]
@@ -172,7 +172,7 @@ class AskedModelInverter(Inverter):
         for lines, prompt in zip(outputs, prompts):
             question, answer = self.question_ids(lines), self.answer_ids(prompt)
             # Copied, because reading on writes into it; one prompt at a time, so that none sees another.
-            cache = copy.deepcopy(self._read(tuple(question)))
+            cache = copy.deepcopy(self._readings.get(tuple(question), self._read_question))
             row = torch.tensor([[question[-1], *answer]], device=self.model.device)
             logits = self.model(input_ids=row[:, :-1], **with_cache(self.model, cache)).logits
             result.append(torch.nn.functional.cross_entropy(logits[0].float(), row[0, 1:], reduction="none").tolist())

@@ -86,7 +86,7 @@ class Inverter(ABC):
         Args:
             outputs: for each system prompt its n outputs; n may differ, and may be 0.
             max_new_tokens: the longest reconstruction, in the inverter's tokens.
-            batch_size: prompts decoded together; None chooses. It does not change the result.
+            batch_size: prompts decoded together; None chooses. In float32 it does not change the result.
         """
 
     def nll(self, outputs: OutputSets, prompts: Sequence[str]) -> list[float]:

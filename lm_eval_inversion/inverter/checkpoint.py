@@ -262,15 +262,17 @@ def _check_model(config: Mapping[str, Any], layout: BlockFormat, weights: Mappin
 
     try:
         described, plain = AutoConfig.for_model(**config), AutoConfig.for_model(config["model_type"])
+        # Also keeps out models with position tables, whose size no weight accounts for.
+        rotary = all(hasattr(plain, name) for name in ("num_key_value_heads", "rope_parameters"))
+        longest = getattr(described, "max_position_embeddings", None)
     except Exception as error:  # each configuration class checks in its own way
         raise CheckpointError(f"{DESCRIPTION_FILE}: model_config describes no model ({_first_line(error)})") from error
-    # Also keeps out models with position tables, whose size no weight accounts for.
-    if not all(hasattr(plain, name) for name in ("num_key_value_heads", "rope_parameters")):
+    if not rotary:
         raise CheckpointError(
             f"{DESCRIPTION_FILE}: a model of type {config['model_type']!r} has no rotary positions and cannot be an inverter"
         )
     positions = layout.prompt_position + layout.max_prompt_tokens
-    if not _whole(described.max_position_embeddings, positions, 1 << 31):
+    if not _whole(longest, positions, 1 << 31):
         raise CheckpointError(f"{DESCRIPTION_FILE}: block_format needs {positions} positions, more than the model has")
     try:
         with torch.device("meta"):

@@ -97,12 +97,12 @@ def twin_attention(
     # The queries of the heads that share keys stand together: one product reads the keys once for all of them.
     grouped = query.reshape(rows, shared, heads // shared, size) * scaling
     own = (grouped @ key.transpose(2, 3)).float()
-    keys, values = twins.prefix.keys[module.layer_idx], twins.prefix.values[module.layer_idx]
-    scores = _times_prefix(grouped[:prompts].to(keys.dtype), keys.transpose(2, 3)).float() + twins.hidden
+    keys, values = (part[module.layer_idx].to(value.dtype) for part in (twins.prefix.keys, twins.prefix.values))
+    scores = _times_prefix(grouped[:prompts], keys.transpose(2, 3)).float() + twins.hidden
     width = scores.shape[3]
-    given, prior = torch.cat([scores, own[:prompts]], 3).softmax(-1), own[prompts:].softmax(-1).to(value.dtype)
-    outputs = _times_prefix(given[..., :width].to(values.dtype), values).to(value.dtype)
-    found = torch.cat([outputs + given[..., width:].to(value.dtype) @ value[:prompts], prior @ value[prompts:]])
+    given = torch.cat([scores, own[:prompts]], 3).softmax(-1).to(value.dtype)
+    prior = own[prompts:].softmax(-1).to(value.dtype)
+    found = torch.cat([_times_prefix(given[..., :width], values) + given[..., width:] @ value[:prompts], prior @ value[prompts:]])
     return found.reshape(rows, 1, heads, size), None
 
 

@@ -2,7 +2,8 @@
 
 Each row of a weight matrix has one unit, and so has each token's input, found anew at every call. PyTorch's own dynamic quantization takes
 one unit for all tokens of a call, and the first token of a block has inputs up to a thousand times as large as the others': it loses what
-the inverter knows (``docs/LOG.md``). Sums of whole numbers are exact, so a token's result does not depend on the others in its batch.
+the inverter knows (``docs/LOG.md``). Sums of whole numbers are exact, but a last bit of an input, which may hang on what else is in a
+batch, can decide which way it is rounded: texts of one prompt alone and beside others may differ.
 """
 
 from __future__ import annotations
@@ -37,12 +38,15 @@ class Rounding:
         self._last: Callable[[], torch.Tensor | None] = lambda: None
         self._found: tuple[torch.Tensor, torch.Tensor] | None = None
 
+    def _forget(self, _: object) -> None:
+        self._found = None
+
     def __call__(self, input: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """``eight_bits`` of (..., columns) as rows. Whoever calls does not write into the tensor between two calls."""
         if self._found is None or self._last() is not input:
             self._found = eight_bits(input.reshape(-1, input.shape[-1]))
-            # Not kept alive: while it lives, no other tensor can be mistaken for it.
-            self._last = weakref.ref(input)
+            # Not kept alive: while it lives, no other tensor can be mistaken for it, and what was found of it goes with it.
+            self._last = weakref.ref(input, self._forget)
         return self._found
 
 

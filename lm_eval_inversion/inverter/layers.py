@@ -28,15 +28,14 @@ def heads_of(states: torch.Tensor, size: int) -> torch.Tensor:
     return states.view(len(states), states.shape[1] // size, size)  # not -1, which no tokens leave open
 
 
-def keys_values(layer: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keys and values that one layer takes from tokens that do not run through it: (T, key heads, size) each.
+def keys_values(layer: Any, normed: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys and values that one layer takes from tokens, whether or not they run through it: (T, key heads, size) each.
 
     Args:
         layer: a decoder layer.
-        hidden: (T, width of the model), the tokens where they stopped.
+        normed: (T, width of the model), the tokens where they are, behind the layer's ``input_layernorm``.
         cos, sin: (T, 1, size), of their positions.
     """
-    normed = layer.input_layernorm(hidden)
     # Read from the layer, which makes it a constant for the compiler: a number that is passed is compiled as a variable, and the kernels
     # then divide by it at every element.
     size = layer.self_attn.head_dim

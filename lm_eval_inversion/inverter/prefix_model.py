@@ -83,10 +83,12 @@ def encode_blocks(
             for layer, states in enumerate(cache.layers):
                 keys[layer][row].index_copy_(1, columns, _joined(states.keys, real).to(dtype))
                 values[layer][row].index_copy_(1, columns, _joined(states.values, real).to(dtype))
+            if len(cache.layers) == len(decoder.layers):  # outputs run through all layers, of whatever kind they are
+                continue
             stopped = hidden.flatten(0, 1)[real]
             cos, sin = (part[0, :, None] for part in decoder.rotary_emb(stopped[None], positions.reshape(1, -1)[:, real]))
             for layer in range(len(cache.layers), len(decoder.layers)):
-                found = keys_values(decoder.layers[layer], stopped, cos, sin)
+                found = keys_values(decoder.layers[layer], decoder.layers[layer].input_layernorm(stopped), cos, sin)
                 for target, part in zip((keys, values), found):
                     target[layer][row].index_copy_(1, columns, part.transpose(0, 1).to(dtype))
     return Prefix(keys, values, torch.arange(width, device=device)[None] < widths[:, None])

@@ -7,7 +7,6 @@ import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,8 +20,8 @@ from lm_eval_inversion.inverter.eight_bit import EightBitLinear, adopt_eight_bit
 from lm_eval_inversion.inverter.few_rows import adopt_few_rows
 from lm_eval_inversion.inverter.packing import unpacked
 from lm_eval_inversion.inverter.prefix_model import Prefix, block_columns, encode_blocks
+from lm_eval_inversion.inverter.recent import Recent
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
-from lm_eval_inversion.precision import fast_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +34,8 @@ REPEAT_RUN = 6  # tokens; no reconstruction says so long a run twice (see ``deco
 # Chosen on the dev split, see docs/LOG.md: without them reconstructions stop after what is certain, and say what fits any assistant.
 MINIMUM_TOKENS, GUIDANCE = 32, 1.0
 ROW_TOKENS = 2048  # of candidates scored in one row
+# What torch says without memory: on Linux, on Windows, and on a Mac's accelerator.
+NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 class _Read:
@@ -66,25 +67,25 @@ class SparsePrefixInverter(Inverter):
     """Inverts by guided greedy decoding, without circling, after a joined key/value prefix of all outputs.
 
     The result does not depend on the order of the outputs, on padding, or on what else is in the batch (in float32: up to
-    rounding, far below what changes a greedy token).
+    rounding, far below what changes a greedy token; in fewer bits rounding can change one).
     """
 
     def __init__(
         self, model: Any, tokenizer: BlockTokenizer, layout: BlockFormat, *, name: str, hash: str, secret: Secret = "system"
     ) -> None:
         self.model, self.tokenizer, self.layout, self.name, self.hash, self.secret = model, tokenizer, layout, name, hash, secret
-        # With layers in 8 bits, the prefix would be most of the memory, and reading it most of a step.
-        eight = any(isinstance(module, EightBitLinear) for module in model.modules())
-        self._prefix_dtype = fast_dtype("cpu") if eight else None
+        # With layers in 8 bits, the prefix would be most of the memory. The same on every CPU, however fast it is in this type.
+        self._prefix_dtype = torch.bfloat16 if any(isinstance(module, EightBitLinear) for module in model.modules()) else None
         # What ``invert`` read last; ``nll`` is asked about the same outputs, and about parts of them.
         self._read: _Read | None = None
         # Likelihoods under the null are asked for one prompt at a time, always with the same outputs.
-        self._prefix = lru_cache(maxsize=KEPT_PREFIXES)(self._encode)
+        self._prefixes: Recent[tuple[tuple[int, ...], ...], Prefix] = Recent(KEPT_PREFIXES)
 
-    def _encode(self, blocks: tuple[tuple[int, ...], ...]) -> Prefix:
-        return self._encode_all([blocks])
+    def _prefix(self, blocks: Sequence[Sequence[int]]) -> Prefix:
+        return self._prefixes.get(tuple(map(tuple, blocks)), lambda own: self.encode([own]))
 
-    def _encode_all(self, blocks: Sequence[Sequence[Sequence[int]]]) -> Prefix:
+    def encode(self, blocks: Sequence[Sequence[Sequence[int]]]) -> Prefix:
+        """The prefix of every prompt's blocks, as this inverter reads them; see ``encode_blocks``."""
         return encode_blocks(self.model, blocks, self.layout.output_layers, self._prefix_dtype)
 
     @classmethod
@@ -145,7 +146,7 @@ class SparsePrefixInverter(Inverter):
 
     def _decode(self, blocks: Sequence[Sequence[Sequence[int]]], max_new_tokens: int) -> list[list[int]]:
         self._read = None  # makes room first
-        self._read = _Read(self._encode_all(blocks), blocks)
+        self._read = _Read(self.encode(blocks), blocks)
         return self._write(self._read.prefix, max_new_tokens)
 
     def _write(self, prefix: Prefix, max_new_tokens: int, **settings: Any) -> list[list[int]]:
@@ -175,7 +176,7 @@ class SparsePrefixInverter(Inverter):
             blocks = self.tokenizer.blocks(lines)
             generator = torch.Generator().manual_seed(random.Random(f"sample/{seed}/{blocks}").getrandbits(62))
             draws = torch.rand(number + 1, max_new_tokens, dtype=torch.float64, generator=generator)
-            prefix = self._prefix(tuple(map(tuple, blocks)))
+            prefix = self._prefix(blocks)
             ids = self._write(prefix, max_new_tokens, choose=sampling(draws, temperature), number=number + 1)
             found.append([self.tokenizer.decode(tokens) for tokens in ids])
         return found
@@ -193,7 +194,7 @@ class SparsePrefixInverter(Inverter):
         result: list[list[float]] = [[] for _ in prompts]
         for lines, indices in members.items():
             blocks = self.tokenizer.blocks(lines)
-            prefix = (self._read.prefix_of(blocks) if self._read else None) or self._prefix(tuple(map(tuple, blocks)))
+            prefix = (self._read.prefix_of(blocks) if self._read else None) or self._prefix(blocks)
 
             def score(chosen: Sequence[tuple[int, list[int]]], prefix: Prefix = prefix) -> list[list[float]]:
                 found = candidate_token_losses(self.model, prefix, [ids for _, ids in chosen], self.layout.prompt_position)
@@ -238,8 +239,8 @@ def _as_memory_allows(
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch found no memory, on a GPU or on the CPU (whose allocator has no exception of its own)."""
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """Whether torch found no memory, on a GPU, a Mac's accelerator or the CPU (the latter two have no exception of their own)."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(words in str(error) for words in NO_MEMORY)
 
 
 def _within_budget(candidates: list[tuple[int, list[int]]]) -> list[list[tuple[int, list[int]]]]:

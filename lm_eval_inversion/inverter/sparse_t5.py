@@ -8,7 +8,6 @@ Special tokens that stand in a text ("</s>") are read as plain characters, so th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from lm_eval_inversion.characters import whole_characters
 from lm_eval_inversion.hashing import SHORT_HASH_DIGITS, content_hash, file_sha256
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets, check_pairs
 from lm_eval_inversion.inverter.model_folder import config_and_tokenizer, require_vocabulary, require_whole_model, whole_model
+from lm_eval_inversion.inverter.recent import Recent
 from lm_eval_inversion.inverter.tokens import plain_ids, special_ids
 from lm_eval_inversion.outputs import MAX_OUTPUTS
 
@@ -132,10 +132,7 @@ class SparseT5Inverter(Inverter):
     def __init__(self, model: Any, tokenizer: Any, *, name: str, hash: str) -> None:
         self.model, self.tokenizer, self.name, self.hash = model, tokenizer, name, hash
         # Of one set of outputs many prompts are asked about, one after the other.
-        self._encoded = lru_cache(maxsize=KEPT_ENCODINGS)(self._encode)
-
-    def _encode(self, lines: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-        return encode_outputs(self.model, self.tokenizer, [lines])
+        self._encoded: Recent[tuple[str, ...], tuple[torch.Tensor, torch.Tensor]] = Recent(KEPT_ENCODINGS)
 
     @classmethod
     def from_folder(cls, folder: Path, *, name: str, device: str, dtype: torch.dtype) -> SparseT5Inverter:
@@ -180,7 +177,7 @@ class SparseT5Inverter(Inverter):
         check_pairs(outputs, prompts)
         result = []
         for lines, prompt in zip(outputs, prompts):
-            hidden, mask = self._encoded(tuple(lines))
+            hidden, mask = self._encoded.get(tuple(lines), lambda own: encode_outputs(self.model, self.tokenizer, [own]))
             labels = torch.tensor(text_ids(self.tokenizer, [prompt]), device=self.model.device)
             logits = self.model(encoder_outputs=BaseModelOutput(last_hidden_state=hidden), attention_mask=mask, labels=labels).logits
             losses = torch.nn.functional.cross_entropy(logits[0].float(), labels[0], reduction="none")

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from lm_eval_inversion.inverter.checkpoint import DESCRIPTION_FILE, TOKENIZER_FILE
+from lm_eval_inversion.inverter.checkpoint import DESCRIPTION_FILE, TOKENIZER_FILE, verify_checkpoint
 from lm_eval_inversion.inverter.layers import TAKEN_APART
 from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
 from lm_eval_inversion.inverter.tokens import BlockFormat
@@ -33,8 +33,10 @@ def load_base(base: str, max_output_tokens: int) -> tuple[Any, str, BlockFormat,
     folder = Path(base)
     if (folder / DESCRIPTION_FILE).is_file():
         inverter = SparsePrefixInverter.from_folder(folder, name=base, device="cpu", dtype=torch.float32)
-        facts = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))["training"]
-        return inverter.model, base_files(base)[0], inverter.layout, {"base": facts["base"], "steps_done": facts["steps"]}
+        facts = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8")).get("training") or {}
+        # Of a checkpoint that says nothing of its training, as one that another tool wrote may, only this much is known.
+        provenance = {"base": facts.get("base", folder.name), "steps_done": facts.get("steps", 0)}
+        return inverter.model, base_files(base)[0], inverter.layout, provenance
     settings = read_settings(folder)
     if settings and not list((folder / "final").glob("*.safetensors")):
         raise ValueError(f"--base {base}: this run trained an adapter on packed weights; pack it (training.pack) and give the checkpoint")
@@ -96,17 +98,19 @@ def weights_hash(model: Any) -> str:
 
 
 def require_trainable(base: str) -> None:
-    """Refuse, before anything is loaded, a language model whose layers are not those that the loss is written for.
+    """Refuse, before anything is loaded, a model whose layers are not those that the loss is written for.
 
     Raises:
         ValueError: it is of another kind, or no model can be found under that name.
     """
     from transformers import AutoConfig
 
-    if is_trained(base):
-        return
+    folder = Path(base)
     try:
-        kind = AutoConfig.from_pretrained(base, trust_remote_code=False).model_type
+        if (folder / DESCRIPTION_FILE).is_file():
+            kind = verify_checkpoint(folder).description["model_config"]["model_type"]
+        else:
+            kind = AutoConfig.from_pretrained(folder / "final" if read_settings(folder) else base, trust_remote_code=False).model_type
     except (OSError, ValueError) as error:
         raise ValueError(f"--base {base}: no model is found there ({str(error).splitlines()[0]})") from error
     if kind not in TAKEN_APART:

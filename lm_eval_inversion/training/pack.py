@@ -21,7 +21,6 @@ from typing import Any
 from lm_eval_inversion.inverter.candidates import candidate_loss
 from lm_eval_inversion.inverter.checkpoint import MODEL_CONFIG_KEYS, TOKENIZER_FILE, write_checkpoint
 from lm_eval_inversion.inverter.packing import pack_adapter
-from lm_eval_inversion.inverter.prefix_model import encode_blocks
 from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
 from lm_eval_inversion.training.adapter import ADAPTER_FILE, PACKED_BASE_FILE
@@ -109,7 +108,7 @@ def _nats(inverter: SparsePrefixInverter, pair: Pair) -> float:
 
     ids = inverter.tokenizer.prompt(pair.prompt or "", inverter.layout.max_prompt_tokens, pair.secret)
     with torch.inference_mode():
-        prefix = encode_blocks(inverter.model, [inverter.tokenizer.blocks(pair.outputs)], inverter.layout.output_layers)
+        prefix = inverter.encode([inverter.tokenizer.blocks(pair.outputs)])
         return candidate_loss(inverter.model, prefix, [ids], inverter.layout.prompt_position).item()
 
 

@@ -103,9 +103,15 @@ def _before_attention(
     layer: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Queries, keys and values of one layer: (T, heads, size) each, keys and values with fewer heads."""
-    queries = rotated(heads_of(layer.self_attn.q_proj(layer.input_layernorm(hidden)), layer.self_attn.head_dim), cos, sin)
-    keys, values = keys_values(layer, hidden, cos, sin)
+    normed = layer.input_layernorm(hidden)
+    queries = rotated(heads_of(layer.self_attn.q_proj(normed), layer.self_attn.head_dim), cos, sin)
+    keys, values = keys_values(layer, normed, cos, sin)
     return queries.to(values.dtype), keys, values
+
+
+def _looked_at(layer: Any, stopped: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys and values of tokens that stopped below the layer."""
+    return keys_values(layer, layer.input_layernorm(stopped), cos, sin)
 
 
 def _after_attention(layer: Any, hidden: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
@@ -146,7 +152,7 @@ class PackedLoss:
     """``-log p`` of prompts after their outputs, for training.
 
     Args:
-        compiled: compile the token-wise functions (about a minute at the start, then 1.1 to 1.3 times the speed on a CPU, see docs/LOG.md).
+        compiled: compile the token-wise functions (about a minute at the start; what it gains stands in docs/LOG.md).
     """
 
     def __init__(self, compiled: bool = False) -> None:
@@ -154,7 +160,7 @@ class PackedLoss:
             return torch.compile(function, dynamic=True) if compiled else function
 
         self._before, self._after = prepare(_before_attention), prepare(_after_attention)
-        self._keys_values = prepare(keys_values)
+        self._looked_at = prepare(_looked_at)
 
     def __call__(
         self,
@@ -198,7 +204,7 @@ class PackedLoss:
         prompt_sizes = list(map(sum, row.prompt_sizes))
         for layer in decoder.layers[len(decoder.layers) if output_layers is None else output_layers :]:
             queries, keys, values = self._before(layer, hidden, cos, sin)
-            looked_at = [states.split(row.block_sizes) for states in self._keys_values(layer, stopped, block_cos, block_sin)]
+            looked_at = [states.split(row.block_sizes) for states in self._looked_at(layer, stopped, block_cos, block_sin)]
             own = (states.split(prompt_sizes) for states in (queries, keys, values))
             parts = [
                 attend(own_queries, torch.cat([block_keys, own_keys]), torch.cat([block_values, own_values]), mask)

@@ -182,6 +182,8 @@ def test_configuration_that_could_name_code_is_refused(copied, key, value):
         ("model_type", ["llama"], "must be an object with a 'model_type'"),
         ("model_type", "gpt2", "no rotary positions|describes no model"),
         ("model_type", "deepseek_v3", "the weights do not fit|describes no model"),
+        ("model_type", "qwen3", "describes no model|the weights do not fit"),
+        ("model_type", "recurrent_gemma", "the weights do not fit|describes no model"),
         ("hidden_act", "os.system", "describes no model"),
         ("rope_parameters", {"rope_type": "no-such"}, "describes no model"),
     ],

@@ -1,3 +1,4 @@
+import copy
 import io
 import json
 import math
@@ -16,6 +17,7 @@ from lm_eval_inversion.inverter.checkpoint import verify_checkpoint
 from lm_eval_inversion.inverter.decoding import decode, guided, repeating_tokens
 from lm_eval_inversion.inverter.packing import GROUP, pack_adapter, pack_tensor, unpack_state, unpack_tensor
 from lm_eval_inversion.inverter.prefix_model import encode_blocks
+from lm_eval_inversion.inverter.recent import Recent
 from lm_eval_inversion.inverter.registry import DEFAULT_SHA256, prompt_room, shipped_checkpoint
 from lm_eval_inversion.inverter.sparse_prefix import GUIDANCE, REPEAT_RUN
 
@@ -196,6 +198,30 @@ def test_no_reconstruction_circles(tiny_inverter):
 
     assert repeats(repeat_run=1000) > 0
     assert repeats(repeat_run=run) == 0
+
+
+def test_a_copy_reads_with_its_own_model(tiny_inverter_folder):
+    inverter = load_inverter(tiny_inverter_folder)
+    before = inverter.nll([OUTPUTS], [REQUEST])
+    other = copy.deepcopy(inverter)
+    with torch.no_grad():
+        other.model.get_decoder().layers[0].self_attn.v_proj.weight.mul_(-3)
+    assert other.nll([OUTPUTS], [REQUEST]) != pytest.approx(before, rel=1e-3)
+    assert inverter.nll([OUTPUTS], [REQUEST]) == before
+
+
+def test_the_last_few_results_are_kept_and_no_copy_has_them():
+    asked = []
+    kept = Recent(2)
+
+    def compute(key):
+        asked.append(key)
+        return key * 10
+
+    assert [kept.get(key, compute) for key in (1, 2, 1, 3, 1, 2)] == [10, 20, 10, 30, 10, 20]
+    assert asked == [1, 2, 3, 2]
+    copy.deepcopy(kept).get(1, compute)
+    assert asked[4:] == [1]
 
 
 def with_layout(folder, **changes):
@@ -450,8 +476,13 @@ def test_a_t5_reads_half_a_character(tiny_t5):
 
 
 @pytest.mark.parametrize(
-    "error", [torch.cuda.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
-)
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+        RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"),
+    ],
+)  # fmt: skip
 def test_batches_are_halved_where_memory_does_not_suffice(tiny_inverter, monkeypatch, caplog, error):
     outputs = [[f"I bake loaf {number}.", "Rye is best."] for number in range(7)]
     whole = tiny_inverter.invert(outputs, max_new_tokens=6)

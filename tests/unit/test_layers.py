@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from lm_eval_inversion.inverter.layers import TAKEN_APART
 from lm_eval_inversion.inverter.prefix_model import encode_blocks
@@ -45,6 +45,13 @@ def test_above_the_layer_where_they_stopped_outputs_are_read_where_they_stopped(
     for matrix in (model.get_decoder().layers[1].self_attn.o_proj, model.get_decoder().layers[1].mlp.down_proj):
         matrix.weight.zero_()
     torch.testing.assert_close(parts(stopped)[2], parts(encode_blocks(model, BLOCKS))[2], rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_model_that_is_not_taken_apart_is_read_through_all_layers():
+    torch.manual_seed(0)
+    kind = Gemma3ForCausalLM(Gemma3TextConfig(**{**SIZES, "head_dim": 8})).eval()
+    assert len(encode_blocks(kind, BLOCKS).keys) == 3
 
 
 @torch.no_grad()

@@ -209,6 +209,32 @@ def test_a_base_of_another_kind_is_refused_before_anything_is_loaded(tmp_path, c
     assert message in capsys.readouterr().err
 
 
+def test_a_run_from_before_outputs_could_stop_goes_on_with_outputs_in_all_layers(tmp_path):
+    (tmp_path / "last").mkdir()
+    (tmp_path / "last" / "state.safetensors").write_bytes(b"")
+    (tmp_path / "start.json").write_text('{"seed": 1}')
+    with pytest.raises(ValueError, match=r"started from another --output-layers .0, not 20.; give that one"):
+        running.require_same_start(tmp_path, {"seed": 1, "output_layers": 20})
+    running.require_same_start(tmp_path, {"seed": 1, "output_layers": 0})
+
+
+def test_a_checkpoint_of_another_kind_is_not_trained_with_a_loss_that_is_not_its_own(tmp_path, tiny_inverter_folder):
+    base_model.require_trainable(str(tiny_inverter_folder))
+    shutil.copytree(tiny_inverter_folder, tmp_path / "base")
+    path = tmp_path / "base" / "inverter.json"
+    description = json.loads(path.read_text())
+    # The same weights fit this kind too.
+    description["model_config"]["model_type"] = "mistral"
+    path.write_text(json.dumps(description))
+    with pytest.raises(ValueError, match="is a mistral; the training loss is written for llama, qwen2"):
+        base_model.require_trainable(str(tmp_path / "base"))
+
+
+def test_a_checkpoint_that_says_nothing_of_its_training_can_be_trained_on(tmp_path, tiny_inverter_folder):
+    provenance = base_model.load_base(str(tiny_inverter_folder), 32)[3]
+    assert provenance == {"base": tiny_inverter_folder.name, "steps_done": 0}
+
+
 def test_a_run_goes_on_from_its_own_start_only(tmp_path):
     model, other = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
     running.require_same_start(tmp_path, {"base": base_model.weights_hash(model), "seed": 0})
