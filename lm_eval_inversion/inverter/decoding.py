@@ -16,7 +16,7 @@ from transformers import AttentionInterface, DynamicCache
 
 from lm_eval_inversion.attention import attention_by, with_cache
 from lm_eval_inversion.inverter.prefix_model import Prefix
-from lm_eval_inversion.precision import activation_dtype, exact_device
+from lm_eval_inversion.precision import activation_dtype, exact_device, fast_dtype
 
 PLAUSIBLE = 0.1  # of the likeliest token's probability; see ``guided``
 BEHIND = 1e4  # nats that put implausible tokens behind all plausible ones
@@ -97,22 +97,32 @@ def twin_attention(
     # The queries of the heads that share keys stand together: one product reads the keys once for all of them.
     grouped = query.reshape(rows, shared, heads // shared, size) * scaling
     own = (grouped @ key.transpose(2, 3)).float()
-    keys, values = (part[module.layer_idx].to(value.dtype) for part in (twins.prefix.keys, twins.prefix.values))
+    keys, values = twins.prefix.keys[module.layer_idx], twins.prefix.values[module.layer_idx]
     scores = _times_prefix(grouped[:prompts], keys.transpose(2, 3)).float() + twins.hidden
     width = scores.shape[3]
     given = torch.cat([scores, own[:prompts]], 3).softmax(-1).to(value.dtype)
     prior = own[prompts:].softmax(-1).to(value.dtype)
-    found = torch.cat([_times_prefix(given[..., :width], values) + given[..., width:] @ value[:prompts], prior @ value[prompts:]])
+    outputs = _times_prefix(given[..., :width], values).to(value.dtype)
+    found = torch.cat([outputs + given[..., width:] @ value[:prompts], prior @ value[prompts:]])
     return found.reshape(rows, 1, heads, size), None
 
 
 def _times_prefix(rows: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     """(prompts, key heads, heads, a) times (prompts, key heads, a, b); a matrix that all prompts share, (1, ...), is read once for all."""
     if matrix.shape[0] == rows.shape[0]:
-        return rows @ matrix
+        return _product(rows, matrix)
     prompts, shared, heads, inner = rows.shape
-    together = rows.transpose(0, 1).reshape(1, shared, prompts * heads, inner) @ matrix
+    together = _product(rows.transpose(0, 1).reshape(1, shared, prompts * heads, inner), matrix)
     return together.reshape(shared, prompts, heads, -1).transpose(0, 1)
+
+
+def _product(rows: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """Their product, in the type of the prefix, which is the matrix: of fewer bits where layers compute in 8 bits."""
+    rounded = rows.to(matrix.dtype)
+    if rows.dtype is matrix.dtype or matrix.dtype is fast_dtype(matrix.device.type):
+        return rounded @ matrix
+    # What instructions for this type would give, by way of float32; prompt by prompt, because all of the matrix would be a large copy.
+    return torch.cat([one.float() @ other.float() for one, other in zip(rounded.split(1), matrix.split(1))]).to(matrix.dtype)
 
 
 AttentionInterface.register(ATTENTION, twin_attention)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lm_eval_inversion.inverter import check_inverter, eight_bit, load_inverter
+from lm_eval_inversion.inverter import check_inverter, decoding, eight_bit, load_inverter
 from lm_eval_inversion.inverter.eight_bit import LEVELS, EightBitLinear, adopt_eight_bits, eight_bits
 from lm_eval_inversion.inverter.registry import choose_dtype
 
@@ -81,6 +81,18 @@ def test_an_inverter_in_eight_bits_knows_about_the_same(tiny_inverter_folder, ti
     assert small.nll(outputs, prompts) == pytest.approx(tiny_inverter.nll(outputs, prompts), rel=0.01)
     texts = small.invert([*outputs, ["I sail."]], max_new_tokens=8)
     assert texts[0] == texts[1] == small.invert([outputs[0]], max_new_tokens=8)[0]
+
+
+def test_a_prefix_of_fewer_bits_is_multiplied_alike_by_cpus_with_instructions_for_them_and_without(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    rows, matrix = torch.randn(3, 2, 4, 16, generator=generator), torch.randn(3, 2, 16, 50, generator=generator).bfloat16()
+    found = []
+    for fast in (torch.bfloat16, torch.float32):
+        monkeypatch.setattr(decoding, "fast_dtype", lambda _, fast=fast: fast)
+        found.append(decoding._product(rows, matrix))
+        assert found[-1].dtype is torch.bfloat16
+        torch.testing.assert_close(found[-1].float(), rows @ matrix.float(), rtol=0.02, atol=0.1)
+    torch.testing.assert_close(*found, rtol=0.01, atol=0.02)
 
 
 @pytest.mark.parametrize("load", [check_inverter, load_inverter])
