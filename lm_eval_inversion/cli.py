@@ -11,7 +11,9 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,6 +24,7 @@ PROGRAM = "lm-eval-inversion"
 ERROR = 2
 GATE_ERROR = 3  # of ``gate``, whose 1 and 2 mean something else
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+JUNIT = "--junit"  # option of ``gate``, which must be found in wrong command lines too
 RESULTS_HELP = "samples_*.jsonl of lm_eval (--log_samples), logs of Inspect (.eval or .json), or folders with such files"
 
 
@@ -35,6 +38,7 @@ class Verb:
         add_arguments: declares the options.
         run: does the work and returns the exit code.
         error_code: exit code after a user's mistake.
+        on_error: told the arguments and the message of whatever ended the work, wrong usage too.
     """
 
     summary: str
@@ -42,14 +46,17 @@ class Verb:
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
     error_code: int = ERROR
+    on_error: Callable[[Sequence[str], str], None] = lambda arguments, message: None
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose usage errors have the verb's own exit code."""
+    """A parser whose usage errors are those of the verb."""
 
     error_code = ERROR
+    on_error: Callable[[str], None] = staticmethod(lambda message: None)
 
     def error(self, message: str) -> NoReturn:
+        self.on_error(message)
         self.print_usage(sys.stderr)
         self.exit(self.error_code, f"{self.prog}: error: {message}\n")
 
@@ -67,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # models write characters that not every terminal has
-    parser, verb_parsers = _parsers(given[0] if given else None)
+    parser, verb_parsers = _parsers(given)
     options, unknown = parser.parse_known_args(given)
     verb, verb_parser = VERBS[options.verb], verb_parsers[options.verb]
     if unknown:
@@ -83,13 +90,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from lm_eval_inversion.report.visible import visible
 
         print(f"{verb_parser.prog}: error: {visible(str(error))}", file=sys.stderr)  # which may quote a results file
+        verb_parser.on_error(str(error))
         return verb.error_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
+        verb_parser.on_error("interrupted")
         return INTERRUPTED
-    except Exception:
+    except Exception as error:
         # A mistake of ours: all of it is shown, but Python's exit code 1 would read as a breach of the gate.
         traceback.print_exc()
+        verb_parser.on_error(f"{type(error).__name__}: {error}")
         return verb.error_code
     return code
 
@@ -114,20 +124,22 @@ def _run_report(options: argparse.Namespace) -> int:
 
     found = read_all(options.results)
     if options.output is not None:
-        from lm_eval_inversion.report.page import page_html
+        from lm_eval_inversion.report.page import page_html, scored_runs
         from lm_eval_inversion.report.writing import write_file
 
         if options.output.is_dir():
             raise ValueError(f"-o {options.output} is a folder; give a file, such as {options.output / 'report.html'}")
+        found = scored_runs(found)
         write_file(options.output, page_html(found))
         print(f"runs: {len(found)}, system prompts: {sum(count_prompts(results.rows) for results in found)}, written to {options.output}")
         return 0
+    from lm_eval_inversion.report.numbers import on_one_line
     from lm_eval_inversion.report.rerun import run_lines
     from lm_eval_inversion.report.tables import attacks_table, counted, examples_table, metrics_table
     from lm_eval_inversion.report.visible import visible
 
     for results in found:
-        print(visible(f"\n## {results.task} ({results.host}, {counted(results.rows).told})\n"))
+        print(visible(f"\n## {on_one_line(results.task)} ({results.host}, {counted(results.rows).told})\n"))
         print("\n".join(map(visible, run_lines(results))))
         print(f"\n{metrics_table(results)}")
         if any(request["arm"] == "attack" for row in results.rows for request in row.requests):
@@ -176,30 +188,42 @@ def _add_gate_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"inconclusive if mean coverage is below X (default {LEAST_COVERAGE}; 0 turns this off)",
     )  # fmt: skip
     parser.add_argument("--confidence", type=float, default=LEVEL, metavar="X", help=f"level of the two-sided intervals (default {LEVEL})")
-    parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML, one test case per task and limit")
+    parser.add_argument(JUNIT, type=Path, metavar="FILE", help="write JUnit XML, one test case per task and limit")
 
 
 def _run_gate(options: argparse.Namespace) -> int:
     from lm_eval_inversion.report.gate import check_results, make_limits, outcome
-    from lm_eval_inversion.report.gate_render import gate_table, junit, junit_error
+    from lm_eval_inversion.report.gate_render import gate_table, junit
     from lm_eval_inversion.report.reading import read_all
     from lm_eval_inversion.report.writing import write_file
 
-    try:
-        limits = make_limits(
-            max_lift=options.max_lift, max_asr=options.max_asr, max_canary=options.max_canary, max_bits=options.max_bits,
-            min_coverage=options.min_coverage,
-        )  # fmt: skip
-        found = read_all(options.results)
-        checks = check_results(found, limits, options.confidence)
-    except (ValueError, OSError) as error:
-        if options.junit is not None:
-            write_file(options.junit, junit_error(str(error)))
-        raise
+    limits = make_limits(
+        max_lift=options.max_lift, max_asr=options.max_asr, max_canary=options.max_canary, max_bits=options.max_bits,
+        min_coverage=options.min_coverage,
+    )  # fmt: skip
+    found = read_all(options.results)
+    checks = check_results(found, limits, options.confidence)
     if options.junit is not None:
         write_file(options.junit, junit(checks, options.confidence))
     print(gate_table(checks, options.confidence, found))
     return outcome(checks).value
+
+
+def _write_gate_error(arguments: Sequence[str], message: str) -> None:
+    """Put an error into the JUnit file that was asked for, so that no older one stands for this run.
+
+    Args:
+        arguments: of the command line, which may be what is wrong.
+        message: what is told on the screen too; a file that cannot be written is no further error.
+    """
+    from lm_eval_inversion.report.gate_render import junit_error
+    from lm_eval_inversion.report.writing import write_file
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument(JUNIT, type=Path)
+    with suppress(argparse.ArgumentError, ValueError, OSError):
+        if (path := parser.parse_known_args(arguments)[0].junit) is not None:
+            write_file(path, junit_error(message))
 
 
 def _add_defences_arguments(parser: argparse.ArgumentParser) -> None:
@@ -263,7 +287,8 @@ def _later(module: str, function: str) -> Callable[[Any], Any]:
 
 GATE_EXIT_CODES = (
     "exit codes: 0 every limit holds; 1 a limit is broken; 2 inconclusive (also if coverage is too low, with or without a system prompt, "
-    "and for unfinished runs and those that report doubts); 3 error (also if no result has the metric: each limit needs a run of its tasks)"
+    "and for incomplete and unsigned runs and those that report doubts); 3 error (also if no result has the metric: each limit needs a run "
+    "of its tasks)"
 )
 VERBS = {
     "report": Verb(
@@ -284,6 +309,7 @@ VERBS = {
         _add_gate_arguments,
         _run_gate,
         GATE_ERROR,
+        _write_gate_error,
     ),
     "defences": Verb(
         "what each defence keeps back, and what it costs",
@@ -324,7 +350,7 @@ VERBS = {
 }
 
 
-def _parsers(chosen: str | None) -> tuple[argparse.ArgumentParser, dict[str, _Parser]]:
+def _parsers(given: Sequence[str]) -> tuple[argparse.ArgumentParser, dict[str, _Parser]]:
     """The command's parser and one per verb; only the chosen verb's options are declared, the others would load their modules."""
     parser = _Parser(
         prog=PROGRAM,
@@ -336,6 +362,7 @@ def _parsers(chosen: str | None) -> tuple[argparse.ArgumentParser, dict[str, _Pa
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {lm_eval_inversion.__version__}")
+    chosen = given[0] if given else None
     group = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     verb_parsers: dict[str, _Parser] = {}
     for name, verb in VERBS.items():
@@ -348,6 +375,7 @@ def _parsers(chosen: str | None) -> tuple[argparse.ArgumentParser, dict[str, _Pa
             allow_abbrev=False,
         )
         verb_parser.error_code = verb.error_code
+        verb_parser.on_error = partial(verb.on_error, given)
         if name == chosen:
             verb.add_arguments(verb_parser)
         verb_parsers[name] = verb_parser

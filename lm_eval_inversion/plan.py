@@ -246,7 +246,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--model-args", metavar="pretrained=FOLDER", help="as given to lm_eval; only the tokenizer is read")
     source.add_argument("--tokenizer", metavar="FOLDER", help="a folder with the model's tokenizer (default: estimate as characters / 4)")
-    parser.add_argument("--metadata", nargs="+", action="extend", default=[], metavar="name=value", help="the tasks' parameters")
+    parser.add_argument("--metadata", nargs="+", action="append", default=[], metavar="name=value", help="the tasks' parameters")
     parser.add_argument("--max-tokens", type=positive_whole, metavar="N", help="longest answer (default: the task's own)")
     parser.add_argument("--tokens-per-second", type=positive, metavar="N", help="output tokens per second, over all requests in flight")
     parser.add_argument("--prefill-tokens-per-second", type=positive, metavar="N", help="prompt tokens read per second, over all requests")
@@ -264,7 +264,7 @@ def run(options: argparse.Namespace) -> int:
     """
     plan = make_plan(
         options.tasks,
-        parameters=_parameters(options.metadata),
+        parameters={name: value for given in options.metadata for name, value in _parameters(given).items()},
         tokenizer=options.tokenizer if options.model_args is None else _tokenizer_of(options.model_args),
         max_tokens=options.max_tokens,
         speeds=Speeds(options.tokens_per_second, options.prefill_tokens_per_second),
@@ -276,14 +276,16 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _parameters(given: Sequence[str]) -> dict[str, Any]:
-    """Parameters as lm_eval reads them: ``name=value``, also between commas, or one JSON object.
+    """Parameters of one option as lm_eval reads them: ``name=value``, also between commas, or one JSON object and nothing else.
 
     Raises:
-        ValueError: something is neither.
+        ValueError: something is neither, or stands beside a JSON object.
     """
     found: dict[str, Any] = {}
-    for text in given:
+    for place, text in enumerate(given):
         if text.startswith("{"):
+            if others := " ".join((*given[:place], *given[place + 1 :])):
+                raise ValueError(f"--metadata {text!r}: lm_eval reads a JSON object alone, and drops what follows it; put {others} into it")
             try:
                 found |= json.loads(text)
             except json.JSONDecodeError as error:

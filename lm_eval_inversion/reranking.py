@@ -246,17 +246,17 @@ def cases_of(results: Results, protocol: Protocol, limit: int | None = None) -> 
     if not any(any(row.answers) for row in results.rows):
         raise ValueError(f"{results.source} holds no answers; run lm_eval with --log_samples")
     turns = [tuple(user_turn(query.text)) for query in protocol.queries.queries]
-    null_lines = protocol.null_outputs(results.null_answers).lines
     wanted = set(list(rows_by_prompt(results.rows))[:limit])  # with all their epochs
     found = []
     for row in results.rows:
         if prompt_key(row) not in wanted:
             continue
-        outputs = protocol.outputs(row.truth, row.answers, results.null_answers)
+        nulls = results.nulls_of(row)
+        outputs = protocol.outputs(row.truth, row.answers, nulls)
         if not outputs.usable:
             continue
-        nulls = results.null_answers[: len(row.answers)]
-        _, acted = defend_answers(protocol.defence, row.truth, turns[: len(row.answers)], row.answers, nulls)
+        null_lines = protocol.null_outputs(nulls).lines
+        _, acted = defend_answers(protocol.defence, row.truth, turns[: len(row.answers)], row.answers, nulls[: len(row.answers)])
         asked = tuple(index for index, answer in enumerate(row.answers) if answer and not acted[index])
         found.append(Case(row.prompt_id, row.truth, outputs.lines, null_lines, asked, tuple(row.answers[index] for index in asked)))
     return found
@@ -327,9 +327,11 @@ def rerank(
     if target.thinking and told_not_to_think(results):  # another request would make other answers likely
         target = target.told_not_to_think()
     reader = protocol.inverter
-    null: str | None = None
+    nulls: dict[tuple[str, ...], str] = {}
     for case in progress(cases, "reranking"):
-        null = reader.invert([case.null_lines])[0] if null is None else null
+        if case.null_lines not in nulls:
+            nulls[case.null_lines] = reader.invert([case.null_lines])[0]
+        null = nulls[case.null_lines]
         began, tokens = time.perf_counter(), target.tokens
         (texts,) = reader.sample([case.lines], candidates, temperature, seed)
         sampled = time.perf_counter()

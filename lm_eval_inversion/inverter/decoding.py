@@ -122,7 +122,8 @@ def _product(rows: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     if rows.dtype is matrix.dtype or matrix.dtype is fast_dtype(matrix.device.type):
         return rounded @ matrix
     # What instructions for this type would give, by way of float32; prompt by prompt, because all of the matrix would be a large copy.
-    return torch.cat([one.float() @ other.float() for one, other in zip(rounded.split(1), matrix.split(1))]).to(matrix.dtype)
+    parts = [one.float() @ other.float() for one, other in zip(torch.split(rounded, 1), torch.split(matrix, 1))]
+    return torch.cat(parts).to(matrix.dtype)
 
 
 AttentionInterface.register(ATTENTION, twin_attention)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
@@ -21,6 +21,7 @@ from lm_eval_inversion.report.rerun import RunSettings, public_arguments, public
 from lm_eval_inversion.report.units import by_unit, count_prompts, mean_of_known, rows_by_prompt
 from lm_eval_inversion.scoring.metrics import OF_THE_RUN, PROMPT_HEADLINES, RECORDS, is_floor
 from lm_eval_inversion.scoring.uncertainty import LEVEL, RESAMPLES, estimate, fewest_prompts, rule_of_three
+from lm_eval_inversion.tasks import BASE_TASK
 
 POWER = 0.8  # of the minimal detectable effect, by convention
 # Key of the signature -> what goes wrong when two runs do not share it.
@@ -35,7 +36,7 @@ MUST_MATCH = {
     "system_role": "the system prompt reached the models in different turns",
 }
 # Says nothing about comparability: moments, places, and what other keys say already.
-UNIMPORTANT = ("date", "description", "config_source", "version", "pretrained", "inverter_device")
+UNIMPORTANT = ("date", "description", "config_source", "version", "pretrained", "inverter_device", BASE_TASK)
 # Names of the model among its arguments, which the heads of runs tell.
 NAMES_OF_MODEL = ("pretrained", "model", "model_path")
 # Metrics that are measured against the answers without a system prompt, in differences of two runs -> the one that needs none of those.
@@ -166,22 +167,24 @@ def compare(
         progress: wraps the loop over metrics, called with (steps, description).
 
     Raises:
-        ValueError: the runs share no task, one of them has a task twice, or a task's prompts have nothing in common.
+        ValueError: the runs share no task, one of them has two of one name, or a task's prompts have nothing in common.
     """
     tasks_a, tasks_b = _by_task(a, label_a), _by_task(b, label_b)
-    shared = [task for task in tasks_a if task in tasks_b]
-    if not shared:
+    pairs = _shared_tasks(tasks_a, tasks_b)
+    if not pairs:
         raise ValueError(
             f"{label_a} has the tasks {', '.join(tasks_a) or 'none'}, {label_b} has {', '.join(tasks_b) or 'none'}: "
             "no task is in both; give two runs of the same task"
         )
     warnings = [
         f"only {label} has {task}: not compared"
-        for label, own, other in ((label_a, tasks_a, tasks_b), (label_b, tasks_b, tasks_a))
+        for label, own, found in ((label_a, tasks_a, [first for first, _ in pairs]), (label_b, tasks_b, [second for _, second in pairs]))
         for task in own
-        if task not in other
+        if task not in found
     ]
-    compared = tuple(_compare_task(tasks_a[task], tasks_b[task], label_a, label_b, changed, seed, progress) for task in shared)
+    compared = tuple(
+        _compare_task(tasks_a[first], tasks_b[second], label_a, label_b, changed, seed, progress) for first, second in pairs
+    )
     return Comparison(label_a, label_b, compared, tuple(warnings))
 
 
@@ -252,6 +255,19 @@ def _by_task(found: Sequence[Results], label: str) -> dict[str, Results]:
     return {results.task: results for results in found}
 
 
+def _shared_tasks(a: Mapping[str, Results], b: Mapping[str, Results]) -> list[tuple[str, str]]:
+    """Names of tasks that two runs share, as each calls them: the same name, or where that is not in both, a user's own name for the same
+    task of this package, if only one run on either side can be meant."""
+    pairs = [(task, task) for task in a if task in b]
+    left_a, left_b = ([task for task in own if task not in other] for own, other in ((a, b), (b, a)))
+    for task in left_a:
+        alike_a = [other for other in left_a if a[other].kind == a[task].kind]
+        alike_b = [other for other in left_b if b[other].kind == a[task].kind]
+        if len(alike_a) == len(alike_b) == 1:
+            pairs.append((task, alike_b[0]))
+    return pairs
+
+
 def _by_text(results: Results, label: str) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for (prompt_id, text), values in metrics_by_prompt(results.rows).items():
@@ -299,15 +315,17 @@ def _compare_task(a: Results, b: Results, label_a: str, label_b: str, changed: i
             f"up to {100 * share:.1f} % of such prompts may differ unseen"
         )
     moved = _changes(a, b, values_a, values_b, shared, headline, changed) if headline else ()
-    return TaskComparison(a.task, _side(a), _side(b), metrics, moved, tuple(warnings), tuple(others), notes)
+    name = a.task if a.task == b.task else f"{a.task} (A), {b.task} (B)"
+    return TaskComparison(name, _side(a), _side(b), metrics, moved, tuple(warnings), tuple(others), notes)
 
 
 def _nulls_differ(
     a: Results, b: Results, values_a: dict[str, dict[str, float]], values_b: dict[str, dict[str, float]], shared: Sequence[str]
 ) -> bool:
     """Whether two runs were measured against other answers without a system prompt; told by a floor where their files hold no answers."""
-    if a.null_answers or b.null_answers or a.signature.get("inverter_hash") != b.signature.get("inverter_hash"):
-        return a.null_answers != b.null_answers
+    nulls_a, nulls_b = ({results.nulls_of(row) for row in results.rows} for results in (a, b))
+    if any(nulls_a | nulls_b) or a.signature.get("inverter_hash") != b.signature.get("inverter_hash"):
+        return nulls_a != nulls_b
     return any(values_a[text].get("token_f1_null") != values_b[text].get("token_f1_null") for text in shared)
 
 

@@ -41,8 +41,8 @@ def defences_table(runs: Sequence[Results]) -> str:
     warnings: list[str] = []
     firsts: dict[tuple[str, str, str], Results] = {}
     for (task, host, model, defence), run in known.items():
-        undefended = known.get((task, host, model, "none"))
-        reference = undefended or firsts.setdefault((task, host, model), run)
+        undefended = known.get((task, host, model, "none")) or _undefended(run, runs)
+        reference = undefended or firsts.setdefault((run.kind, host, model), run)
         if run.caution:
             warnings.append(f"{task}, defence={defence}: {run.caution}")
         if run is not reference:
@@ -61,6 +61,12 @@ def defences_table(runs: Sequence[Results]) -> str:
     lines = markdown_table(titles, range(3, len(titles)), rows)
     lines += [line for warning in dict.fromkeys(warnings) for line in ("", f"WARNING: {warning}")]
     return "\n".join(map(visible, lines))
+
+
+def _undefended(run: Results, runs: Sequence[Results]) -> Results | None:
+    """The first run without a defence of the same task of this package, host and model, whatever its user called the task."""
+    wanted = (run.kind, run.host, run.model, "none")
+    return next((other for other in runs if (other.kind, other.host, other.model, _defence(other)) == wanted), None)
 
 
 def _incomparable(run: Results, reference: Results) -> list[str]:
@@ -99,7 +105,7 @@ def handed_out_answers(run: Results, row: Row, queries: QuerySet, defence: Defen
     """What the defence of an inversion run handed out under one system prompt, and where it acted: one each per query and answer."""
     turns = [tuple(user_turn(query.text)) for query in queries.queries][: len(row.answers)]
     answers = row.answers[: len(turns)]
-    given, acted = defend_answers(defence, row.truth, turns, answers, run.null_answers[: len(turns)])
+    given, acted = defend_answers(defence, row.truth, turns, answers, run.nulls_of(row)[: len(turns)])
     return [text or "" for text in given], acted
 
 

@@ -21,12 +21,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from lm_eval_inversion.report.numbers import markdown_table, shown, shown_estimate, shown_interval
+from lm_eval_inversion.report.numbers import code_block, code_span, markdown_table, on_one_line, shown, shown_estimate, shown_interval
 from lm_eval_inversion.report.reading import Results, read_all
 from lm_eval_inversion.report.rerun import (
     API_ENDINGS,
     back_end_and_name,
     is_local,
+    place_of,
     public_signature,
     rerun_command,
     run_settings,
@@ -324,11 +325,17 @@ def write_records(folder: Path, records: Sequence[Mapping[str, Any]], schema: Ma
     return paths
 
 
-def card_block(results: Results, model_id: str | None = None) -> str:
-    """The Markdown block of one task: headline metrics beside their floors, how to read them, signature, command."""
+def card_block(results: Results, model_id: str | None = None, heading: str = "") -> str:
+    """The Markdown block of one task: headline metrics beside their floors, how to read them, signature, command.
 
+    Args:
+        results: of a run of either host.
+        model_id: the model's public name, for one that the run knows as a folder.
+        heading: the name of the model, for a card of several; "" leaves it out.
+    """
     summaries, settings = summarise(results), run_settings(results)
-    lines = [f"### System prompt recovery: `{results.task}`", ""]
+    names = ", ".join(map(code_span, filter(None, (results.task, heading))))
+    lines = [f"### System prompt recovery: {names}", ""]
     reading = next((text for metric, text in READINGS.items() if metric in summaries), None)
     lines += [reading, ""] if reading else []
     rows = [
@@ -340,10 +347,21 @@ def card_block(results: Results, model_id: str | None = None) -> str:
     found = counted(results.rows)
     carriers = f"; {found.explained}: {found.units}" if found.planted else ""
     lines += ["", f"System prompts: {found.prompts}, of them scored: {found.scored}{carriers}. Intervals are over {found.noun}."]
-    lines += ["", f"**{results.caution}**"] if results.caution else []
-    lines += ["", f"Signature: `{signature_line(results, settings)}`", "", "Run it again:", ""]
+    lines += ["", f"**{on_one_line(results.caution)}**"] if results.caution else []
+    lines += ["", f"Signature: {code_span(signature_line(results, settings))}", "", "Run it again:", ""]
     # ``visible``: a terminal would obey the escape codes of a results file.
-    return "\n".join(map(visible, [*lines, "```sh", rerun_command(results, settings, model_id), "```"]))
+    return "\n".join(map(visible, [*lines, *code_block(rerun_command(results, settings, model_id), "sh")]))
+
+
+def model_headings(found: Sequence[Results]) -> list[str]:
+    """Per run the name of its model as others may read it, numbered where several share it; "" for all where they are of one model."""
+    known = [place_of(back_end_and_name(results)[1]) for results in found]
+    if len(set(known)) == 1:
+        return [""] * len(known)
+    models = [identify_model(results) if name else None for results, name in zip(found, known)]
+    names = ["model not known" if model is None else model.id if model.published else model.name for model in models]
+    alike = {name: list(dict.fromkeys(full for full, other in zip(known, names) if other == name)) for name in names}
+    return [f"{name} [{alike[name].index(full) + 1}]" if len(alike[name]) > 1 else name for full, name in zip(known, names)]
 
 
 def _beside(metric: str, summaries: Mapping[str, Estimate]) -> str:
@@ -457,7 +475,8 @@ def run_card(options: argparse.Namespace) -> int:
     found = read_all(options.results)
     _require_one_model(found, options.model_id)
     blocks = [model_index(found, options.model_id)] if options.model_index else []
-    text = "\n\n".join([*blocks, *(card_block(results, options.model_id) for results in found)]) + "\n"
+    blocks += [card_block(results, options.model_id, heading) for results, heading in zip(found, model_headings(found))]
+    text = "\n\n".join(blocks) + "\n"
     if options.output:
         write_file(options.output, text)
     else:

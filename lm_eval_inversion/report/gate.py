@@ -16,11 +16,12 @@ from typing import Literal
 from lm_eval_inversion.canary import TASKS as CANARY_TASKS
 from lm_eval_inversion.inverter.baselines import BASELINES
 from lm_eval_inversion.leakage import TASKS as LEAKAGE_TASKS
-from lm_eval_inversion.report.compare import metrics_by_prompt
+from lm_eval_inversion.report.compare import metrics_by_prompt, sampling
 from lm_eval_inversion.report.numbers import shown_beside
 from lm_eval_inversion.report.reading import CANNOT_QUOTE, ROUNDING, Results
+from lm_eval_inversion.report.rerun import changed_parameters
 from lm_eval_inversion.report.tables import WILSON_METRICS, counted, metric_estimate
-from lm_eval_inversion.report.units import values_of
+from lm_eval_inversion.report.units import mean_of_known, values_of
 from lm_eval_inversion.scoring.metrics import LEAST_ABILITY, LEAST_COVERAGE, LEAST_NULL_COVERAGE
 from lm_eval_inversion.scoring.uncertainty import LEVEL, Estimate, fewest_prompts
 
@@ -28,6 +29,12 @@ from lm_eval_inversion.scoring.uncertainty import LEVEL, Estimate, fewest_prompt
 # bootstrap, which knows only what was observed, ends far too low.
 FEWEST_FOR_MEAN = 30
 HIGHEST_CONFIDENCE = 0.999  # beyond it, the ends of an interval are single ones of all resamples
+# What a model can only say of a planted secret if its system prompt reached it, and what is found of secrets that it was never told.
+SECRETS_SEEN = ("canary_extracted", "canary_volunteered", "canary_in_reasoning")
+SECRETS_BY_CHANCE = ("canary_null", "canary_control")
+# The rule whose keeping shows the same. Short answers keep a limit of words by themselves, and a word that is banned is rare anyway: both
+# differ from their floor by the luck of one draw.
+KEPT_ONLY_WHEN_TOLD = "behaviour_kept_sign_off"
 
 Kind = Literal["inversion", "leakage", "canary", "both"]
 
@@ -72,7 +79,7 @@ class Check:
         noun: what they are, in the plural.
         message: why the status is what it is.
         source: the file, for telling runs of one task apart.
-        settings: inverter and defence, in words, as far as the run says them.
+        settings: inverter, defence, what else was not left at its default, and sampling, in words, as far as the run says them.
     """
 
     task: str
@@ -222,8 +229,10 @@ def _made(results: Results, limit: Limit, status: Status, found: Estimate, promp
 
 
 def _settings(results: Results) -> str:
-    known = {name: results.signature.get(name) for name in ("inverter", "defence")}
-    return ", ".join(f"{name} {value}" for name, value in known.items() if value is not None)
+    """How a run was measured: few queries, a small tier or short answers find less, and no limit sees that."""
+    known = {name: results.signature.get(name) for name in ("inverter", "defence")} | changed_parameters(results)
+    told = [f"{name} {value}" for name, value in known.items() if value is not None]
+    return ", ".join(filter(None, (*told, sampling(results))))
 
 
 def _cannot_find(results: Results, limit: Limit) -> str:
@@ -237,13 +246,35 @@ def _cannot_find(results: Results, limit: Limit) -> str:
         return "ability is unknown, because no request that may quote the prompt was answered: whether the model can is not known"
     if limit.kind == "leakage" and results.falls_short("ability", LEAST_ABILITY):
         return f"ability {shown_beside(results.mean('ability'), LEAST_ABILITY)} is below {LEAST_ABILITY:g}: {CANNOT_QUOTE}"
+    if limit.kind == "canary" and not _shows_arrival(results):
+        return (
+            "nothing shows that the system prompts reached the model: no planted secret came out, and no answer ended with the words that "
+            f"they ask for ({KEPT_ONLY_WHEN_TOLD}). Does the system prompt reach the model? The ability of an attacks task tells"
+        )
     return ""
+
+
+def _shows_arrival(results: Results) -> bool:
+    """Whether a run with planted secrets shows that its system prompts reached the model."""
+    by_chance = max(filter(math.isfinite, map(results.mean, SECRETS_BY_CHANCE)), default=0.0)
+    if any(results.mean(metric) > by_chance + ROUNDING for metric in SECRETS_SEEN):
+        return True
+    told = [row.metrics for row in results.rows if KEPT_ONLY_WHEN_TOLD in row.metrics]
+    kept, untold = (
+        mean_of_known(metrics.get(name, math.nan) for metrics in told) for name in (KEPT_ONLY_WHEN_TOLD, "behaviour_kept_null")
+    )
+    return kept > (0.0 if math.isnan(untold) else untold) + ROUNDING
 
 
 def _no_pass(results: Results) -> str:
     """Why a run cannot pass whatever its numbers say, and what to do; "" where it can."""
+    if not results.signed:
+        return (
+            "the run carries no signature (lm_eval's results_*.json is not beside its samples), so that its inverter and settings are not "
+            "known; give the folder with both files"
+        )
     if results.unfinished:
-        return f"the run did not finish ({results.unfinished}); finish it first"
+        return f"the run did not finish ({results.unfinished}). {results.completion}"
     return " ".join(results.doubts)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from lm_eval_inversion.report.gate import Check, Status, outcome, ungated
-from lm_eval_inversion.report.numbers import markdown_table, shown, shown_interval
+from lm_eval_inversion.report.numbers import markdown_table, on_one_line, shown, shown_interval
 from lm_eval_inversion.report.reading import Results
 from lm_eval_inversion.report.tables import CARRIERS
 from lm_eval_inversion.report.visible import visible
@@ -42,7 +42,7 @@ def gate_table(checks: Sequence[Check], confidence: float = LEVEL, found: Sequen
     decided = outcome(checks)
     ending = f"gate: {decided.name.lower()} (exit code {decided.value})"
     lines = [*markdown_table(titles, range(4, 7), rows), "", *runs, "", *reasons, *ungated(checks, found), ending]
-    return "\n".join(map(visible, lines))
+    return "\n".join(visible(on_one_line(line)) for line in lines)
 
 
 def _names(checks: Sequence[Check]) -> list[str]:

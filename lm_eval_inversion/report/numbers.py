@@ -78,6 +78,28 @@ def cut(text: str, characters: int) -> str:
     return textwrap.shorten(visible(text), characters, placeholder=" …")
 
 
+def on_one_line(text: str) -> str:
+    """The text without line breaks, which in Markdown would begin something else."""
+    return re.sub(r"[ \t]*[\r\n]+[ \t]*", " ", text)
+
+
+def code_span(text: str) -> str:
+    """Code within a line of Markdown, which no backtick in it ends."""
+    line, ticks = on_one_line(text), "`" * (_longest_ticks(text) + 1)
+    padding = " " if line.startswith("`") or line.endswith("`") else ""  # Markdown takes it off again
+    return f"{ticks}{padding}{line}{padding}{ticks}"
+
+
+def code_block(text: str, language: str) -> list[str]:
+    """Lines of a block of code in Markdown, as it is: no backtick in it ends the block."""
+    fence = "`" * max(3, _longest_ticks(text) + 1)
+    return [f"{fence}{language}", text, fence]
+
+
+def _longest_ticks(text: str) -> int:
+    return max(map(len, re.findall("`+", text)), default=0)
+
+
 def markdown_table(titles: Sequence[str], numeric: Container[int], rows: Iterable[Sequence[str]]) -> list[str]:
     """Lines of a Markdown table; the columns ``numeric`` stand to the right. Whatever is in a cell, a terminal does not obey it."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -291,15 +292,16 @@ def write_page(results: Sequence[Results], output: Path, *, title: str | None = 
         title: of the page; None makes one from the runs.
 
     Raises:
-        ValueError: there are no results, a run has no system prompt with a score, or the file cannot be written.
+        ValueError: there are no results, no run has a system prompt with a score, or the file cannot be written.
     """
     write_file(output, page_html(results, title=title))
 
 
 def page_html(results: Sequence[Results], *, title: str | None = None) -> str:
-    """The page as text; arguments and errors of ``write_page``, but for those of writing."""
+    """The page as text, without runs that have no score; arguments and errors of ``write_page``, but for those of writing."""
     if not results:
         raise ValueError("no results, no page: give at least one run")
+    results = scored_runs(results)
     limit = _answer_characters(results)
     named = zip(results, distinctions(results))
     runs = [_run_view(found, f"run-{number}", limit, told) for number, (found, told) in enumerate(named, 1)]
@@ -322,21 +324,37 @@ def page_html(results: Sequence[Results], *, title: str | None = None) -> str:
     )  # fmt: skip
 
 
+def scored_runs(results: Sequence[Results]) -> list[Results]:
+    """The runs that a page can show; those without any score are named on stderr.
+
+    Raises:
+        ValueError: there is none.
+    """
+    scored = [found for found in results if _score_names(found)]
+    names = ", ".join(visible(str(found.source or found.task)) for found in results if not _score_names(found))
+    if not scored:
+        raise ValueError(f"{names}: no system prompt has a score; run the task again, or inspect score a log that holds answers")
+    if names:
+        print(f"warning: left off the page, because no system prompt has a score: {names}", file=sys.stderr)
+    return scored
+
+
 def comparability(results: Sequence[Results]) -> list[str]:
     """Per task with several runs, what they do not share: such runs cannot be compared without a thought."""
     told = []
-    for runs in _by_task(results):
+    for runs in _by_kind(results):
+        task = runs[0].task if len({found.task for found in runs}) == 1 else runs[0].kind
         if different := _differing_values(runs):
             # What differs in its full text alone, as the folder of a file, reads the same everywhere.
             named = (f"{key} ({'; '.join(dict.fromkeys(values))})" if len(set(values)) > 1 else key for key, values in different.items())
-            told.append(f"{runs[0].task}: the runs differ in {', '.join(named)}")
+            told.append(f"{task}: the runs differ in {', '.join(named)}")
         if samplings := _differing_samplings(runs):
-            told.append(f"{runs[0].task}: the runs differ in sampling ({'; '.join(filter(None, samplings))}), which moves scores")
+            told.append(f"{task}: the runs differ in sampling ({'; '.join(filter(None, samplings))}), which moves scores")
         if arguments := differing_arguments(runs):
-            told.append(f"{runs[0].task}: the runs differ in arguments of the model ({', '.join(arguments)})")
+            told.append(f"{task}: the runs differ in arguments of the model ({', '.join(arguments)})")
         if len(runs) > 1 and not all(found.signed for found in runs):
             told.append(
-                f"{runs[0].task}: what the runs share is not known, because some have no results_*.json of lm_eval beside their samples"
+                f"{task}: what the runs share is not known, because some have no results_*.json of lm_eval beside their samples"
             )
     return told
 
@@ -348,7 +366,7 @@ def distinctions(results: Sequence[Results]) -> list[str]:
     common are told apart by their places on the page.
     """
     told: dict[int, str] = {}  # by identity: the same run may be given twice
-    for runs in _by_task(results):
+    for runs in _by_kind(results):
         settings = _differing_values(runs) | differing_arguments(runs)
         samplings = _differing_samplings(runs) or [""] * len(runs)
         for place, found in enumerate(runs):
@@ -359,8 +377,9 @@ def distinctions(results: Sequence[Results]) -> list[str]:
     return [", ".join(filter(None, (name[-1], f"run {place}" if number[name] > 1 else ""))) for place, name in enumerate(names, 1)]
 
 
-def _by_task(results: Sequence[Results]) -> list[list[Results]]:
-    return [[found for found in results if found.task == task] for task in dict.fromkeys(found.task for found in results)]
+def _by_kind(results: Sequence[Results]) -> list[list[Results]]:
+    """Runs of one task of this package together, whatever their users called it."""
+    return [[found for found in results if found.kind == kind] for kind in dict.fromkeys(found.kind for found in results)]
 
 
 def _differing_values(runs: Sequence[Results]) -> dict[str, tuple[str, ...]]:
@@ -388,8 +407,6 @@ def _source_hash(text: str) -> str:
 
 def _run_view(results: Results, key: str, limit: int, distinction: str = "") -> RunView:
     scores = _scores(results)
-    if not scores:
-        raise ValueError(f"{results.source or results.task}: no system prompt has a score; nothing to show")
     named = {score.name: score for score in scores}
     headline = next((named[name] for name in HEADLINES if name in named), scores[0])
     leakage = any(request.get("arm") == "attack" for row in results.rows for request in row.requests)
@@ -450,17 +467,21 @@ def _kinds(scores: Sequence[Score]) -> list[str]:
     return [kind for kind in FLOORS if any(found.number for score in scores if (found := score.floor(kind)) is not None)]
 
 
-def _scores(results: Results) -> list[Score]:
-    """Metrics that stand for themselves, each with its floors; families of attacks and bits at fewer outputs have plots."""
+def _score_names(results: Results) -> list[str]:
+    """Metrics that stand for themselves: floors stand beside them, families of attacks and bits at fewer outputs have plots."""
     names = metric_names(results)
-    planted = "canary_extracted" in names
     hidden = {floor for name in names for floor in floors_of(name, names).values()}
     if results.signature.get("defence") in (None, "none"):
         hidden.add("defence_acted")
+    return [name for name in names if name not in hidden and not name.startswith((CURVE_PREFIX, FAMILY_PREFIX))]
+
+
+def _scores(results: Results) -> list[Score]:
+    """Metrics that stand for themselves, each with its floors."""
+    names = metric_names(results)
+    planted = "canary_extracted" in names
     scores = []
-    for name in names:
-        if name in hidden or name.startswith((CURVE_PREFIX, FAMILY_PREFIX)):
-            continue
+    for name in _score_names(results):
         found = metric_estimate(name, values_of(results.rows, name))
         measured = floors_of(name, names)
         floors = [(kind, _floor_estimate(name, floor, results.rows)) for kind, floor in measured.items()]

@@ -62,6 +62,7 @@ class Row:
         metrics: metric -> value; metrics without a value are absent.
         requests: leakage tasks only: what was found in the answer to each request (``leakage.LeakageResult.rows``).
         answers: what the model said under this system prompt, raw, in the order of the requests; "" where nothing arrived.
+        null_answers: what the model said without a system prompt, where the file tells it of this row; see ``Results.nulls_of``.
     """
 
     prompt: SystemPrompt
@@ -69,6 +70,7 @@ class Row:
     metrics: dict[str, float]
     requests: tuple[dict[str, Any], ...] = ()
     answers: tuple[str, ...] = ()
+    null_answers: tuple[str, ...] = ()
 
     @property
     def prompt_id(self) -> str:
@@ -97,8 +99,8 @@ class Results:
         model: the evaluated model, in the words that the host was given.
         signature: what another run must share to be comparable (``Protocol.signature``), and ``date``.
         source: the file with the samples.
-        null_answers: what the model said without a system prompt, raw.
-        unfinished: what is known of a run that did not come to its end; "" of one that did.
+        null_answers: what the model said without a system prompt, raw, where no row has its own.
+        unfinished: what is known of a run that did not come to its end, or of which not all is in its file; "" of a whole one.
         choice: which of several scores of its samples was read; "" where there was no choice.
         doubts: why its numbers may not be what was measured, a sentence each (``report.doubts``).
     """
@@ -128,6 +130,15 @@ class Results:
     def signed(self) -> bool:
         """Whether its files say how it was made, so that others can be compared with it."""
         return bool(set(self.signature) - {"date"})
+
+    def nulls_of(self, row: Row) -> tuple[str, ...]:
+        """What the model said without a system prompt when a row was scored: after ``inspect eval-retry`` not all rows share one draw."""
+        return row.null_answers or self.null_answers
+
+    @property
+    def completion(self) -> str:
+        """What completes an unfinished run, in a sentence."""
+        return "inspect eval-retry finishes it." if self.host == "inspect" else "Copy its whole samples file, or run it again."
 
     def mean(self, metric: str) -> float:
         """Mean of a metric over what was sampled, as in the tables; NaN where no row has it."""
@@ -188,7 +199,7 @@ def read_all(paths: Sequence[Path]) -> list[Results]:
         raise ValueError(f"{', '.join(empty)}: no system prompt is in the file; was the run interrupted?")
     for results in found:
         if results.caution:
-            mend = " inspect eval-retry finishes it." if results.unfinished else ""
+            mend = f" {results.completion}" if results.unfinished else ""
             print(f"warning: {results.source}: {results.caution}{mend}", file=sys.stderr)
         if results.choice:
             print(f"warning: {results.source}: {visible(results.choice)}", file=sys.stderr)  # names from the log
@@ -387,7 +398,20 @@ def _read_lm_eval(path: Path) -> Results:
     own = len(rows[0].requests) or signature.get("num_queries") or min(map(len, answers)) if rows else 0
     rows = [replace(row, answers=tuple(found[:own])) for row, found in zip(rows, answers)]
     null_answers = tuple(answers[0][own:]) if answers else ()
-    return Results(task, "lm_eval", rows, model, {**signature, "date": moment}, path, null_answers)
+    unfinished = _missing_samples(results_file(path), task, rows)
+    return Results(task, "lm_eval", rows, model, {**signature, "date": moment}, path, null_answers, unfinished)
+
+
+def _missing_samples(path: Path | None, task: str, rows: Sequence[Row]) -> str:
+    """How many of the system prompts that lm_eval scored its samples file holds; "" where it holds no fewer, or nobody counted.
+
+    More are no sign of anything: lm_eval counts the values of one metric, which not every system prompt needs to have.
+    """
+    if path is None:
+        return ""
+    counts = (json.loads(path.read_text(encoding="utf-8")).get("n-samples") or {}).get(task) or {}
+    scored, held = counts.get("effective") or 0, count_prompts(rows)
+    return f"{held} of {scored} system prompts are in the samples file" if held < scored else ""
 
 
 def results_file(samples: Path) -> Path | None:
@@ -485,10 +509,12 @@ def _read_inspect(path: Path) -> Results:
         several = list(scores) if len(scores) > 1 else several
         known = score.metadata or {}
         signature |= {key: known[key] for key in OF_THE_SCORER if key in known}
-        answers = tuple(str(answer or "") for answer in sample.store.get("Answers:answers", ()))
-        null_answers = null_answers or tuple(str(answer or "") for answer in sample.store.get("Answers:null_answers", ()))
+        answers, nulls = (
+            tuple(str(answer or "") for answer in sample.store.get(f"Answers:{name}", ())) for name in ("answers", "null_answers")
+        )
+        null_answers = null_answers or nulls
         prompt = prompt_from_row(sample.metadata["prompt"], default_id=str(sample.id))
-        rows.append(Row(prompt, score.answer or "", _known(dict(score.value)), tuple(known.get("requests") or ()), answers))
+        rows.append(Row(prompt, score.answer or "", _known(dict(score.value)), tuple(known.get("requests") or ()), answers, nulls))
     arguments = log.eval.model_args.get("model_path", "")
     model = f"{log.eval.model} {arguments}".strip()
     unfinished = ""

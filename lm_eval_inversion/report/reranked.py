@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,8 +15,10 @@ from typing import TYPE_CHECKING
 from lm_eval_inversion.arguments import positive, positive_whole
 from lm_eval_inversion.report.numbers import markdown_table, shown, shown_interval
 from lm_eval_inversion.report.reading import Results, progress_bar, read_all
+from lm_eval_inversion.report.rerun import back_end_and_name, place_of
 from lm_eval_inversion.report.tables import metric_estimate
 from lm_eval_inversion.report.units import count_prompts
+from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.report.writing import open_file
 from lm_eval_inversion.reranking import CANDIDATES, TEMPERATURE, Reranked, prepare, protocol_of, rerank
 
@@ -81,7 +84,7 @@ def confidence_line(rows: Sequence[Reranked]) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``rerank``."""
-    parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="runs of inversion tasks, all of one model")
+    parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="runs of inversion tasks, all of --model")
     parser.add_argument("--model", required=True, metavar="NAME", help="folder or hub name of the model that answered")
     parser.add_argument("--revision", metavar="R", help="of a hub model")
     parser.add_argument(
@@ -102,13 +105,14 @@ def run(options: argparse.Namespace) -> int:
     """Rerank, print the tables; 0.
 
     Raises:
-        ValueError: see ``rerank`` and ``Target.load``.
+        ValueError: see ``check_models``, ``rerank`` and ``Target.load``.
         FileNotFoundError: the fit does not exist.
     """
     from lm_eval_inversion.confidence import SHIPPED, load_confidence
     from lm_eval_inversion.target import Target
 
     found = read_all(options.results)
+    check_models(found, options.model)
     for results in found:  # before the model is loaded
         protocol_of(results, options.inverter, options.device).check_inverter()
     confidence = load_confidence(options.confidence or SHIPPED) if options.confidence or SHIPPED.is_file() else None
@@ -131,6 +135,20 @@ def run(options: argparse.Namespace) -> int:
     if options.output:
         print(f"\nwritten to {options.output}")
     return 0
+
+
+def check_models(found: Sequence[Results], model: str) -> None:
+    """Say on stderr where runs name another model than the one that is to rank them; the same weights may have several names.
+
+    Raises:
+        ValueError: the runs name several models, which cannot all be that one.
+    """
+    names = {place_of(name): name for results in found if (name := back_end_and_name(results)[1])}
+    if len(names) > 1:
+        raise ValueError(f"one model ranks its own answers, and the runs are of {', '.join(sorted(names.values()))}; give those of one")
+    for place, name in names.items():
+        if place != place_of(model):
+            print(f"warning: the runs are of {visible(name)}, ranked by {visible(model)}: is it the model that answered?", file=sys.stderr)
 
 
 def _summary(results: Results, rows: Sequence[Reranked], candidates: int, asked: int, confidence: Confidence | None = None) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_inversion.report.kind import PACKAGE
+from lm_eval_inversion.report.numbers import on_one_line
 from lm_eval_inversion.report.reading import SECRET_ARGUMENT, Results, model_arguments, results_file
 from lm_eval_inversion.scoring.metrics import CURVE_PREFIX
 from lm_eval_inversion.tasks import protocol_makers, task_parameters
@@ -199,6 +200,11 @@ def is_local(name: str) -> bool:
     return name.startswith(("/", ".", "~")) or "\\" in name or name.count("/") > 1 or os.path.exists(name)
 
 
+def place_of(name: str) -> str:
+    """What tells a model from others: its folder, however that was written, or the name of one that is no folder. Not to be shown."""
+    return os.path.realpath(name) if is_local(name) else name
+
+
 def public_signature(results: Results) -> dict[str, str]:
     """What another run must share to be comparable, as text, without anything that names a machine or a key."""
     found = {}
@@ -252,7 +258,7 @@ def run_lines(results: Results) -> list[str]:
         f"- signature: {signature_line(results, run_settings(results))}",
         f"- file: {results.source or 'not known'}",
     ]
-    return [*lines, *([f"- caution: {results.caution}"] if results.caution else [])]
+    return list(map(on_one_line, [*lines, *([f"- caution: {results.caution}"] if results.caution else [])]))
 
 
 def install_command(results: Results) -> str:
@@ -279,7 +285,7 @@ def rerun_command(results: Results, settings: RunSettings, model_id: str | None 
     task = results.kind
     if results.host == "inspect" and task not in protocol_makers():
         return NO_COMMAND
-    parameters = [f"{name}={value}" for name, value in _task_parameters(results, task, settings.curve).items()]
+    parameters = [f"{name}={value}" for name, value in _task_parameters(results, settings.curve).items()]
     arguments = public_arguments(settings.arguments or _model_arguments(results), model_id)
     given = {name: value for name, value in settings.given.items() if not SECRET_ARGUMENT.search(name)}
     limit = ["--limit", settings.limit if isinstance(settings.limit, str) else f"{settings.limit:g}"] if settings.limit else []
@@ -372,23 +378,32 @@ def _placeless(name: str, value: Any) -> Any:
     return "FOLDER" if local else value
 
 
-def _task_parameters(results: Results, task: str, curve: bool) -> dict[str, str]:
-    """The task's parameters that were not left at their defaults, from the signature.
+def _task_parameters(results: Results, curve: bool) -> dict[str, str]:
+    """The task's parameters that were not left at their defaults, as a command gives them.
 
     Args:
         results: of a run of either host.
-        task: of this package.
         curve: whether bits from fewer outputs were asked for. It moves no number, so that no signature of Inspect has it; where nothing
             else tells it, the rows do.
     """
-    make = protocol_makers().get(task)
+    if results.kind not in protocol_makers():
+        return {}
+    found = changed_parameters(results)
+    measured = curve or any(name.startswith(CURVE_PREFIX) for row in results.rows for name in row.metrics)
+    if measured and "curve" in task_parameters(results.kind):
+        found["curve"] = "true"
+    # No parameter of the measurement: run again without it, private prompts would stand in the files.
+    return {**found, "redact": "true"} if str(results.signature.get("redact")).lower() == "true" else found
+
+
+def changed_parameters(results: Results) -> dict[str, str]:
+    """The task's parameters that were not left at their defaults, as far as a run's signature has them, without places."""
+    make = protocol_makers().get(results.kind)
     if make is None:
         return {}
-    parameters = task_parameters(task)
-    usual = {**parameters, **make(task).data_signature()}
-    known = dict(results.signature)
-    if curve or any(name.startswith(CURVE_PREFIX) for row in results.rows for name in row.metrics):
-        known["curve"] = True
+    parameters = task_parameters(results.kind)
+    usual = {**parameters, **make(results.kind).data_signature()}
+    known = results.signature
     found: dict[str, str] = {}
     for name in parameters:
         value = known.get(name)
@@ -403,5 +418,4 @@ def _task_parameters(results: Results, task: str, curve: bool) -> dict[str, str]
                 found["split"] = split
         else:
             found.setdefault(name, _shareable(value) if isinstance(value, str) else json.dumps(value))
-    # No parameter of the measurement: run again without it, private prompts would stand in the files.
-    return {**found, "redact": "true"} if str(results.signature.get("redact")).lower() == "true" else found
+    return found

@@ -27,8 +27,8 @@ REQUEST = {
 HEAVY = ("torch", "transformers", "inspect_ai", "lm_eval", "numpy", "datasets")
 
 
-def write_lm_eval(folder, values, *, task=TASK, moment="2026-01-02T03-04-05.000001", signature=None):
-    """A results folder as lm_eval leaves it behind; ``values`` are the metrics of each system prompt."""
+def write_lm_eval(folder, values, *, task=TASK, moment="2026-01-02T03-04-05.000001", signature=None, scored=None):
+    """A results folder as lm_eval leaves it behind; ``values`` are the metrics of each system prompt, ``scored`` what lm_eval counted."""
     folder.mkdir(parents=True, exist_ok=True)
     samples = [
         {
@@ -43,6 +43,7 @@ def write_lm_eval(folder, values, *, task=TASK, moment="2026-01-02T03-04-05.0000
     run = {
         "configs": {task: {"metadata": {"task_version": 1.0, "prompts_hash": "p", **(signature or {})}}},
         "config": {"model": "hf", "model_args": {"pretrained": "tiny"}},
+        **({} if scored is None else {"n-samples": {task: {"original": 150, "effective": scored}}}),
     }
     (folder / f"results_{moment}.json").write_text(json.dumps(run))
     return folder
@@ -179,6 +180,7 @@ def test_the_old_command_still_works(results):
 def test_report_writes_the_page(monkeypatch, tmp_path, results, capsys):
     calls = []
     page = ModuleType("lm_eval_inversion.report.page")
+    page.scored_runs = list
     page.page_html = lambda found: calls.append([one.task for one in found]) or "<!doctype html>\n"
     monkeypatch.setitem(sys.modules, page.__name__, page)
     assert run("report", results, "-o", tmp_path / "new" / "report.html") == 0
@@ -187,6 +189,19 @@ def test_report_writes_the_page(monkeypatch, tmp_path, results, capsys):
     assert "runs: 1, system prompts: 30, written to" in capsys.readouterr().out
     assert run("report", results, "-o", tmp_path) == 2
     assert "is a folder" in capsys.readouterr().err
+
+
+def test_a_run_without_a_score_does_not_cost_the_page_of_the_others(tmp_path, results, capsys):
+    """A likelihoods task whose samples all failed has no metric at all, not even coverage."""
+    empty = write_lm_eval(tmp_path / "empty", [{}], task="prompt_leakage_exposure")
+    assert run("report", results, empty, "-o", tmp_path / "page.html") == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith("runs: 1, system prompts: 30, written to")
+    assert f"warning: left off the page, because no system prompt has a score: {empty}" in shown.err
+    assert "exposure" not in (tmp_path / "page.html").read_text(encoding="utf-8").partition("<main")[2].partition("<script")[0]
+    assert run("report", empty, "-o", tmp_path / "none.html") == 2
+    assert "no system prompt has a score; run the task again, or inspect score a log" in capsys.readouterr().err
+    assert not (tmp_path / "none.html").exists()
 
 
 def test_a_file_named_twice_is_read_once(results, capsys):
@@ -305,6 +320,35 @@ def test_gate_exit_codes_and_junit(lift, coverage, code, tag, tmp_path, capsys):
     assert {child.tag for case in cases for child in case} - {"system-out"} == ({tag} if tag else set())
 
 
+def test_samples_that_are_not_all_there_do_not_pass(tmp_path, capsys):
+    cut = write_lm_eval(tmp_path / "cut", metrics(0.02, number=40), scored=150)
+    assert run("gate", cut, "--max-lift", 0.1) == 2
+    shown = capsys.readouterr()
+    assert "but: the run did not finish (40 of 150 system prompts are in the samples file). Copy its whole samples file" in shown.out
+    assert "(40 of 150 system prompts are in the samples file): numbers are of these. Copy its whole samples file" in shown.err
+    assert "eval-retry" not in shown.out + shown.err
+    # A run with --limit, and one whose count is of a metric that some system prompts do not have, are whole.
+    for scored in (40, 39):
+        assert run("gate", write_lm_eval(tmp_path / str(scored), metrics(0.02, number=40), scored=scored), "--max-lift", 0.1) == 0
+    # Nor is it more than one system prompt where several filters of a task have a line each.
+    twice = write_lm_eval(tmp_path / "filters", metrics(0.02, number=75), scored=150)
+    (samples,) = twice.glob("samples_*")
+    samples.write_text(samples.read_text() * 2)
+    assert run("gate", twice, "--max-lift", 0.1) == 2
+
+
+def test_a_retried_sample_keeps_the_null_answers_that_it_was_scored_against(tmp_path):
+    from inspect_ai.log import read_eval_log, write_eval_log
+
+    (path,) = write_inspect(tmp_path, metrics(0.02, number=3)).glob("*.eval")
+    log = read_eval_log(str(path))
+    for sample, nulls in zip(log.samples, (["First."], ["Again."], [])):
+        sample.store = {"Answers:answers": ["Hello!"], "Answers:null_answers": nulls}
+    write_eval_log(log, str(path))
+    (results,) = read_results(path)
+    assert [results.nulls_of(row) for row in results.rows] == [("First.",), ("Again.",), ("First.",)]
+
+
 def test_epochs_are_no_further_system_prompts(tmp_path, capsys):
     from inspect_ai.log import read_eval_log, write_eval_log
 
@@ -411,6 +455,46 @@ def test_errors_of_the_gate_are_3_and_stand_in_the_junit_file(options, message, 
     assert message in ElementTree.parse(junit).find(".//error").get("message")
 
 
+def error_in(junit):
+    return ElementTree.parse(junit).find(".//error").get("message")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--nope"], "unrecognised arguments: --nope"),
+        (["--max-lift", "much"], "invalid float value: 'much'"),
+        (["--max-asr"], "--max-asr: expected one argument"),
+    ],
+)
+@pytest.mark.parametrize("spelt", [("--junit", "{}"), ("--junit={}",)])
+def test_wrong_usage_of_the_gate_leaves_no_older_junit_file(wrong, message, spelt, results, tmp_path, capsys):
+    junit = tmp_path / "gate.xml"
+    junit.write_text("from an older run that passed")
+    named = [part.format(junit) for part in spelt]
+    assert exit_code(["gate", results, *named, *wrong]) == 3
+    assert message in error_in(junit)
+    assert message in capsys.readouterr().err
+
+
+def test_what_ends_the_gate_early_leaves_no_older_junit_file(results, tmp_path, monkeypatch, capsys):
+    junit = tmp_path / "gate.xml"
+    for error, code, message in ((RuntimeError("our mistake"), 3, "RuntimeError: our mistake"), (KeyboardInterrupt(), 130, "interrupted")):
+        junit.write_text("from an older run that passed")
+
+        def stop(*_, error=error):
+            raise error
+
+        monkeypatch.setattr("lm_eval_inversion.report.gate.check_results", stop)
+        assert run("gate", results, "--max-lift", 0.1, "--junit", junit) == code
+        assert message in error_in(junit)
+        assert message in capsys.readouterr().err
+    # Where no path can be read, or none can be written, the error is told as without it.
+    assert exit_code(["gate", results, "--max-lift", "0.1", "--junit"]) == 3
+    assert exit_code(["gate", results, "--nope", "--junit", tmp_path]) == 3
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_wrong_usage_of_the_gate_is_3_and_of_others_2(results, tmp_path, capsys):
     for wrong in (["--nope"], ["--max-lift", "much"], ["--max-asr"], ["--max-l", "0.1"]):
         assert exit_code(["gate", results, *wrong]) == 3
@@ -514,6 +598,14 @@ def test_no_control_character_of_a_results_file_reaches_the_terminal(tmp_path, c
     assert not set("\x1b\u202e") & set(capsys.readouterr().err)
 
 
+def test_a_name_on_the_screen_cannot_make_a_heading(tmp_path, capsys):
+    write_inspect(tmp_path, metrics(0.02), task="mine\n# Safe")
+    assert run("report", tmp_path) == 0
+    shown = capsys.readouterr().out
+    assert "## mine # Safe (inspect, 30 of 30 system prompts scored)" in shown
+    assert not [line for line in shown.splitlines() if line.startswith("# ")]
+
+
 def test_a_name_in_a_table_cannot_make_a_cell():
     from lm_eval_inversion.prompts import SystemPrompt
     from lm_eval_inversion.report.reading import Results, Row
@@ -562,6 +654,12 @@ def test_other_verbs_are_handed_on(verb, module, declare, work, monkeypatch, cap
     setattr(stand_in, work, refuse)
     assert run(verb) == 2
     assert capsys.readouterr().err == f"lm-eval-inversion {verb}: error: speed=0: give tokens per second above 0\n"
+
+
+def test_rerank_refuses_runs_of_several_models_before_it_loads_one(results, tmp_path, capsys):
+    logs = write_inspect(tmp_path / "logs", metrics(0.02))
+    assert run("rerank", results, logs, "--model", tmp_path / "nowhere") == 2
+    assert "the runs are of model, tiny; give those of one" in capsys.readouterr().err
 
 
 def test_the_ci_example_is_a_workflow_whose_commands_work(tmp_path, monkeypatch, capsys):

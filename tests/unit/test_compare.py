@@ -280,6 +280,23 @@ def test_unscored_prompts_and_equal_runs_are_warned_about():
         assert [found.pairs for found in task.metrics] == [2, 3]
 
 
+def test_tasks_under_names_of_their_own_are_compared_as_what_they_are():
+    def own(name, values):
+        return make_run("bits", values, task=name, signature={**SIGNATURE, "base_task": TASK})
+
+    base, other = make_run("bits", [1.0, 2.0]), own("mine", [3.0, 5.0])
+    (task,) = compare([base], [other]).tasks
+    assert (task.task, task.metrics[0].difference) == (f"{TASK} (A), mine (B)", 2.5)
+    assert task.other_differences == ()
+    # A name that both have goes before what a task is.
+    both = compare([base, own("mine", [1.0, 1.0])], [own("mine", [4.0, 4.0])])
+    assert [task.task for task in both.tasks] == ["mine"]
+    assert both.warnings == (f"only A has {TASK}: not compared",)
+    # Of two that could be meant none is chosen.
+    with pytest.raises(ValueError, match="no task is in both"):
+        compare([base], [own("mine", [1.0, 1.0]), own("yours", [1.0, 1.0])])
+
+
 def test_what_cannot_be_compared_is_said():
     run = make_run("bits", [1.0, 2.0])
     other = make_run("bits", [1.0, 2.0], task="prompt_inversion")
@@ -562,6 +579,9 @@ def test_other_null_answers_make_no_run_better():
     assert better(one, run(0.1, ("Good day.",), recovered=0.4))[0]["token_f1_lift"] == "A"  # token_f1 says so too
     assert better(one, run(0.05, ("Good day.",), recovered=0.2))[0]["token_f1_lift"] == "neither"  # says the opposite
     assert better(one, run(0.1, ("Hello.",))) == ({**found, "token_f1_lift": "A"}, ())
+    # So does one system prompt that was asked again, after which its row has a draw of its own.
+    retried = replace(one, rows=[replace(one.rows[0], null_answers=("Good day.",)), *one.rows[1:]])
+    assert better(one, retried)[1] == notes
     # Of files without answers a floor tells.
     assert better(run(0.2, ()), run(0.1, ()))[1] == notes
     assert better(run(0.2, ()), run(0.2, ()))[1] == ()

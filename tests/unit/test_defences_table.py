@@ -25,6 +25,15 @@ def test_similarity_reads_what_is_handed_out():
     assert similarities(run("regenerate", ["Good day.", leak], 3.0, ["Hello.", "Nice weather today."]), plain) == [0.5]
 
 
+def test_a_guard_hands_out_the_null_answers_of_its_own_row():
+    leak = f"Well: {PROMPT.text}"
+    plain = run("none", ["Good day.", leak], 30.0)
+    guarded = run("regenerate", ["Good day.", leak], 3.0, ["Hello.", leak])
+    assert similarities(guarded, plain) == [1.0]
+    retried = replace(guarded, rows=[replace(guarded.rows[0], null_answers=("Hello.", "Nice weather today."))])
+    assert similarities(retried, plain) == [0.5]
+
+
 def test_epochs_are_no_further_prompts():
     plain, other = run("none", ["Good day."], 30.0), run("sandwich", ["Good evening."], 12.5)
     more = replace(other, rows=[*other.rows, replace(other.rows[0], answers=("Good day.",))])
@@ -77,6 +86,21 @@ def test_runs_that_do_not_compare_are_told_of():
     table = defences_table([plain, elsewhere])
     for told in ("inverter_hash differs", "did not finish", "their system prompts are not the same"):
         assert told in table
+
+
+def test_a_task_under_a_name_of_its_own_is_compared_as_what_it_is():
+    """Users give each defence a YAML file, and each file needs a name."""
+    base, own = run("none", ["Good day."], 30.0), run("sandwich", ["Good day."], 12.5)
+    own = replace(own, task="mine", signature={**own.signature, "base_task": TASK, "prompts_hash": "other"})
+    text = defences_table([base, own])
+    assert [cell.strip() for cell in text.splitlines()[3].split("|")][1:4] == ["mine", "hf m", "sandwich"]
+    assert "| 1.000 (" in text.splitlines()[3] or "| 1.000 |" in text.splitlines()[3]  # similarity
+    assert "WARNING: mine, defence=sandwich (B) against none (A): prompts_hash differs" in text
+    # The first of its kind where none is undefended, and the run of its own name where several are.
+    guarded = replace(run("ngram_filter", ["Good day."], 12.5), signature={"defence": "ngram_filter", "prompts_hash": "a"})
+    assert "mine, defence=sandwich (B) against ngram_filter (A)" in defences_table([guarded, own])
+    plain = replace(base, task="mine", signature={**own.signature, "defence": "none"})
+    assert "(B) against" not in defences_table([base, plain, own]).partition("mine, defence=sandwich")[2]
 
 
 def test_without_an_undefended_run_the_first_is_compared_with():

@@ -27,10 +27,10 @@ from lm_eval_inversion.report.export import (
     run_card,
     run_export,
 )
-from lm_eval_inversion.report.numbers import shown, shown_interval
+from lm_eval_inversion.report.numbers import code_span, shown, shown_interval
 from lm_eval_inversion.report.page import page_html
 from lm_eval_inversion.report.reading import Results, Row
-from lm_eval_inversion.report.rerun import is_local, rerun_command, run_settings
+from lm_eval_inversion.report.rerun import is_local, rerun_command, run_lines, run_settings
 from lm_eval_inversion.report.tables import CARRIERS_EXPLAINED, counted
 from lm_eval_inversion.scoring.metrics import HEADLINES, PROMPT_HEADLINES, RECORDS, SIGNED_FLOORS, is_floor
 
@@ -412,6 +412,56 @@ def test_the_card_shows_floors_signature_and_command(tmp_path, capsys):
     assert (tmp_path / "card.md").read_text() == block
     (results,) = read_results(folder)
     assert yaml.safe_load(model_index([results], "lab/public").strip("-"))["model-index"][0]["name"] == "public"
+
+
+def test_a_card_of_several_models_tells_them_apart(tmp_path, capsys):
+    def headings(*folders):
+        assert run_card(options(add_card_arguments, *folders)) == 0
+        text = capsys.readouterr().out
+        assert str(tmp_path) not in text
+        return [line.partition("recovery: ")[2] for line in text.splitlines() if line.startswith("### ")]
+
+    def local(name):
+        return write_inversion(tmp_path / name, model_args=f"pretrained={tmp_path}/models/{name}/final")
+
+    task, one, other = "`prompt_inversion_ordinary`", local("one"), local("two")
+    published = write_inversion(tmp_path / "published")
+    assert headings(one) == headings(published) == [task]
+    assert headings(published, write_leakage(tmp_path / "leakage")) == [
+        f"{task}, `example-lab/chat`", "`prompt_leakage_attacks`, `openai/gpt-example`"
+    ]  # fmt: skip
+    same = write_inversion(tmp_path / "same", model_args=f"pretrained={tmp_path}/models/../models/one/final")
+    assert headings(one, same) == [task, task]
+    # Folders of one name have nothing else that may be told.
+    assert headings(one, other, published) == [f"{task}, `final [1]`", f"{task}, `final [2]`", f"{task}, `example-lab/chat`"]
+    next(published.glob("results_*")).unlink()
+    assert headings(one, published) == [f"{task}, `final`", f"{task}, `model not known`"]
+
+
+def test_no_name_breaks_out_of_the_card(tmp_path):
+    """What stands in the file of a run that somebody else made must not become headings and links of the card."""
+    evil = "a\n```\n# Safe ``` `x` <img src=x>"
+    (results,) = read_results(write_inversion(tmp_path, model_args={"pretrained": "org/name", "dtype": evil}, metadata={"tier": evil}))
+    file, own = tmp_path / f"results_{MOMENT}.json", f"mine{evil}"
+    known = json.loads(file.read_text())
+    known["configs"][own] = known["configs"][results.task]
+    file.write_text(json.dumps(known))
+    results = replace(results, task=own, signature={**results.signature, "base_task": results.task})
+    lines = card_block(results, heading=evil).splitlines()
+    assert lines[0] == (
+        "### System prompt recovery: ````minea ``` # Safe ``` `x` <img src=x>````, ````a ``` # Safe ``` `x` <img src=x>````"
+    )
+    (signature,) = [line for line in lines if line.startswith("Signature: ")]
+    assert signature.startswith("Signature: ````")
+    assert signature.endswith("````")
+    fence = lines.index("````sh")
+    assert lines[-1] == "````"
+    assert not [line for line in lines[:fence] if line.startswith(("# ", "```"))]
+    command = "\n".join(lines[fence + 1 : -1])
+    assert "````" not in command
+    assert f"dtype={evil}" in shlex.split(command)[shlex.split(command).index("--model_args") + 1]  # and is the command that was run
+    assert (code_span("`a`"), code_span("a"), code_span("a``b")) == ("`` `a` ``", "`a`", "```a``b```")
+    assert not [line for line in run_lines(replace(results, model=evil)) if "\n" in line]
 
 
 def test_what_did_not_finish_or_was_not_scored_is_told(tmp_path):

@@ -472,6 +472,10 @@ def test_several_runs_stand_side_by_side(page, inversion, leakage):
 def test_runs_that_cannot_be_compared_are_named(inversion):
     other = replace(inversion, signature={**inversion.signature, "inverter_hash": "x", "num_queries": 4})
     assert comparability([inversion, inversion]) == []
+    own = replace(inversion, task="mine", signature={**inversion.signature, "base_task": inversion.task, "prompts_hash": "other"})
+    (line,) = comparability([inversion, own])  # under a name of its own it is the same task
+    assert line.startswith("prompt_inversion_ordinary: the runs differ in prompts_hash")
+    assert all(own.signature["prompts_hash"] in told or "0123456789ab" in told for told in distinctions([inversion, own]))
     told = "the runs differ in inverter_hash (ba9876543210; x), num_queries (16; 4)"
     assert comparability([inversion, other]) == [f"prompt_inversion_ordinary: {told}"]
     assert told in page_html([inversion, other])

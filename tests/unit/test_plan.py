@@ -359,6 +359,26 @@ def test_parameters_are_spelt_as_lm_eval_reads_them(spelt, capsys):
     assert plan_parameters(spelt) == theirs == {"split": "dev", "num_queries": 2}
 
 
+@pytest.mark.parametrize("words", [['{"split": "dev"}', "redact=true"], ["redact=true", '{"split": "dev"}']])
+def test_what_lm_eval_drops_beside_a_json_object_is_refused(words, capsys):
+    """Whoever gives redact=true there would have a run in plain text, and a plan that says nothing of it."""
+    from lm_eval._cli.utils import MergeDictAction
+
+    with pytest.raises(ValueError, match="lm_eval reads a JSON object alone, and drops what follows it; put redact=true into it"):
+        run(options("prompt_inversion", "--metadata", *words))
+    theirs = argparse.ArgumentParser()
+    theirs.add_argument("--metadata", nargs="*", action=MergeDictAction)
+    if words[0].startswith("{"):
+        assert theirs.parse_args(["--metadata", *words]).metadata == {"split": "dev"}
+    assert set(theirs.parse_args(["--metadata", words[0], "--metadata", words[1]]).metadata) == {"split", "redact"}
+    # An option of its own is merged, as lm_eval does.
+    first, second = ("--metadata", words[0]), ("--metadata", words[1])
+    assert run(options("prompt_inversion", *first, *second)) == 0
+    together = capsys.readouterr().out
+    assert run(options("prompt_inversion", "--metadata", "split=dev", "redact=true")) == 0
+    assert capsys.readouterr().out == together
+
+
 @pytest.mark.parametrize(
     ("pair", "value"),
     [("defence=none", "none"), ("num_queries=None", None), ("split='dev'", "dev"), ("curve=True", True), ("decoy_seed=1_0", 10.0)],

@@ -5,6 +5,7 @@ import math
 import random
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,9 +17,20 @@ from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.protocol import make_protocol
 from lm_eval_inversion.report.numbers import shown_interval
 from lm_eval_inversion.report.reading import Results, Row
-from lm_eval_inversion.report.reranked import _summary, choices, rerank_table
+from lm_eval_inversion.report.reranked import _summary, check_models, choices, rerank_table
 from lm_eval_inversion.report.writing import open_file
-from lm_eval_inversion.reranking import FEATURES, Case, Reranked, cases_of, features, protocol_of, rank, read_reranked, told_not_to_think
+from lm_eval_inversion.reranking import (
+    FEATURES,
+    Case,
+    Reranked,
+    cases_of,
+    features,
+    protocol_of,
+    rank,
+    read_reranked,
+    rerank,
+    told_not_to_think,
+)
 from lm_eval_inversion.scoring.auroc import auroc, auroc_interval
 from lm_eval_inversion.scoring.uncertainty import wilson
 from lm_eval_inversion.target import continuation
@@ -154,6 +166,55 @@ def test_a_file_that_cannot_be_written_is_told_as_by_all_verbs(tmp_path):
     with open_file(tmp_path / "new" / "ranked.jsonl") as stream:
         stream.write("{}\n")
     assert (tmp_path / "new" / "ranked.jsonl").read_bytes() == b"{}\n"
+
+
+def test_one_model_ranks_its_own_answers(tmp_path, monkeypatch, capsys):
+    def run(host, model):
+        return Results("prompt_inversion_ordinary", host, [], model)
+
+    (tmp_path / "demo" / "model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    folder = str(tmp_path / "demo" / "model")
+    one = [run("lm_eval", "hf demo/model"), run("inspect", f"hf/local {folder}"), run("lm_eval", "hf")]  # the last does not say
+    check_models(one, folder)
+    check_models(one, "demo/model/")
+    assert capsys.readouterr().err == ""
+    check_models(one, "org/name")
+    assert f"the runs are of {folder}, ranked by org/name: is it the model that answered?" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="the runs are of .*demo/model, org/other; give those of one"):
+        check_models([*one, run("inspect", "hf/org/other")], folder)
+
+
+def test_every_case_is_measured_against_its_own_null_answers():
+    """After ``inspect eval-retry`` some rows were scored against another draw."""
+    protocol = make_protocol("prompt_inversion_ordinary", inverter="constant")
+    answers, first, again = (tuple(f"I {verb} bread number {place}." for place in range(16)) for verb in ("bake", "eat", "sell"))
+    rows = [Row(SystemPrompt(name, f"You are baker {name}."), "", {}, (), answers, nulls) for name, nulls in (("a", ()), ("b", again))]
+    cases = cases_of(Results("prompt_inversion_ordinary", "inspect", rows, null_answers=first), protocol)
+    assert [case.null_lines for case in cases] == [first, again]
+
+
+def test_every_null_is_inverted_once(monkeypatch):
+    read = []
+
+    class Recorder(Reader):
+        def invert(self, outputs, max_new_tokens=256, batch_size=None):
+            read.extend(outputs)
+            return [f"You are {lines[0]}" for lines in outputs]
+
+        def sample(self, outputs, number, temperature, seed):
+            return [CANDIDATES for _ in outputs]
+
+    again = replace(CASE, null_lines=("a baker who loves rye.",))
+    protocol = SimpleNamespace(
+        inverter=Recorder(), inverter_dtype="auto", secret="system", shared_conversations=lambda: [()],
+        conversations=lambda secret: [(secret, ())],
+    )  # fmt: skip
+    monkeypatch.setattr("lm_eval_inversion.reranking.prepare", lambda *_: (protocol, [CASE, again, CASE]))
+    target = SimpleNamespace(thinking=False, tokens=0, name="t", answer_tokens=lambda answers: 1, log_likelihood=lambda *_: -1.0)
+    rows = list(rerank(Results("prompt_inversion_ordinary", "inspect", []), target))
+    assert read == [CASE.null_lines, again.null_lines]
+    assert rows[0].lift == rows[2].lift > rows[1].lift  # the second null comes as near as can be
 
 
 def test_the_limit_counts_system_prompts_and_not_their_epochs():
