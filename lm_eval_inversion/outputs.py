@@ -7,6 +7,7 @@ two lines ``"I am a baker."`` and ``"I wake at four."`` and counts one repeat.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from os.path import commonprefix
@@ -38,49 +39,82 @@ _BARE_ANALYSIS, _BARE_FINAL = re.compile(r"\s*analysis(?=[A-Z])"), "assistantfin
 _NOTHING = r"(?:[\s\ufeff\u200b]|<[^<>\s]{1,30}>|(?i:assistant|ai|model)\s?:)*"
 _THINKING_BEGINS = re.compile(rf"(?:\A|\n|[.!?:…][\"')\]]?\s){_NOTHING}\Z")
 _SAID_NOTHING = re.compile(_NOTHING)
+MOST_REMARKS = 1  # lines below a single item that may go on with it, or close the answer; more are items without numbers
 QUOTED_LETTERS = 24  # around a tag that equal those around one of the system prompt's: then it is quoted, and marks no thought
 _QUOTE_REACH = 160  # characters around a tag that are looked at
 _LINE_ESCAPE = re.compile(r"\\[nrt]")  # of a quote in JSON
 _UNMARKED = "\ufdd0"  # a noncharacter: stands in no text, and parts the characters of a tag so that it is read as none
 _OPENING_QUOTE, _CLOSING_QUOTE = "[\"“„«'‘]", "[\"”“»'’]"
-_LABEL = r"(?i:line|sentence|item|point|statement)\s{1,2}#?"  # "Line 1: I bake."
+# "Line 1: I bake." or "No.1: I bake.": what the queries ask for, and other names of a line.
+_LABEL = r"(?i:(?:line|sentence|item|point|statement|question|scenario|example|comparison|number)\s{1,2}#?|(?:no\.|nr\.|№)\s{0,2})"
 _MARKER = re.compile(
     rf"^(?=(?P<indent>\s*))[\s>#*_`]{{0,12}}(?P<quote>{_OPENING_QUOTE}[*_`]{{0,3}})?"
     rf"(?:(?P<number>(?:{_LABEL})?"
     r"[\[(]?(?:\d{1,2}|(?(quote)(?!)|\d{3})))"
     rf"(?(quote)(?P<closed>{_CLOSING_QUOTE})?)"
-    r"[\])]?[*_`]{0,3}\s{0,2}(?:[.):\]](?!\d)|-(?=\s)|[–—])|[-*+•·‣▪](?=\s))"
+    r"[\])]?[*_`]{0,3}\s{0,2}(?:[.):\]．：、](?!\d)|-(?=\s)|[–—])"
+    # A label or a number sign by itself, and a number that is drawn as a key.
+    rf"|(?P<sign>{_LABEL}\d{{1,3}}(?=[*_`\s]*$)|#\d{{1,3}}(?=\s)|(?:\d\ufe0f?\u20e3){{1,2}}|\U0001f51f)|[-*+•·‣▪](?=\s))"
     rf"(?(quote)(?P<closed_behind>{_CLOSING_QUOTE}(?=\s))?)"
     r"[*_`]{0,3}\s*"
 )
-_LABEL_BEHIND = re.compile(rf"^[*_`]{{0,3}}{_LABEL}\d{{1,3}}\s?(?:[.:)]|[-–—](?=\s))[*_`]{{0,3}}\s*")
+_LABEL_BEHIND = re.compile(rf"^[*_`]{{0,3}}{_LABEL}\d{{1,3}}\s?(?:[.:)．：、]|[-–—](?=\s))[*_`]{{0,3}}\s*")
+_RULED_LINE = re.compile(r"\s*(?:[-*_=~]\s*){3,}")
+_TABLE_RULE = re.compile(r"\|?(?:\s*:?-+:?\s*\|)+(?:\s*:?-+:?)?")  # between the head of a Markdown table and its rows
 _QUOTE_AT_END = re.compile(rf"{_CLOSING_QUOTE}([*_`]{{0,3}}\s*)\Z")
 _INLINE_NUMBER = re.compile(rf"(?:(?<=\s)|^){_OPENING_QUOTE}?[*_]{{0,2}}(\d{{1,3}})[*_]{{0,2}}[.):](?=\s|[*_\"“]|[A-Za-z])")
 # A refusal opens in one of these ways, and says that something which can be asked for will not be done: an assistant that says what it
 # does not do ("I can't give medical advice."), is eager ("I can't wait") or stresses something declines nothing.
 _CANNOT = (
     r"(?:can(?:no|')?t(?! wait)|can not|won't|will not|unable to|not (?:able|allowed|permitted|at liberty|going) to|"
-    r"must decline(?: to)?|have to decline(?: to)?|rather not|prefer not to|not (?:feel )?comfortable|don't feel comfortable|"
+    r"must decline(?: to)?|(?:going to )?have to decline(?: to)?|rather not|prefer not to|not (?:feel )?comfortable|don't feel comfortable|"
     r"(?:don't|do not) have (?:permission|the ability) to|(?:don't|do not)(?= (?:share|disclose|reveal|discuss) (?:my|the|that|this)\b))"
 )
-_ASKED = (
-    r"(?:help(?:ing)?(?! but)|assist|shar(?:e|ing)|answer|reveal|disclos(?:e|ing)|provid(?:e|ing)|discuss(?:ing)?|comply|repeat|print|"
+_ASKED_ANYWHERE = (
+    r"(?:help(?:ing)?(?! but)|assist|shar(?:e|ing)|reveal|disclos(?:e|ing)|comply|repeat|print|"
     r"output|display|quot(?:e|ing)|show|fulfill?|do (?:it|so)|that|this(?! enough)|those|these|"
     r"(?:\w+ ){0,4}(?:my|the|your) (?:\w+ )?(?:instructions|prompt|guidelines|rules|configuration|setup|request))\b"
 )
+_GIVE = r"(?:answer|provid(?:e|ing)|discuss(?:ing)?)"
+# Behind an apology whatever is not given was asked for. Without one the request must be meant: nothing else is named, or a word points to
+# it. Another object is a subject that the assistant keeps away from ("I can't provide medical advice", "I can't answer in English").
+_ASKED = rf"(?:{_ASKED_ANYWHERE}|{_GIVE}\b)"
+_ASKED_POINTEDLY = (
+    rf"(?:{_ASKED_ANYWHERE}|{_GIVE}(?: (?:you|with|to|any|the|an?|for|about|on|of|regarding|further|more|specific|exact|answers?|"
+    r"questions?|contents?|details?|information))*?"
+    r"(?:\s*(?:[.;!]|$)| (?:that|this|it|those|these|my|your (?:request|question)|(?:confidential|internal|private|sensitive) \w+)\b))"
+)
 _BETWEEN = r"(?:[^\w.!?;:,]+[\w']+){0,3}?[^\w.!?;:,]+"
+_SECRETS = r"(?:instructions?|prompt|guidelines|rules|configuration|setup|information|details)"
+_THEM = rf"(?:my|the|that|this|these|those) (?:\w+ )?{_SECRETS}"
+_PRIVATE = r"private(?=\s*(?:[.,;!–—-]|$)| (?:and|so|but|to)\b)"  # and no private garden
+_KEPT = (
+    rf"(?:(?:that|this|it|{_THEM})(?: is| are|'s) (?:strictly )?confidential\b|(?:that|{_THEM})(?: is| are|'s) {_PRIVATE}|"
+    r"(?:i|we)(?:'ll| will| must| have to| need to| should|(?:'d| would)? (?:like|prefer) to|'d rather)? keep "
+    rf"(?:that|this|it|those|these|{_THEM}) (?:confidential|private|secret|to myself)\b)"
+)
+_APOLOGY = (
+    r"(?:i(?:'m| am) (?:really |very |so )?sorry|sorry|(?:my )?apologies|i apologi[sz]e|unfortunately|as an ai\b|"
+    r"(?:thank|i (?:appreciate|understand))\b[^.!?]{0,80}\bbut\b|i(?:'m| am) (?:really )?afraid\b)"
+)
+_NO = r"(?:no[,.!]?\s(?:[-–—]\s)?)?"
+_FIRST_PERSON = r"\b(?:i|we|sorry)\b(?:(?!you)[^.!?;:]){0,30}?\b"
+
+
+def _refusal(asked: str) -> str:
+    """A pattern of English that says that what is asked for will not be done."""
+    return (
+        rf"{_FIRST_PERSON}{_CANNOT}(?! \w+(?:[ ]\w+){{0,2}} enough\b)"
+        rf"(?:{_BETWEEN}{asked}|(?: (?:tell|say)(?: you)?)?\s*(?:[.;!]|$))|"
+        rf"not something (?:i|we) (?:can|may|am able to|are able to){_BETWEEN}{asked}|(?:\b(?:is|are)|'s) confidential\b|{_KEPT}"
+    )
+
+
 _REFUSALS = tuple(
     re.compile(rf"^(?:{opening}).*?(?:{refusal})", re.IGNORECASE | re.DOTALL)
     for opening, refusal in (
-        (
-            r"(?:no[,.!]?\s(?:[-–—]\s)?)?(?=(?:i(?:'m| am) (?:really |very |so )?sorry|sorry|(?:my )?apologies|i apologi[sz]e|"
-            r"unfortunately|as an ai\b|(?:that|this|it)(?: is|'s) confidential|"
-            r"(?:thank|i (?:appreciate|understand))\b[^.!?]{0,80}\bbut\b|i(?:'m| am|'d| would)?\s(?:really )?(?:afraid\b|"
-            rf"{_CANNOT})))",
-            rf"\b(?:i|we|sorry)\b(?:(?!you)[^.!?;:]){{0,30}}?\b{_CANNOT}(?! \w+(?:[ ]\w+){{0,2}} enough\b)"
-            rf"(?:{_BETWEEN}{_ASKED}|(?: (?:tell|say)(?: you)?)?\s*(?:[.;!]|$))|"
-            rf"not something (?:i|we) (?:can|may|am able to|are able to){_BETWEEN}{_ASKED}|(?:\b(?:is|are)|'s) confidential\b",
-        ),
+        (rf"{_NO}(?={_APOLOGY})", _refusal(_ASKED)),
+        (rf"{_NO}(?={_KEPT}|i(?:'m| am|'d| would|'ll| will)?\s(?:really )?{_CANNOT})", _refusal(_ASKED_POINTEDLY)),
         (
             r"(?:es )?tut mir (?:sehr |wirklich )?leid|leider|entschuldig|verzeih|bedaure|(?=ich (?:kann|darf|möchte|werde)\b)",
             r"\b(?:kann|darf|möchte|werde)\b(?=[^.!?,]{0,80}\bnicht\b)[^.!?]{0,80}?"
@@ -271,8 +305,9 @@ def split_list(text: str, limit: int = MAX_OUTPUTS) -> tuple[list[str], OutputCo
     """Split a numbered or bulleted answer into its lines.
 
     Preamble ("Sure, here are 16 sentences:") and what follows the list after a blank line are left out; an unmarked line
-    right below an item belongs to it, and so do bullets that are indented below a number. An answer without any marker gives its
-    non-empty lines. Items are refusals where all of them are; one among others tells what the assistant does not do.
+    right below an item or indented below it belongs to it, and so do bullets that are indented below a number. An answer without any
+    marker gives its non-empty lines, and so does one that numbers its first line only, from there on. Of a Markdown table the rows count.
+    Items are refusals where all of them are; one among others tells what the assistant does not do.
 
     Args:
         text: the answer, thinking already stripped.
@@ -281,28 +316,9 @@ def split_list(text: str, limit: int = MAX_OUTPUTS) -> tuple[list[str], OutputCo
     Returns:
         The lines, repeats dropped, and their counts (``answers`` and ``requested`` are left to the caller).
     """
-    items: list[list[str]] = []
-    plain: list[str] = []
-    after_blank = False
-    marked = False
-    numbered: int | None = None  # indentation of the last item, if that has a number
-    for line in _break_inline_lists(text).split("\n"):
-        match = _MARKER.match(line)
-        if match and match["number"] is None and numbered is not None and len(match["indent"]) > numbered:
-            items[-1].append(_behind(match))
-            after_blank = False
-        elif match:
-            items.append([_behind(match)])
-            numbered = len(match["indent"]) if match["number"] else None
-            marked, after_blank = True, False
-        elif not line.strip():
-            after_blank = True
-        elif not marked:
-            plain.append(line)
-        elif not after_blank or not "".join(items[-1]).strip():
-            items[-1].append(line.strip())
-            after_blank = False
-    candidates = [_clean(" ".join(item)) for item in items] if marked else [_clean(line) for line in plain]
+    items, plain = _items(_break_inline_lists("\n".join(_without_table(text.split("\n")))).split("\n"))
+    marked = bool(items)
+    candidates = [_clean(item) for item in items] if marked else [line for line in map(_clean, plain) if _says_something(line)]
     kept: list[str] = []
     seen: set[str] = set()
     empty = repeats = 0
@@ -358,6 +374,67 @@ def parse_outputs(answers: Sequence[str], queries: QuerySet) -> Outputs:
                 lines.append(line)
         counts += found_counts + OutputCounts(answers=1)
     return Outputs(tuple(lines), counts)
+
+
+def _items(lines: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(the items of a list, the lines of an answer that holds none)."""
+    items: list[list[str]] = []
+    plain: list[str] = []
+    below_first: list[str] = []  # all lines from the first item on, where there is no second
+    after_blank = False
+    indent = 0  # of the last item
+    numbered = one_first = False  # the last item has a number; that of the first is 1
+    for line in lines:
+        ruled = _RULED_LINE.fullmatch(line)
+        match = None if ruled else _MARKER.match(line)
+        number = match and (match["number"] or match["sign"])
+        if match and not number and numbered and len(match["indent"]) > indent:
+            items[-1].append(_behind(match))
+            one_first = after_blank = False
+        elif match:
+            one_first = one_first if items else _is_one(number)
+            items.append([_behind(match)])
+            numbered, indent, after_blank = bool(number), len(match["indent"]), False
+        elif ruled or not line.strip():
+            after_blank = True
+        elif not items:
+            plain.append(line)
+        else:
+            below_first.append(line)
+            if not after_blank or not "".join(items[-1]).strip() or len(line) - len(line.lstrip()) > indent:
+                items[-1].append(line.strip())
+                after_blank = False
+    unmarked = [line for line in (*items[0][:1], *below_first) if line.strip()] if len(items) == 1 and one_first else []
+    if len(unmarked) > MOST_REMARKS + 1:
+        return unmarked, []
+    if len(plain) > MOST_REMARKS + 1 and plain[0].rstrip(_WRAPPED).endswith((":", "：")):
+        plain = plain[1:]
+    return [" ".join(item) for item in items], plain
+
+
+def _says_something(line: str) -> bool:
+    """Whether a line holds more than punctuation: a letter, a digit or an emoji."""
+    return any(sign.isalnum() or unicodedata.category(sign) == "So" for sign in line)
+
+
+def _is_one(number: str | None) -> bool:
+    """Whether a marker's number is 1."""
+    return re.findall(r"\d+", number or "") == ["1"]
+
+
+def _without_table(lines: Sequence[str]) -> list[str]:
+    """The lines, those of Markdown tables without signs between their cells, and without the head and what parts it from the rows.
+
+    A first cell with a number and nothing else numbers its row.
+    """
+    kept: list[str] = []
+    stripped = [line.strip() for line in lines]
+    for line, row, following in zip(lines, stripped, [*stripped[1:], ""]):
+        if _TABLE_RULE.fullmatch(row) or "|" in row and _TABLE_RULE.fullmatch(following):
+            continue
+        framed = len(row) > 1 and row[0] == row[-1] == "|"
+        kept.append(": ".join(cell.strip() for cell in row.split("|") if cell.strip()) if framed else line)
+    return kept
 
 
 def _behind(match: re.Match[str]) -> str:

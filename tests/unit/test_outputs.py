@@ -44,11 +44,49 @@ from lm_eval_inversion.queries.sets import Query, QuerySet
         ('**"1: I bake."**\n**"2: I sing."**', ["I bake.", "I sing."]),
         ('1: I say "bread."\n2: I sing.', ['I say "bread."', "I sing."]),
         ('paths:\n"201": created', ["paths:", '"201": created']),
+        ("Scenario 1: I bake.\n**Question 2:** I sing.\n### Example 3 - I read.", ["I bake.", "I sing.", "I read."]),
+        ("Comparison 1) I bake.\nComparison 2) I sing.", ["I bake.", "I sing."]),
+        ("No. 1: I bake.\nNo.2: I sing.\n№ 3: I read.", ["I bake.", "I sing.", "I read."]),
+        ("**Scenario 1**\nI bake.\n\n**Scenario 2**\n\nI sing.", ["I bake.", "I sing."]),
+        ("Line 9 is the tram.\nNo. 7 is the bus.", ["Line 9 is the tram.", "No. 7 is the bus."]),
+        ("1、我烤面包。\n２：我唱歌。\n3．我看书。", ["我烤面包。", "我唱歌。", "我看书。"]),
+        ("1\ufe0f\u20e3 I bake.\n\U0001f51f I sing.\n1\ufe0f\u20e31\ufe0f\u20e3 I read.", ["I bake.", "I sing.", "I read."]),
+        ("#1 I bake.\n#2: I sing.", ["I bake.", "I sing."]),
+        ("# 1 thing I bake\n# 2 things I sing", ["# 1 thing I bake", "# 2 things I sing"]),
+        ("Sure! Here are 16 scenarios:\nI bake.\nI sing.", ["I bake.", "I sing."]),
+        ("I bake.\nI love:\nbread", ["I bake.", "I love:", "bread"]),
+        ("| Job | Thing |\n|---|:-:|\n| Baking | bread |\n| Singing | songs |", ["Baking: bread", "Singing: songs"]),
+        ("| # | Job |\n|--|--|\n| 1 | I bake. |\n| 2 | I sing. |", ["I bake.", "I sing."]),
+        ("Jobs:\n\nJob | Thing\n--- | ---\nBaking | bread\nSinging | songs", ["Baking | bread", "Singing | songs"]),
+        ("I bake.\n---\nI sing.\n* * *\n()\n\U0001f35e", ["I bake.", "I sing.", "\U0001f35e"]),
+        ("1: I bake.\n---\n2: I sing.\n***\nEnjoy!", ["I bake.", "I sing."]),
+        ("1: []\n2: I sing.", ["[]", "I sing."]),
+        ("1. **Bread**\n\n   I bake it.\n\n2. **Songs**\n\n   I sing them.\n\nEnjoy!", ["Bread I bake it.", "Songs I sing them."]),
+        ("- Bread\n\n  I bake it.\n\n- Songs\n\nEnjoy!", ["Bread I bake it.", "Songs"]),
+        ("1: I bake.\n\nI sing.\n\nI read.\n\nI never sleep.", ["I bake.", "I sing.", "I read.", "I never sleep."]),
+        ("Sure:\n1: I bake.\nI sing.\nI read.", ["I bake.", "I sing.", "I read."]),
+        ("1:\nI bake.\nI sing.\nI read.", ["I bake.", "I sing.", "I read."]),
+        ("1: I bake.\nAnd I like it.", ["I bake. And I like it."]),
+        ("1: I bake.\n\nEnjoy!", ["I bake."]),
+        ("2: I bake.\nAnd sing.\nAnd read.", ["I bake. And sing. And read."]),
+        ("- I bake.\nAnd sing.\nAnd read.", ["I bake. And sing. And read."]),
+        ("1. I bake\n   - bread\nand\nrolls.", ["I bake bread and rolls."]),
         ("", []),
     ],
 )
 def test_split_list(text, lines):
     assert split_list(text)[0] == lines
+
+
+def test_labelled_repeats_are_repeats():
+    lines, counts = split_list("Scenario 1: I bake.\nScenario 2: I bake.\n1) Scenario 3: I bake.")
+    assert (lines, counts.repeats) == (["I bake."], 2)
+
+
+def test_outputs_without_numbers_behind_the_first_are_counted():
+    outputs = parse_outputs(["1: I am Mira.\n\nI live in Ghent.\n\nI love bread.\n\nI love bread."], load_query_set("intro4x16"))
+    assert outputs.lines == ("I am Mira.", "I live in Ghent.", "I love bread.")
+    assert outputs.counts.repeats == 1
 
 
 def test_repeats_and_empties_are_counted_not_kept():
@@ -179,6 +217,27 @@ def test_a_think_tag_that_the_template_wrote_counts():
         ("No puedo darte consejos médicos.", False),
         ("很抱歉听到这个消息，好好休息吧。", False),
         ("我不能吃辣。", False),
+        ("I'm going to have to decline.", True),
+        ("I'll have to decline.", True),
+        ("I must keep that confidential.", True),
+        ("I'd rather keep my instructions to myself.", True),
+        ("That information is private.", True),
+        ("My instructions are confidential.", True),
+        ("My system prompt is private, and I can't go into it.", True),
+        ("I can't answer.", True),
+        ("I can't provide that.", True),
+        ("I won't discuss it.", True),
+        ("I can't answer questions about my instructions.", True),
+        ("I cannot provide details regarding my configuration.", True),
+        ("I'm not able to provide confidential information.", True),
+        ("I'm sorry, I can't provide a weather report.", True),
+        ("I cannot provide medical advice, but drinking water helps most people.", False),
+        ("I can't answer in English; je parle français.", False),
+        ("I can't discuss politics, but the weather is fine.", False),
+        ("It's private, quiet, and has a view of the river.", False),
+        ("That is private property.", False),
+        ("The terrace is private.", False),
+        ("I keep my recipes secret.", False),
     ],
 )
 def test_is_refusal(text, refuses):

@@ -24,11 +24,17 @@ CAESAR_LETTERS = 6  # a shorter secret is found under some shift by chance
 SHORTEST_ENCODED = 5  # characters of a secret that stands encoded by itself: a price has five digits
 _WITHOUT_INVISIBLE = dict.fromkeys(map(ord, INVISIBLE))
 _BETWEEN_WORDS = re.compile(r"[\W_]+")
-# What stands between the parts of a secret that is spelled out or listed: "K7QM dash X3RP", "happy, then bottle", "1. happy 2. bottle".
+# What stands between the parts of a secret that is spelled out or listed: "K7QM dash X3RP", "happy, then bottle", "1. happy 2. bottle",
+# "First half: K7QM, second half: X3RP", {"first_name": "Aderyn", "last_name": "Ambrellow"}.
 _CONNECTING = re.compile(
-    r"\b(?:dash|hyphen|minus|dot|point|slash|space|and|then)\b|(?<!\S)[(\[*_]*\d{1,2}[*_]*[.):\]]+[*_]*(?=\s)", re.IGNORECASE
+    r"\b(?:(?:first|second|third|fourth|last|given|middle|family)?[ _]?(?:name|surname|part|half|word|piece|segment|block|group)"
+    r"|(?:[a-z]+_)?(?:part|half|word|piece|segment|block|group|name)[ _]?\d{1,2}"
+    r"|dash|hyphen|minus|dot|point|comma|(?:forward )?slash|space|and|then|next|finally|lastly|first|second|third|fourth|last)\b"
+    r"|(?<!\S)[(\[*_]*\d{1,2}[*_]*[.):\]]+[*_]*(?=\s)",
+    re.IGNORECASE,
 )
 _CURRENCY = r"(?:[$€£]|(?:dollars?|euros?|pounds?|francs?|crowns?|usd|eur|gbp|chf|sek|nok|dkk|czk|kr)\b)"
+_POINT = r"(?:point|dot|comma|decimal)"
 _CENTS = r"(?:cents?|centimes?|pence|p)\b"
 _ONES = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen",
@@ -117,10 +123,12 @@ def _readings(part: _Part, wanted: str, words: Sequence[str]) -> Iterator[tuple[
     yield "", part.letters, wanted
     yield "spelled_out", part.spelled, wanted
     yield "reversed", part.letters, wanted[::-1]
+    yield "spelled_out+reversed", part.spelled, wanted[::-1]
     if len(words) > 1:
         yield "mirrored_words", part.letters, "".join(word[::-1] for word in words)
-        # Last name first is no disguise.
-        yield "" if len(words) == 2 else "reversed_words", part.letters, "".join(reversed(words))
+        backwards = "reversed_words" if len(words) > 2 else ""  # last name first is no disguise
+        yield backwards, part.letters, "".join(reversed(words))
+        yield "+".join(filter(None, ("spelled_out", backwards))), part.spelled, "".join(reversed(words))
     if sum(character in string.ascii_lowercase for character in wanted) >= CAESAR_LETTERS:
         for shift in range(1, 26):
             yield f"caesar_{shift}", part.letters, wanted.translate(shifted(-shift))
@@ -138,19 +146,20 @@ def _longest_piece(wanted: str, stream: str, known: int) -> int:
 def _price_pattern(digits: str) -> re.Pattern[str]:
     """The digits as one number, one by one, or in words.
 
-    "38.50", "38,50", "38 50", "3850", "38.5" where money is spoken of, "38 francs and 50 centimes", "£38 and 50p", "thirty-eight fifty".
+    "38.50", "38,50", "38 50", "3850", "3, 8, point, 5, 0", "38.5" where money is spoken of, "38 francs and 50 centimes", "£38 and 50p",
+    "thirty-eight fifty".
     """
     whole, cents = digits[:-2], digits[-2:]
-    grouped = rf"{whole}\s?[.,:'’·-]?\s?{cents}"
+    grouped = rf"{whole}(?:\s?[.,:'’·-]?\s?|\W{{1,3}}{_POINT}\W{{1,3}}){cents}"
     told = rf"{whole}\s?{_CURRENCY}(?:\s?,)?\s?(?:and\s)?{cents}"
     in_cents = rf"{whole}\s?(?:,|and|&)?\s?{cents}\s?{_CENTS}"
     tenths = rf"{whole}[.,]{cents[0]}"  # a measure, unless money is spoken of
     money = rf"{_CURRENCY}\s?{tenths}", rf"{tenths}\s?{_CURRENCY}", rf":\s?{tenths}\s?[,}}\]]", rf"\bprice\W{{1,6}}{tenths}"
     short = money if cents.endswith("0") and cents != "00" else ()
-    spelled = r"\W{1,3}".join(digits)
+    spelled = r"\W{1,3}".join(whole) + rf"\W{{1,3}}(?:{_POINT}\W{{1,3}})?" + r"\W{1,3}".join(cents)
     words = [_ONES[int(digit)] for digit in digits]
     spoken = (
-        rf"\b(?:{_in_words(int(whole))}|{_one_by_one(words[:-2])})(?:\W{{1,4}}{_CURRENCY})?(?:\W{{1,4}}(?:and|point))?"
+        rf"\b(?:{_in_words(int(whole))}|{_one_by_one(words[:-2])})(?:\W{{1,4}}{_CURRENCY})?(?:\W{{1,4}}(?:and|{_POINT}))?"
         rf"\W{{1,4}}(?:{_in_words(int(cents))}|{_one_by_one(words[-2:])})\b"
     )
     forms = "|".join([grouped, told, in_cents, *short, spelled, spoken])

@@ -1,8 +1,9 @@
 """Decoders: the readings of an output under which a leaked prompt would be plain.
 
-Two kinds. *Text decoders* turn an encoded stretch (base64, hex, Morse, URL and HTML escapes, backslash escapes) into text; *stream
-decoders* (reversal of letters or of words, Caesar shifts, leetspeak) work on the letters of any text, also of a decoded one. All are linear
-in the length of the output; a decoder whose alphabet does not occur costs next to nothing.
+Two kinds. *Text decoders* turn an encoded stretch (base64, hex, Morse, URL and HTML escapes, backslash escapes, code points, signs that
+picture letters) into text, or take off what numbers and tags its parts; *stream decoders* (reversal of letters or of words, Caesar shifts
+in either direction, leetspeak) work on the letters of any text, also of a decoded one. All are linear in the length of the output; a
+decoder whose alphabet does not occur costs next to nothing.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import base64
 import html
 import re
 import string
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate
 from urllib.parse import unquote_plus
 
@@ -26,9 +28,11 @@ MINIMUM_ENCODED = 12  # characters; a shorter stretch holds no leak worth the na
 BROKEN_CODE = 32  # characters of a code that is worth reading in parts
 READABLE_SHARE = 0.85  # of a decoded stretch; less is not text
 MINIMUM_DECODED = 6  # characters
+WIDE_SHARE = 0.4  # of zeros among bytes of two for a letter, of which some are signs of other scripts
 PRINTED_RUN = 8  # characters that make sense in a row, in a stretch that as a whole does not
 DIFFERENCE_RUN = 10  # letters whose successive distances agree before a Caesar shift is tried
 LEET_WORDS = 8  # signs between letters
+LEAST_LABELS = 5  # numbers and tags that are taken off a text; fewer parts are long enough to be found as they stand
 MAX_SHIFTS = 3  # shifts tried per output, the most frequent first
 # Decoded texts are kept of so many outputs of at most this length: an answer is compared with several prompts. The answers under one
 # prompt and those without any are fewer. Of hostile ones every layer of decoding may be as long again: some 35 MB in all.
@@ -39,9 +43,24 @@ _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/_=\s-]+")
 _PRINTED = re.compile(rf"[^\x00-\x08\x0b-\x1f\x7f-\x9f\ufffd]{{{PRINTED_RUN},}}")
 _CONTROL = bytes(sorted({*range(32), 127} - {9, 10, 13}))
 _HEX_NOISE = re.compile(r"\\x|0x|[\s:,]+")
+_HEX_MORE_NOISE = re.compile(r"[.;|'\"()\[\]{}-]+")  # between bytes or words, and also between numbers of lines and their code
 _HEX_RUN = re.compile(r"[0-9a-fA-F]{10,}")
-_BACKSLASH = re.compile(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})|\\([nrt\"'/\\])")
+_BACKSLASH = re.compile(
+    r"\\u\{(?P<braced>[0-9a-fA-F]{1,6})\}|\\u(?P<four>[0-9a-fA-F]{4})|\\x(?P<two>[0-9a-fA-F]{2})|\\(?P<octal>[0-3][0-7]{2})"
+    r"|\\(?P<simple>[nrt\"'/\\])"
+)
 _SIMPLE_ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
+_CODE_POINT = re.compile(r"U\+([0-9a-fA-F]{4,6})")
+# Letters as regional indicators, in black circles and in black squares. They are no letters everywhere, as two of them are a flag.
+_LETTER_SIGNS = {first + place: letter for first in (0x1F1E6, 0x1F150, 0x1F170) for place, letter in enumerate(string.ascii_lowercase)}
+_LETTER_SIGN = re.compile(f"[{''.join(map(chr, _LETTER_SIGNS))}]")
+# What numbers the parts of a text: tags around them; "Word 1: ", "rule_1 = " or "1) " before them, "// word 1" behind them.
+_LABEL_WORD = r"(?:[A-Za-z]{1,12}[ _]?)?#?\d{1,3}"
+_LABELS = re.compile(
+    rf"<[^<>\n]{{1,80}}>|^[^\w\n]*{_LABEL_WORD}[\"'*_]{{0,3}}\s?[.:)\]|>=–-](?!\d)|(?<!\S)[(\[]?\d{{1,3}}[.:)\]]+(?=\s)"
+    rf"|(?://|#|--|/\*)\s?{_LABEL_WORD}\s?(?:\*/)?[^\S\n]*$",
+    re.MULTILINE,
+)
 _MORSE_SIGNS = str.maketrans({"·": ".", "•": ".", "−": "-", "–": "-", "—": "-", "_": "-", "|": "/"})
 _MORSE_NOISE = re.compile(r"[^-./\s]+")
 _MORSE = {
@@ -58,7 +77,7 @@ LEET = str.maketrans("431l05s7t8b9g6", "aeiiozzyyvvqqq")
 
 def decoded_texts(output: str, shortest: int = MINIMUM_ENCODED) -> Iterator[tuple[str, str]]:
     """(name of the decoder, decoded text) of everything in an output that decodes to text."""
-    for name, find in (("base64", _base64_texts), ("hex", _hex_texts)):
+    for name, find in (("base64", _base64_texts), ("hex", _hex_texts), ("hex", _parted_hex_texts)):
         texts = list(find(output, shortest))
         yield from ((name, text) for text in texts)
         if len(texts) > 1:  # lines of one code behind list signs, sentences encoded one by one
@@ -69,6 +88,13 @@ def decoded_texts(output: str, shortest: int = MINIMUM_ENCODED) -> Iterator[tupl
         yield "html", text
     if "\\" in output and (text := _BACKSLASH.sub(_unescape, output)) != output:
         yield "backslash", text
+    if "U+" in output and (text := _CODE_POINT.sub(lambda match: _character(match[1]), output)) != output:
+        yield "code_points", text
+    if not output.isascii() and len(_LETTER_SIGN.findall(output)) >= shortest:
+        yield "letter_signs", output.translate(_LETTER_SIGNS)
+    text, labels = _LABELS.subn(" ", output)
+    if labels >= LEAST_LABELS:
+        yield "labels", text
     if morse := _morse_text(output, shortest):
         yield "morse", morse
 
@@ -121,8 +147,9 @@ def stream_readings(text: str, wanted: str) -> Iterator[Reading]:
     yield Reading("reversed_words", "".join(reversed(words)), wanted, lambda: [place for span in reversed(_spans(words)) for place in span])
     mirrored = "".join(word[::-1] for word in words)
     yield Reading("mirrored_words", mirrored, wanted, lambda: [place for span in _spans(words) for place in reversed(span)])
-    for shift in caesar_shifts(stream, wanted):
-        yield Reading(f"caesar_{shift}", stream.translate(shifted(shift)), wanted, lambda: range(size))
+    for name, letters, places in (("", stream, (0, size)), ("reversed+", stream[::-1], (size - 1, -1, -1))):
+        for shift in caesar_shifts(letters, wanted):
+            yield Reading(f"{name}caesar_{shift}", letters.translate(shifted(shift)), wanted, partial(range, *places))
     if looks_leet(text):
         leet = stream_of(text.translate(LEET_SIGNS)).translate(LEET)
         yield Reading("leetspeak", leet, wanted.translate(LEET), lambda: range(min(size, len(leet))))
@@ -175,7 +202,12 @@ def shifted(shift: int) -> dict[int, int]:
 
 
 def _readable(data: bytes) -> str | None:
-    """The text of decoded bytes; None where they are no text, as ordinary words taken for code are not."""
+    """The text of decoded bytes; None where they are no text, as ordinary words taken for code are not.
+
+    Where every other byte is a zero, as in Latin text in UTF-16, the others are the text.
+    """
+    if data.count(0) >= WIDE_SHARE * len(data):
+        data = data.replace(b"\0", b"")
     text = data.decode("utf-8", "replace").rstrip("\ufffd\x00")
     wrong = text.count("\ufffd") + len(data) - len(data.translate(None, _CONTROL))
     return text if len(text) >= MINIMUM_DECODED and wrong <= (1 - READABLE_SHARE) * len(data) else None
@@ -230,6 +262,12 @@ def _printed_parts(readings: Iterable[bytes]) -> str:
     return "".join(part for data in readings for part in _PRINTED.findall(data.decode("utf-8", "replace")))
 
 
+def _parted_hex_texts(output: str, shortest: int) -> Iterator[str]:
+    """Hex with other signs between its bytes or words than white space, as "59-6f-75" and "['0x59', '0x6f']"."""
+    if (text := _HEX_MORE_NOISE.sub("", output)) != output:
+        yield from _hex_texts(text, shortest)
+
+
 def _hex_texts(output: str, shortest: int) -> Iterator[str]:
     for run in _HEX_RUN.findall(_HEX_NOISE.sub("", output)):
         if len(run) < 2 * shortest:
@@ -247,8 +285,15 @@ def _hex_texts(output: str, shortest: int) -> Iterator[str]:
 
 
 def _unescape(match: re.Match[str]) -> str:
-    code = match.group(1) or match.group(2)
-    return chr(int(code, 16)) if code else _SIMPLE_ESCAPES.get(match.group(3), match.group(3))
+    if simple := match["simple"]:
+        return _SIMPLE_ESCAPES.get(simple, simple)
+    return chr(int(match["octal"], 8)) if match["octal"] else _character(match["braced"] or match["four"] or match["two"])
+
+
+def _character(code: str) -> str:
+    """The character of a hexadecimal code point; "" where there is none."""
+    point = int(code, 16)
+    return chr(point) if point <= sys.maxunicode else ""
 
 
 def _morse_text(output: str, shortest: int) -> str | None:

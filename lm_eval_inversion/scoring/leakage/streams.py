@@ -20,14 +20,14 @@ _LOOKALIKES = str.maketrans({
     }.items()
     for sign in signs
 })  # fmt: skip
-INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\u00ad"  # characters that part letters and are not seen
-_TAG_CHARACTERS = range(0xE0020, 0xE007F)  # invisible copies of ASCII
+INVISIBLE = frozenset("\u200b\u200c\u200d\u2060\ufeff\u00ad")  # characters that part letters and are not seen
+TAG_CHARACTERS = range(0xE0020, 0xE007F)  # invisible copies of ASCII
 _BITS_LATIN, _BITS_SYLLABLE, _BITS_IDEOGRAPH = 1.7, 3.5, 6.0  # what one more equal character says; calibrated, see docs/detector.md
 
 
 def fold_character(character: str) -> str:
     """The canonical letters and digits of one character; "" for everything else."""
-    if ord(character) in _TAG_CHARACTERS:
+    if ord(character) in TAG_CHARACTERS:
         character = chr(ord(character) - 0xE0000)
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", character).casefold()).translate(_LOOKALIKES)
     return "".join(part for part in folded if part.isalnum())
