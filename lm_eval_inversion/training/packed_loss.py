@@ -174,6 +174,19 @@ class PackedLoss:
 
         Arguments as of ``lay_out``; ``output_layers`` as in ``BlockFormat``.
         """
+        logits, row = self.logits(model, blocks, prompts, position, output_layers)
+        targets = row.ids[row.prompt_tokens[row.predicting] + 1]
+        return by_prompt(functional.cross_entropy(logits, targets, reduction="none"), row)
+
+    def logits(
+        self,
+        model: Any,
+        blocks: Sequence[Blocks],
+        prompts: Sequence[Sequence[Sequence[int]]],
+        position: int,
+        output_layers: int | None = None,
+    ) -> tuple[torch.Tensor, Row]:
+        """(predicted tokens, vocabulary) in float32, and the row that they are of. Arguments as of a call."""
         decoder = model.get_decoder()
         device = next(model.parameters()).device
         row = lay_out(blocks, prompts, position, device)
@@ -211,10 +224,12 @@ class PackedLoss:
                 for mask, block_keys, block_values, own_queries, own_keys, own_values in zip(masks, *looked_at, *own)
             ]
             hidden = self._after(layer, hidden, torch.cat(parts))
-        logits = model.get_output_embeddings()(decoder.norm(hidden[row.predicting]))
-        targets = row.ids[row.prompt_tokens[row.predicting] + 1]
-        losses = functional.cross_entropy(logits.float(), targets, reduction="none")
-        return torch.zeros(sum(map(len, prompts)), device=device).index_add(0, row.owner, losses)
+        return model.get_output_embeddings()(decoder.norm(hidden[row.predicting])).float(), row
+
+
+def by_prompt(losses: torch.Tensor, row: Row) -> torch.Tensor:
+    """Sums over the predicted tokens of every prompt: (predicted tokens,) -> (prompts of all examples,)."""
+    return losses.new_zeros(sum(map(len, row.prompt_sizes))).index_add(0, row.owner, losses)
 
 
 def _visible(before: int, lengths: Sequence[int], shared: int, device: torch.device) -> torch.Tensor:

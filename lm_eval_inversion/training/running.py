@@ -20,7 +20,7 @@ from lm_eval_inversion.training.pairs import Data, Pair, pairs_hash
 FIRST_STATE_SECONDS, STATE_EVERY_SECONDS = 60.0, 600.0  # early once, so that a run that is killed every few minutes still gets on
 LAST_FOLDER, STATE_FILE, LOG_FILE = "last", "state.safetensors", "log.jsonl"  # OUTPUT/last/state.safetensors, OUTPUT/log.jsonl
 # What options meant before there were any: a run that knows nothing of one goes on as it began.
-OLDER_STARTS = {"output_layers": 0}
+OLDER_STARTS = {"output_layers": 0, "teacher": None}
 START_FILE, BASE_HASH_FILE = "start.json", "base.sha256"  # the second of runs of older versions
 
 

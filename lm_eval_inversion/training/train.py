@@ -29,6 +29,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from lm_eval_inversion.arguments import non_negative, non_negative_whole, positive_whole
 from lm_eval_inversion.inverter.checkpoint import DESCRIPTION_FILE, TOKENIZER_FILE, WEIGHTS_FILE
@@ -53,22 +54,43 @@ from lm_eval_inversion.training.base_model import (
     with_user_start,
 )
 from lm_eval_inversion.training.contrast import alike_together, contrast, with_rivals
-from lm_eval_inversion.training.packed_loss import PackedLoss
+from lm_eval_inversion.training.packed_loss import PackedLoss, by_prompt
 from lm_eval_inversion.training.pairs import Data, Example, Pair, examples, pairs_summary, read_data
 from lm_eval_inversion.training.running import Run, add_bf16_option, computes_in_bf16, require_same_start
 
 
 class PromptLoss(nn.Module):
-    """The training objective as a module, so that accelerate can wrap it."""
+    """The training objective as a module, so that accelerate can wrap it.
 
-    def __init__(self, model: Any, layout: BlockFormat, compiled: bool = False) -> None:
+    Args:
+        model: that is trained.
+        layout: how it reads.
+        compiled: see ``PackedLoss``.
+        teacher: a model and how it reads; while training, what the model must agree with, in place of the prompts as they are.
+    """
+
+    def __init__(
+        self, model: Any, layout: BlockFormat, compiled: bool = False, teacher: tuple[Any, BlockFormat] | None = None
+    ) -> None:
         super().__init__()
-        self.model, self.layout, self._nats = model, layout, PackedLoss(compiled)
+        self.model, self.layout, self._packed = model, layout, PackedLoss(compiled)
+        self._teacher = teacher  # in a tuple, in which torch sees no weights of this module
 
     def forward(self, blocks: list[list[list[int]]], prompts: list[list[int]], rivals: int = 0) -> torch.Tensor:
-        """Nats of each example's prompt and of its rivals' (``contrast.with_rivals``), summed over tokens: (examples, 1 + rivals)."""
+        """Nats of each example's prompt and of its rivals' (``contrast.with_rivals``), summed over tokens: (examples, 1 + rivals).
+
+        With a teacher, while training: nats by which the model's next tokens diverge from the teacher's (Kullback-Leibler).
+        """
         scored = with_rivals(prompts, rivals)
-        nats = self._nats(self.model, blocks, scored, self.layout.prompt_position, self.layout.output_layers)
+        if self._teacher is None or not self.training:
+            nats = self._packed(self.model, blocks, scored, self.layout.prompt_position, self.layout.output_layers)
+        else:
+            teacher, layout = self._teacher
+            with torch.no_grad():
+                wanted, _ = self._packed.logits(teacher, blocks, scored, layout.prompt_position, layout.output_layers)
+            found, row = self._packed.logits(self.model, blocks, scored, self.layout.prompt_position, self.layout.output_layers)
+            apart = functional.kl_div(found.log_softmax(-1), wanted.log_softmax(-1), reduction="none", log_target=True).sum(-1)
+            nats = by_prompt(apart, row)
         return nats.reshape(len(prompts), rivals + 1)
 
 
@@ -119,7 +141,8 @@ def train(options: argparse.Namespace, data: Data) -> None:
     accelerator.print(f"{len(data.training)} training pairs, {len(data.held_out)} held out, {len(data.dev)} of the dev split")
     model, tokenizer, provenance = prepared_base(options, data, accelerator)
     layout = tokenizer.layout
-    loss: Any = PromptLoss(model, layout, options.compile)
+    teacher = _teacher(options.teacher, tokenizer, accelerator.device) if options.teacher else None
+    loss: Any = PromptLoss(model, layout, options.compile, teacher)
     parameters = {name: value for name, value in loss.named_parameters() if value.requires_grad}
     optimizer = torch.optim.AdamW(parameters.values(), lr=options.lr, betas=(0.9, 0.98), weight_decay=0.01)
     run = Run(options, parameters, optimizer, accelerator.num_processes, accelerator.is_main_process)
@@ -212,6 +235,21 @@ def prepared_base(options: argparse.Namespace, data: Data, accelerator: Any) -> 
     return model, tokenizer, provenance
 
 
+def _teacher(folder: str, tokenizer: BlockTokenizer, device: torch.device) -> tuple[Any, BlockFormat]:
+    """The model of a checkpoint and how it reads, to learn from.
+
+    Raises:
+        ValueError: it reads other tokens, or reads them in another way, than the model that learns.
+    """
+    from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
+
+    teacher = SparsePrefixInverter.from_folder(Path(folder), name=folder, device=str(device), dtype=torch.float32)
+    alike = replace(teacher.layout, output_layers=tokenizer.layout.output_layers) == tokenizer.layout
+    if not alike or teacher.tokenizer.tokenizer.to_str() != tokenizer.tokenizer.to_str():
+        raise ValueError(f"--teacher {folder} has another tokenizer or block format than --base; give the checkpoint that --base grew from")
+    return teacher.model.requires_grad_(False), teacher.layout
+
+
 def _stream(options: argparse.Namespace, data: Data, accelerator: Any, seen: int, max_outputs: int) -> Iterator[Example]:
     """The examples of this process, behind those that it has seen."""
     stream = examples(data.training, options.seed, accelerator.process_index, accelerator.num_processes, max_outputs)
@@ -239,6 +277,8 @@ def _backward(
         rivals = min(options.rivals, len(blocks) - 1)
         with accelerator.autocast():
             nats = loss(blocks, prompts[part], rivals)
+        if options.teacher:  # of rivals too, whose prompts it must find as unlikely
+            nats = nats.mean(1, keepdim=True)
         own = nats[:, 0].sum() / tokens
         apart = contrast(nats, prompts[part], [example.informed for example in chosen[part]]) / tokens
         accelerator.backward(own + options.contrast * apart)
@@ -250,7 +290,7 @@ def _backward(
 def start_of(options: argparse.Namespace, data: Data) -> dict[str, Any]:
     """Options that a run must keep when it goes on, by name: its weights, or the order of its examples, would be others."""
     kept = ["seed", "lora_rank", "round_base", "keep_base", "vocabulary", "max_output_tokens", "blocks_per_output", "output_layers"]
-    kept.append("rival_pool")
+    kept += ["rival_pool", "teacher"]
     # Micro-batches shape the order of examples only where rivals are chosen for them.
     kept += ["micro_batch"] * bool(options.rival_pool)
     return {"pairs": pairs_summary(data), **{name: getattr(options, name) for name in kept}}
@@ -281,6 +321,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument(
         "--rival-pool", type=non_negative_whole, default=0, help="rivals are the most alike of so many examples (default 0: whichever come)"
+    )
+    parser.add_argument(
+        "--teacher", metavar="CHECKPOINT", help="learn to write as this one does, of prompts and rivals, and not the prompts themselves"
     )
     parser.add_argument("--lr", type=non_negative, default=2e-4, help="highest learning rate (default 0.0002)")
     parser.add_argument("--warmup", type=non_negative, default=0.04, help="fraction of the run in which the rate rises (default 0.04)")

@@ -547,6 +547,38 @@ def test_training_learns_resumes_and_packs(chat_model, tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+def test_a_model_learns_from_a_teacher_what_the_teacher_would_write(tiny_inverter_folder, tmp_path):
+    pairs = write_pairs(tmp_path / "pairs.jsonl")
+    folder = str(tiny_inverter_folder)
+
+    def losses(name, *more):
+        train.main([
+            "--base", folder, "--pairs", str(pairs), "--output", str(tmp_path / name), "--minutes", "0", "--steps", "12", "--batch", "8",
+            "--micro-batch", "4", "--rivals", "1", "--lr", "3e-3", "--no-bf16", "--device", "cpu", *more,
+        ])  # fmt: skip
+        log = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        return [row["loss"] for row in log if "loss" in row]
+
+    alone = losses("alone")
+    pack.pack(tmp_path / "alone", [pairs], tmp_path / "teacher")
+    with_teacher = losses("taught", "--teacher", str(tmp_path / "teacher"))
+    assert alone[0] > 1
+    assert 0 < with_teacher[-1] < 0.7 * with_teacher[0]
+    assert losses("itself", "--teacher", folder)[0] < 1e-6  # which it agrees with before it learns
+    row = json.loads((tmp_path / "taught" / "log.jsonl").read_text().splitlines()[-1])
+    assert row["nats"] > 10  # evaluated is the likelihood all the same
+
+
+def test_a_teacher_that_reads_otherwise_is_refused(tiny_inverter_folder, chat_model, tmp_path, capsys):
+    pairs = write_pairs(tmp_path / "pairs.jsonl")
+    with pytest.raises(SystemExit):
+        train.main([
+            "--base", str(chat_model), "--pairs", str(pairs), "--output", str(tmp_path / "run"), "--steps", "1", "--device", "cpu",
+            "--no-bf16", "--teacher", str(tiny_inverter_folder),
+        ])  # fmt: skip
+    assert f"--teacher {tiny_inverter_folder} has another tokenizer or block format than --base" in capsys.readouterr().err
+
+
 def special_tokens(*ids):
     return json.dumps({"added_tokens": [{"id": token, "special": token != 5, "content": f"<{token}>"} for token in ids]})
 
