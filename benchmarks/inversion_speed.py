@@ -2,7 +2,7 @@
 
 Command::
 
-    python benchmarks/inversion_speed.py [--batches 1 8 32] [--repeats 3] [--threads 2]
+    python benchmarks/inversion_speed.py [--batches 1 8 32] [--repeats 3] [--threads 2] [--inverter CHECKPOINT]
 
 Every measurement is a process of its own that loads one inverter, inverts one batch to warm up and then ``--repeats`` more. The two
 architectures take turns, so that whatever else the machine does falls on both. Both read 64 outputs of 32 tokens and write 64 tokens;
@@ -37,8 +37,8 @@ def outputs(prompts: int) -> list[list[str]]:
     ]
 
 
-def load(kind: str) -> Any:
-    """An inverter; "none" only imports what both need."""
+def load(kind: str, name: str) -> Any:
+    """An inverter, of which "shipped" is the one named; "none" only imports what both need."""
     import torch
     import transformers
 
@@ -47,7 +47,7 @@ def load(kind: str) -> Any:
     if kind.startswith("shipped"):
         import lm_eval_inversion
 
-        return lm_eval_inversion.load_inverter("default", device="cpu", dtype=kind.partition("-")[2] or "auto")
+        return lm_eval_inversion.load_inverter(name, device="cpu", dtype=kind.partition("-")[2] or "auto")
     from lm_eval_inversion.inverter.registry import shipped_checkpoint
     from lm_eval_inversion.inverter.sparse_t5 import SparseT5Inverter
 
@@ -65,12 +65,12 @@ def load(kind: str) -> Any:
     return SparseT5Inverter(model.to(dtype), fast, name="t5", hash="0")
 
 
-def measure(kind: str, batch: int, repeats: int, threads: int) -> dict[str, Any]:
+def measure(kind: str, name: str, batch: int, repeats: int, threads: int) -> dict[str, Any]:
     """Seconds of each repetition and peak memory in MiB; in this process."""
     import torch
 
     torch.set_num_threads(threads)
-    inverter = load(kind)
+    inverter = load(kind, name)
     seconds = []
     if kind != "none":
         texts = outputs(batch)
@@ -88,10 +88,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--kinds", nargs="+", default=["shipped", "shipped-int8", "shipped-bfloat16", "t5", "t5-bfloat16"])
+    parser.add_argument("--inverter", default="default", help="stands in the place of the shipped one")
     parser.add_argument("--measure", nargs=2, metavar=("KIND", "BATCH"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        print(json.dumps(measure(options.measure[0], int(options.measure[1]), options.repeats, options.threads)))
+        print(json.dumps(measure(options.measure[0], options.inverter, int(options.measure[1]), options.repeats, options.threads)))
         return
 
     def child(kind: str, batch: int) -> dict[str, Any]:
@@ -105,6 +106,8 @@ def main() -> None:
             str(options.repeats),
             "--threads",
             str(options.threads),
+            "--inverter",
+            options.inverter,
         ]
         return dict(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
 
