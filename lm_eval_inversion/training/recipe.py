@@ -32,7 +32,7 @@ FIRST_STAGE = 0.8  # of the time
 FIRST_FOLDER, SECOND_FOLDER = "all_weights", "adapter"
 ADAPTER_RANK, ADAPTER_RATE = 16, 3e-4
 VOCABULARY = 32_768
-OUTPUT_LAYERS = 2 / 3  # of the base's; the layers above hardly add to what is read of outputs (``docs/LOG.md``)
+OUTPUT_LAYERS = 3 / 4  # of the base's; the layers above hardly add to what is read of outputs (``docs/LOG.md``)
 
 
 def pair_files(folder: Path) -> list[Path]:
@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--blocks-per-output", type=positive_whole, default=2, help="read long outputs in up to so many blocks (default 2)")
     parser.add_argument(
         "--output-layers", type=non_negative_whole,
-        help="layers that outputs run through, prompts run through all; 0 for all, or as many as in a checkpoint (default two thirds)",
+        help="layers that outputs run through, prompts run through all; 0 for all, or as many as in a checkpoint (default three quarters)",
     )  # fmt: skip
     parser.add_argument("--lr", type=positive, default=4e-4, help="of the first stage (default 4e-4)")
     parser.add_argument("--eval-every", type=positive_whole, default=200, help="steps between evaluations (default 200)")
