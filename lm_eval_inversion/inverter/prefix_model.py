@@ -71,7 +71,6 @@ def encode_blocks(
         The prefix; gradients flow through it.
     """
     device, config, decoder = next(model.parameters()).device, model.config, model.get_decoder()
-    lower = decoder if layers is None else lower_part(decoder, layers)
     dtype = dtype or activation_dtype(model)
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     widths = torch.tensor([sum(map(len, own)) for own in blocks], dtype=torch.long, device=device)
@@ -79,18 +78,10 @@ def encode_blocks(
     shape = (len(blocks), config.num_key_value_heads, width, head)
     keys, values = ([torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)] for _ in range(2))
     for row, own in enumerate(blocks):
-        for columns, cache, hidden, positions, real in _run_blocks(lower, own, device):
-            for layer, states in enumerate(cache.layers):
-                keys[layer][row].index_copy_(1, columns, _joined(states.keys, real).to(dtype))
-                values[layer][row].index_copy_(1, columns, _joined(states.values, real).to(dtype))
-            if len(cache.layers) == len(decoder.layers):  # outputs run through all layers, of whatever kind they are
-                continue
-            stopped = hidden.flatten(0, 1)[real]
-            cos, sin = (part[0, :, None] for part in decoder.rotary_emb(stopped[None], positions.reshape(1, -1)[:, real]))
-            for layer in range(len(cache.layers), len(decoder.layers)):
-                found = keys_values(decoder.layers[layer], decoder.layers[layer].input_layernorm(stopped), cos, sin)
-                for target, part in zip((keys, values), found):
-                    target[layer][row].index_copy_(1, columns, part.transpose(0, 1).to(dtype))
+        for columns, by_layer in _run_blocks(decoder, own, device, layers):
+            for layer, (own_keys, own_values) in enumerate(by_layer):
+                keys[layer][row].index_copy_(1, columns, own_keys.to(dtype))
+                values[layer][row].index_copy_(1, columns, own_values.to(dtype))
     return Prefix(keys, values, torch.arange(width, device=device)[None] < widths[:, None])
 
 
@@ -100,16 +91,14 @@ def block_columns(blocks: Sequence[Sequence[int]]) -> list[int]:
 
 
 def _run_blocks(
-    decoder: Any, blocks: Sequence[Sequence[int]], device: torch.device
-) -> Iterator[tuple[torch.Tensor, DynamicCache, torch.Tensor, torch.Tensor, torch.Tensor]]:
+    decoder: Any, blocks: Sequence[Sequence[int]], device: torch.device, layers: int | None
+) -> Iterator[tuple[torch.Tensor, Iterator[tuple[torch.Tensor, torch.Tensor]]]]:
     """Run the blocks of one prompt, as many at once as the budget allows.
 
     Yields:
-        Columns of the prefix that the real tokens belong to (tokens,), the cache of these blocks, what the decoder gives for them
-        (blocks, padded length, width of the model), their positions (blocks, padded length), and which of these places, in one row,
-        are real.
+        Columns of the prefix that the real tokens belong to (tokens,), and layer by layer their keys and values (key heads, tokens, size).
     """
-    starts = block_columns(blocks)
+    starts, lower = block_columns(blocks), decoder if layers is None else lower_part(decoder, layers)
     # Longest first, so that blocks run together have about one length and little padding.
     order = sorted(range(len(blocks)), key=lambda index: -len(blocks[index]))
     while order:
@@ -118,10 +107,33 @@ def _run_blocks(
         ids, lengths = pad_rows([blocks[index] for index in chosen], device)
         cache = DynamicCache()
         positions = torch.arange(ids.shape[1], device=device)[None].expand_as(ids)
-        hidden = decoder(input_ids=ids, position_ids=positions, **with_cache(decoder, cache)).last_hidden_state
+        hidden = lower(input_ids=ids, position_ids=positions, **with_cache(lower, cache)).last_hidden_state
         columns = [starts[index] + place for index in chosen for place in range(len(blocks[index]))]
         real = (positions < lengths[:, None]).reshape(-1)
-        yield torch.tensor(columns, dtype=torch.long, device=device), cache, hidden, positions, real
+        yield torch.tensor(columns, dtype=torch.long, device=device), _by_layer(decoder, cache, hidden, positions, real)
+
+
+def _by_layer(
+    decoder: Any, cache: DynamicCache, hidden: torch.Tensor, positions: torch.Tensor, real: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Keys and values (key heads, real tokens, size) that each layer has of blocks.
+
+    Args:
+        decoder: with all layers.
+        cache: of those layers that the blocks ran through; none or more are left above.
+        hidden: (blocks, padded length, width of the model), where they stopped.
+        positions: (blocks, padded length).
+        real: (blocks * padded length,) bool.
+    """
+    for states in cache.layers:
+        yield _joined(states.keys, real), _joined(states.values, real)
+    if len(above := decoder.layers[len(cache.layers) :]) == 0:  # of whatever kind the model is
+        return
+    stopped = hidden.flatten(0, 1)[real]
+    cos, sin = (part[0, :, None] for part in decoder.rotary_emb(stopped[None], positions.reshape(1, -1)[:, real]))
+    for layer in above:
+        keys, values = keys_values(layer, layer.input_layernorm(stopped), cos, sin)
+        yield keys.transpose(0, 1), values.transpose(0, 1)
 
 
 def _joined(states: torch.Tensor, real: torch.Tensor) -> torch.Tensor:

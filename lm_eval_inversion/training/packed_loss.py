@@ -17,8 +17,10 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from lm_eval_inversion.inverter.layers import heads_of, keys_values, rotated
+from lm_eval_inversion.inverter.tokens import BlockFormat
 
-Blocks = Sequence[Sequence[int]]
+Blocks = Sequence[Sequence[int]]  # of one example
+Prompts = Sequence[Sequence[Sequence[int]]]  # of every example those that are scored under its blocks
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Row:
     owner: torch.Tensor
 
 
-def lay_out(blocks: Sequence[Blocks], prompts: Sequence[Sequence[Sequence[int]]], position: int, device: torch.device) -> Row:
+def lay_out(blocks: Sequence[Blocks], prompts: Prompts, position: int, device: torch.device) -> Row:
     """The row of a batch: for each example its blocks, then its prompts, none of which sees another.
 
     Args:
@@ -162,34 +164,25 @@ class PackedLoss:
         self._before, self._after = prepare(_before_attention), prepare(_after_attention)
         self._looked_at = prepare(_looked_at)
 
-    def __call__(
-        self,
-        model: Any,
-        blocks: Sequence[Blocks],
-        prompts: Sequence[Sequence[Sequence[int]]],
-        position: int,
-        output_layers: int | None = None,
-    ) -> torch.Tensor:
+    def __call__(self, model: Any, blocks: Sequence[Blocks], prompts: Prompts, layout: BlockFormat) -> torch.Tensor:
         """Nats of every prompt, summed over its tokens: (prompts of all examples,).
 
-        Arguments as of ``lay_out``; ``output_layers`` as in ``BlockFormat``.
+        Args:
+            model: of a kind that can be ``TAKEN_APART``.
+            blocks: see ``lay_out``.
+            prompts: likewise.
+            layout: how the model reads them.
         """
-        logits, row = self.logits(model, blocks, prompts, position, output_layers)
+        logits, row = self.logits(model, blocks, prompts, layout)
         targets = row.ids[row.prompt_tokens[row.predicting] + 1]
         return by_prompt(functional.cross_entropy(logits, targets, reduction="none"), row)
 
-    def logits(
-        self,
-        model: Any,
-        blocks: Sequence[Blocks],
-        prompts: Sequence[Sequence[Sequence[int]]],
-        position: int,
-        output_layers: int | None = None,
-    ) -> tuple[torch.Tensor, Row]:
+    def logits(self, model: Any, blocks: Sequence[Blocks], prompts: Prompts, layout: BlockFormat) -> tuple[torch.Tensor, Row]:
         """(predicted tokens, vocabulary) in float32, and the row that they are of. Arguments as of a call."""
         decoder = model.get_decoder()
         device = next(model.parameters()).device
-        row = lay_out(blocks, prompts, position, device)
+        row = lay_out(blocks, prompts, layout.prompt_position, device)
+        through = len(decoder.layers) if layout.output_layers is None else layout.output_layers
         hidden = decoder.embed_tokens(row.ids)
         cos, sin = (part[0, :, None] for part in decoder.rotary_emb(hidden[None], row.positions[None]))
         head = cos.shape[-1]
@@ -199,7 +192,7 @@ class PackedLoss:
         block_mask = _visible(0, [width], shared, device)
         # With several prompts each, the weights of all layers would be most of a step's memory: computed once more for the gradient.
         attend = _attend_again if max(map(len, prompts), default=0) > 1 else _attend
-        for layer in decoder.layers[:output_layers]:
+        for layer in decoder.layers[:through]:
             queries, keys, values = self._before(layer, hidden, cos, sin)
             seen = queries.new_zeros(len(row.ids), queries.shape[1] * head)
             if len(row.block_index):
@@ -215,7 +208,7 @@ class PackedLoss:
         stopped, hidden = hidden[row.block_tokens], hidden[row.prompt_tokens]
         (block_cos, block_sin), (cos, sin) = ((cos[places], sin[places]) for places in (row.block_tokens, row.prompt_tokens))
         prompt_sizes = list(map(sum, row.prompt_sizes))
-        for layer in decoder.layers[len(decoder.layers) if output_layers is None else output_layers :]:
+        for layer in decoder.layers[through:]:
             queries, keys, values = self._before(layer, hidden, cos, sin)
             looked_at = [states.split(row.block_sizes) for states in self._looked_at(layer, stopped, block_cos, block_sin)]
             own = (states.split(prompt_sizes) for states in (queries, keys, values))

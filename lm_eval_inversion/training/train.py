@@ -33,6 +33,7 @@ from torch.nn import functional
 
 from lm_eval_inversion.arguments import non_negative, non_negative_whole, positive_whole
 from lm_eval_inversion.inverter.checkpoint import DESCRIPTION_FILE, TOKENIZER_FILE, WEIGHTS_FILE
+from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
 from lm_eval_inversion.scoring.embedding import embed_many
 from lm_eval_inversion.training.adapter import (
@@ -69,9 +70,7 @@ class PromptLoss(nn.Module):
         teacher: a model and how it reads; while training, what the model must agree with, in place of the prompts as they are.
     """
 
-    def __init__(
-        self, model: Any, layout: BlockFormat, compiled: bool = False, teacher: tuple[Any, BlockFormat] | None = None
-    ) -> None:
+    def __init__(self, model: Any, layout: BlockFormat, compiled: bool = False, teacher: tuple[Any, BlockFormat] | None = None) -> None:
         super().__init__()
         self.model, self.layout, self._packed = model, layout, PackedLoss(compiled)
         self._teacher = teacher  # in a tuple, in which torch sees no weights of this module
@@ -79,19 +78,18 @@ class PromptLoss(nn.Module):
     def forward(self, blocks: list[list[list[int]]], prompts: list[list[int]], rivals: int = 0) -> torch.Tensor:
         """Nats of each example's prompt and of its rivals' (``contrast.with_rivals``), summed over tokens: (examples, 1 + rivals).
 
-        With a teacher, while training: nats by which the model's next tokens diverge from the teacher's (Kullback-Leibler).
+        With a teacher, while training: nats by which the model's next tokens diverge from the teacher's (Kullback-Leibler), the mean of an
+        example's prompt and of its rivals, which the model must find as unlikely: (examples, 1).
         """
         scored = with_rivals(prompts, rivals)
         if self._teacher is None or not self.training:
-            nats = self._packed(self.model, blocks, scored, self.layout.prompt_position, self.layout.output_layers)
-        else:
-            teacher, layout = self._teacher
-            with torch.no_grad():
-                wanted, _ = self._packed.logits(teacher, blocks, scored, layout.prompt_position, layout.output_layers)
-            found, row = self._packed.logits(self.model, blocks, scored, self.layout.prompt_position, self.layout.output_layers)
-            apart = functional.kl_div(found.log_softmax(-1), wanted.log_softmax(-1), reduction="none", log_target=True).sum(-1)
-            nats = by_prompt(apart, row)
-        return nats.reshape(len(prompts), rivals + 1)
+            return self._packed(self.model, blocks, scored, self.layout).reshape(len(prompts), rivals + 1)
+        teacher, layout = self._teacher
+        with torch.no_grad():
+            wanted, _ = self._packed.logits(teacher, blocks, scored, layout)
+        found, row = self._packed.logits(self.model, blocks, scored, self.layout)
+        apart = functional.kl_div(found.log_softmax(-1), wanted.log_softmax(-1), reduction="none", log_target=True).sum(-1)
+        return by_prompt(apart, row).reshape(len(prompts), rivals + 1).mean(1, keepdim=True)
 
 
 @torch.no_grad()
@@ -241,8 +239,6 @@ def _teacher(folder: str, tokenizer: BlockTokenizer, device: torch.device) -> tu
     Raises:
         ValueError: it reads other tokens, or reads them in another way, than the model that learns.
     """
-    from lm_eval_inversion.inverter.sparse_prefix import SparsePrefixInverter
-
     teacher = SparsePrefixInverter.from_folder(Path(folder), name=folder, device=str(device), dtype=torch.float32)
     alike = replace(teacher.layout, output_layers=tokenizer.layout.output_layers) == tokenizer.layout
     if not alike or teacher.tokenizer.tokenizer.to_str() != tokenizer.tokenizer.to_str():
@@ -277,8 +273,6 @@ def _backward(
         rivals = min(options.rivals, len(blocks) - 1)
         with accelerator.autocast():
             nats = loss(blocks, prompts[part], rivals)
-        if options.teacher:  # of rivals too, whose prompts it must find as unlikely
-            nats = nats.mean(1, keepdim=True)
         own = nats[:, 0].sum() / tokens
         apart = contrast(nats, prompts[part], [example.informed for example in chosen[part]]) / tokens
         accelerator.backward(own + options.contrast * apart)

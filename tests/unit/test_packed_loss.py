@@ -8,6 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from lm_eval_inversion.inverter.candidates import candidate_loss
 from lm_eval_inversion.inverter.prefix_model import encode_blocks
+from lm_eval_inversion.inverter.tokens import BlockFormat
 from lm_eval_inversion.training.packed_loss import PackedLoss
 
 VOCABULARY, POSITION = 40, 13
@@ -43,8 +44,12 @@ def padded(model, blocks, prompts):
     return torch.cat([candidate_loss(model, prefix, [prompt], POSITION) for prefix, prompt in zip(prefixes, prompts)])
 
 
+def layout_of(model):
+    return BlockFormat(max_output_tokens=POSITION - 1, output_layers=model.output_layers)
+
+
 def packed(model, blocks, prompts):
-    return PackedLoss()(model, blocks, [[prompt] for prompt in prompts], POSITION, model.output_layers)
+    return PackedLoss()(model, blocks, [[prompt] for prompt in prompts], layout_of(model))
 
 
 def same(model, blocks, prompts):
@@ -112,7 +117,7 @@ def test_prompts_after_the_same_outputs_do_not_see_each_other(models, name):
     prompts = [[tokens(4, 6), tokens(5, 11), tokens(4, 6)], [tokens(6, 3), tokens(7, 8)], [tokens(8, 5)]]
 
     def together(model, blocks, prompts):
-        return PackedLoss()(model, blocks, prompts, POSITION, model.output_layers)
+        return PackedLoss()(model, blocks, prompts, layout_of(model))
 
     def apart(model, blocks, prompts):
         return torch.cat([padded(model, [own], [prompt]) for own, scored in zip(blocks, prompts) for prompt in scored])
