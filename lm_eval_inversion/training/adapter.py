@@ -75,15 +75,16 @@ def keep_base(model: Any, weights_file: Path, packed_file: Path) -> Any:
     adapters = {name: found for name in state if (found := unpack_adapter(packed, name))}
     if not adapters:
         raise ValueError(f"{weights_file} has no adapter to go on with; give --round-base and --lora-rank instead of --keep-base")
-    model = with_adapter(model, next(iter(adapters.values()))[0].shape[0])
+    # One rank for all; a merged checkpoint has fewer where a matrix has no more. What lies beyond begins as peft begins: product 0.
+    model = with_adapter(model, max(len(down) for down, _ in adapters.values()))
     for name, module in model.get_base_model().named_modules():
         if hasattr(module, "lora_A"):
             down, up = adapters[f"{name}.weight"]
-            module.lora_A["default"].weight.copy_(down)
-            module.lora_B["default"].weight.copy_(up / module.scaling["default"])
+            module.lora_A["default"].weight[: len(down)].copy_(down)
+            module.lora_B["default"].weight[:, : len(down)].copy_(up / module.scaling["default"])
     if not packed_file.is_file():
         write_whole(bare, packed_file)
-    elif not _same(load_file(packed_file), bare):
+    elif not same_tensors(load_file(packed_file), bare):
         raise ValueError(
             f"{packed_file} holds other weights than {weights_file}: the run was started from another checkpoint; give that one, or "
             "another --output"
@@ -91,7 +92,8 @@ def keep_base(model: Any, weights_file: Path, packed_file: Path) -> Any:
     return model
 
 
-def _same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+def same_tensors(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether two states hold the same names and the same numbers."""
     return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 

@@ -78,7 +78,7 @@ def build_corpus(number: int, seed: int = 0, sources: Sequence[Path] = (), exclu
     """
     splits = benchmark_splits()
     for path in exclude:
-        texts = [text for row in _rows(path) if (text := row.get("text") or row.get("prompt"))]
+        texts = [text for row in _rows(path) if isinstance(row, dict) and (text := row.get("text") or row.get("prompt"))]
         if not texts:
             raise ValueError(f"--exclude {path}: no row has a 'text' or 'prompt', so nothing would be excluded; rename the key")
         splits[path.name if path.name not in splits else str(path)] = texts

@@ -237,8 +237,8 @@ def collect_from_endpoint(
 
     Raises:
         EndpointError: the endpoint refuses, or ``MOST_PLACES_WITHOUT_ANSWER`` places in a row got no answer at all, or every place of a
-            shorter plan, unless a filter forbade them (403) that lets a greeting pass; their rows are not written, so that the command
-            asks them again when it is started again.
+            shorter plan, unless a filter forbade them (403) that lets a greeting pass; or fewer at the end, where a greeting gets none
+            either. Their rows are not written, so that the command asks them again when it is started again.
         ValueError: the file was written with other arguments.
     """
     done = resume(output, places, endpoint.model)
@@ -280,8 +280,9 @@ def collect_from_endpoint(
 
 
 def _is_locked_out(endpoint: Endpoint, asked: Asked) -> bool:
-    """Whether a greeting without a system prompt is forbidden too: then it is the key, and not what the last prompts say."""
-    return endpoint.ask([{"role": "user", "content": "Hello!"}], asked).reason.startswith(FORBIDDEN)
+    """Whether a greeting without a system prompt is not answered either: then it is not what the last prompts say."""
+    reply = endpoint.ask([{"role": "user", "content": "Hello!"}], asked)
+    return reply.text is None and reply.reason != CUT_OFF
 
 
 def _in_order(endpoint: Endpoint, places: Sequence[Place], system_role: SystemRole) -> Iterator[tuple[Place, list[Reply]]]:

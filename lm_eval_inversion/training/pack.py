@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import lzma
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,23 +25,16 @@ from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
 from lm_eval_inversion.training.adapter import ADAPTER_FILE, PACKED_BASE_FILE
 from lm_eval_inversion.training.base_model import SETTINGS_FILE, read_settings
 from lm_eval_inversion.training.calibration import calibration_examples, round_weights
+from lm_eval_inversion.training.manifest import TRAINING_PROMPTS_FILE, manifest_of, write_training_prompts
 from lm_eval_inversion.training.pairs import Pair, held_out_pairs, load_pairs, pairs_hash
 from lm_eval_inversion.training.rows import read_pairs
 from lm_eval_inversion.training.running import LOG_FILE
-
-TRAINING_PROMPTS_FILE = "training_prompts.jsonl.xz"
 
 
 def model_description(config: Any) -> dict[str, Any]:
     """The part of a transformers config that a checkpoint keeps."""
     values = config.to_dict()
     return {key: values[key] for key in MODEL_CONFIG_KEYS if values.get(key) is not None}
-
-
-def write_training_prompts(path: Path, prompts: list[str]) -> None:
-    """Write the distinct training prompts, sorted: the manifest that overlap tests and the ``nearest`` baseline read."""
-    lines = "".join(json.dumps(prompt, ensure_ascii=False) + "\n" for prompt in sorted(set(prompts)))
-    path.write_bytes(lzma.compress(lines.encode("utf-8"), preset=9))
 
 
 def packed_weights(run: Path, training: Sequence[Pair], layout: BlockFormat) -> dict[str, Any]:
@@ -80,10 +72,13 @@ def pack(run: Path, pairs: list[Path], output: Path) -> dict[str, Any]:
     if evaluated is None:
         raise ValueError(f"{run / LOG_FILE} holds no evaluation; start training.train again, which ends with one")
     own = pairs_hash(held_out)
+    prompts = {pair.prompt for pair in training if pair.prompt}
+    if (run / TRAINING_PROMPTS_FILE).is_file():
+        prompts.update(manifest_of(run))  # what the base had been trained on
     facts = {
         "base": settings["base"],
         "steps": settings["steps_done"],
-        "prompts": len({pair.prompt for pair in training if pair.prompt}),
+        "prompts": len(prompts),
         "outputs": sum(len(pair.outputs) for pair in training),
     }
     config = AutoConfig.from_pretrained(run / "final", trust_remote_code=False)
@@ -91,7 +86,7 @@ def pack(run: Path, pairs: list[Path], output: Path) -> dict[str, Any]:
         output, packed_weights(run, training, layout), run / TOKENIZER_FILE,
         block_format=layout.to_dict(), model_config=model_description(config), training=facts,
     )  # fmt: skip
-    write_training_prompts(output / TRAINING_PROMPTS_FILE, [pair.prompt for pair in training if pair.prompt])
+    write_training_prompts(output / TRAINING_PROMPTS_FILE, prompts)
     inverter = SparsePrefixInverter.from_folder(output, name=str(output), device="cpu", dtype=torch.float32)
     return {
         **facts,

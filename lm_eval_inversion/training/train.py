@@ -55,6 +55,7 @@ from lm_eval_inversion.training.base_model import (
     with_user_start,
 )
 from lm_eval_inversion.training.contrast import alike_together, contrast, with_rivals
+from lm_eval_inversion.training.manifest import TRAINING_PROMPTS_FILE, manifest_of, write_training_prompts
 from lm_eval_inversion.training.packed_loss import PackedLoss, by_prompt
 from lm_eval_inversion.training.pairs import Data, Example, Pair, examples, pairs_summary, read_data
 from lm_eval_inversion.training.running import Run, add_bf16_option, computes_in_bf16, require_same_start
@@ -213,6 +214,8 @@ def prepared_base(options: argparse.Namespace, data: Data, accelerator: Any) -> 
             )
     if accelerator.is_main_process:
         (output / TOKENIZER_FILE).write_text(tokenizer_text, encoding="utf-8")
+        if (Path(options.base) / TRAINING_PROMPTS_FILE).is_file():  # for ``training.pack``: these have been trained on too
+            write_training_prompts(output / TRAINING_PROMPTS_FILE, manifest_of(Path(options.base)))
     accelerator.wait_for_everyone()  # nobody reads a file that is being written
     layout = with_user_start(layout, tokenizer_text)
     if options.blocks_per_output:

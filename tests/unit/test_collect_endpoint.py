@@ -383,6 +383,18 @@ def test_a_key_that_is_revoked_near_the_end_leaves_its_places_to_be_asked_again(
     assert output.read_bytes() == whole.read_bytes()
 
 
+def test_a_server_that_goes_down_near_the_end_leaves_its_places_to_be_asked_again(server, endpoint, tmp_path):
+    whole, output = tmp_path / "whole.jsonl", tmp_path / "pairs.jsonl"
+    collect_from_endpoint(endpoint, places(6), whole)
+    output.write_bytes(b"".join(whole.read_bytes().splitlines(keepends=True)[:4]))
+    server.trouble = lambda handler, request, before: (handler.send(503, b"down"), True)[1]
+    with pytest.raises(EndpointError, match="the last 2 system prompts got no answer at all .*503.*, nor does a greeting"):
+        collect_from_endpoint(endpoint, places(6), output)
+    server.trouble = lambda handler, request, before: False
+    collect_from_endpoint(endpoint, places(6), output)
+    assert output.read_bytes() == whole.read_bytes()
+
+
 @pytest.mark.parametrize("number", [1, 12])
 def test_a_key_that_may_nothing_stops_the_run(server, endpoint, tmp_path, number):
     server.trouble = lambda handler, request, before: (handler.send(403, b"no access"), True)[1]

@@ -1,4 +1,5 @@
 import json
+import lzma
 import random
 import re
 import shutil
@@ -9,12 +10,13 @@ from conftest import make_model, make_tokenizer, write_chat_model
 from safetensors.torch import load_file, save_file
 
 from lm_eval_inversion import load_inverter, load_prompts
-from lm_eval_inversion.inverter.baselines import read_training_prompts, training_prompts
+from lm_eval_inversion.inverter.baselines import training_prompts
 from lm_eval_inversion.inverter.packing import unpack_state, without_adapter
 from lm_eval_inversion.inverter.tokens import BlockFormat
 from lm_eval_inversion.training import base_model, collect, pack, plot, running, train
 from lm_eval_inversion.training.asking import Settings, plan, with_nulls
 from lm_eval_inversion.training.grammar import generate, load_banks
+from lm_eval_inversion.training.manifest import manifest_of, write_training_prompts
 from lm_eval_inversion.training.overlap import benchmark_splits, overlapping
 from lm_eval_inversion.training.pairs import HELD_OUT_MOST, Pair, examples, held_out_pairs, load_dev_pairs, load_pairs
 
@@ -302,8 +304,12 @@ def test_a_log_that_was_cut_off_is_gone_on_with(tmp_path):
 
 def test_training_prompts_come_back_as_they_are(tmp_path):
     prompts = ["Be a baker.\u2028Be brief.\x85", "Be a judge.\n\nBe fair."]
-    pack.write_training_prompts(tmp_path / "prompts.jsonl.xz", prompts)
-    assert read_training_prompts((tmp_path / "prompts.jsonl.xz").read_bytes()) == tuple(sorted(prompts))
+    write_training_prompts(tmp_path / "training_prompts.jsonl.xz", [*prompts, prompts[0]])
+    assert manifest_of(tmp_path) == tuple(sorted(prompts))
+    for damaged in (b"\xfd7zXZ", b"", lzma.compress(b'"Be a')):
+        (tmp_path / "training_prompts.jsonl.xz").write_bytes(damaged)
+        with pytest.raises(ValueError, match="training_prompts.jsonl.xz is damaged .*; get the file again"):
+            manifest_of(tmp_path)
 
 
 def test_a_base_that_cannot_be_packed_is_refused_before_it_is_trained(chat_model, tmp_path, capsys):
@@ -504,8 +510,13 @@ def test_training_learns_resumes_and_packs(chat_model, tmp_path, capsys):
     kept[1], kept[5] = str(tmp_path / "second_checkpoint"), str(tmp_path / "kept")
     train.main([*kept, "--steps", "2"])
     train.main(kept)  # goes on at step 2
-    found = pack.pack(tmp_path / "kept", [pairs], tmp_path / "kept_checkpoint")
+    found = pack.pack(tmp_path / "kept", [others], tmp_path / "kept_checkpoint")
     assert found["steps"] == 46
+    # What the base had been trained on stays in the manifest.
+    known, more = (set(manifest_of(tmp_path / name)) for name in ("second_checkpoint", "other"))
+    assert known.isdisjoint(more)
+    assert set(manifest_of(tmp_path / "kept_checkpoint")) == known | more
+    assert found["prompts"] == len(known | more)
     before, after = (load_file(tmp_path / name / "weights.safetensors") for name in ("second_checkpoint", "kept_checkpoint"))
     adapter = [name for name in before if name.rpartition("|")[2] in ("down", "up")]
     assert before.keys() == after.keys()
