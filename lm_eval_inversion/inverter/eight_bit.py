@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -72,11 +73,28 @@ class EightBitLinear(nn.Module):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """(..., in) -> (..., out), in the type of the input."""
         codes, unit = self._rounding(input)
-        found = torch._int_mm(codes, self.codes.T) * unit  # sums in 32 bits, which no layer of fewer than 133,000 inputs can exceed
-        found *= self.unit
+        sums = torch._int_mm(codes, self.codes.T)  # in 32 bits, which no layer of fewer than 133,000 inputs can exceed
+        # Made floats first: a product of whole numbers and floats takes a third longer.
+        found = sums.float().mul_(unit).mul_(self.unit)
         if self.bias is not None:
             found += self.bias
         return found.view(*input.shape[:-1], -1)
+
+
+class EightBitEmbedding(nn.Module):
+    """``nn.Embedding`` that looks its rows up in the matrix of an ``EightBitLinear``; both hold the same numbers once."""
+
+    codes: torch.Tensor
+    unit: torch.Tensor
+
+    def __init__(self, linear: EightBitLinear) -> None:
+        super().__init__()
+        self.register_buffer("codes", linear.codes)
+        self.register_buffer("unit", linear.unit)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """(...) -> (..., width) in float32."""
+        return self.codes[ids] * self.unit[ids][..., None]
 
 
 def adopt_eight_bits(model: nn.Module) -> None:
@@ -86,3 +104,12 @@ def adopt_eight_bits(model: nn.Module) -> None:
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Linear):
                 setattr(module, name, EightBitLinear(child, rounding))
+
+
+def adopt_eight_bits_throughout(model: Any) -> None:
+    """The same for a transformers causal LM, whose embeddings follow its output matrix where the two are one."""
+    embeddings = model.get_input_embeddings()
+    tied = embeddings.weight is model.get_output_embeddings().weight
+    adopt_eight_bits(model)
+    if tied:
+        model.set_input_embeddings(EightBitEmbedding(model.get_output_embeddings()))

@@ -20,7 +20,8 @@ from lm_eval_inversion.attention import with_cache
 from lm_eval_inversion.inverter.layers import keys_values, lower_part
 from lm_eval_inversion.precision import activation_dtype
 
-BLOCK_TOKEN_BUDGET = 16_384  # tokens of padded blocks run at once; bounds memory
+# Tokens of padded blocks run at once: bounds memory, and on a CPU keeps what a layer makes of them in its cache.
+BLOCK_TOKEN_BUDGET, BLOCK_TOKEN_BUDGET_CPU = 16_384, 1_024
 
 
 @dataclass
@@ -101,8 +102,9 @@ def _run_blocks(
     starts, lower = block_columns(blocks), decoder if layers is None else lower_part(decoder, layers)
     # Longest first, so that blocks run together have about one length and little padding.
     order = sorted(range(len(blocks)), key=lambda index: -len(blocks[index]))
+    budget = BLOCK_TOKEN_BUDGET_CPU if device.type == "cpu" else BLOCK_TOKEN_BUDGET
     while order:
-        size = max(1, BLOCK_TOKEN_BUDGET // len(blocks[order[0]]))
+        size = max(1, budget // len(blocks[order[0]]))
         chosen, order = order[:size], order[size:]
         ids, lengths = pad_rows([blocks[index] for index in chosen], device)
         cache = DynamicCache()

@@ -16,7 +16,7 @@ from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, Ou
 from lm_eval_inversion.inverter.candidates import candidate_token_losses
 from lm_eval_inversion.inverter.checkpoint import TOKENIZER_FILE, WEIGHTS_FILE, verify_checkpoint
 from lm_eval_inversion.inverter.decoding import decode, sampling
-from lm_eval_inversion.inverter.eight_bit import EightBitLinear, adopt_eight_bits
+from lm_eval_inversion.inverter.eight_bit import EightBitLinear, adopt_eight_bits_throughout
 from lm_eval_inversion.inverter.few_rows import adopt_few_rows
 from lm_eval_inversion.inverter.packing import unpacked
 from lm_eval_inversion.inverter.prefix_model import Prefix, block_columns, encode_blocks
@@ -111,7 +111,7 @@ class SparsePrefixInverter(Inverter):
         _fill(model, load_file(folder / WEIGHTS_FILE))
         model.tie_weights()
         if dtype is torch.int8:
-            adopt_eight_bits(model.get_decoder().layers)
+            adopt_eight_bits_throughout(model)
         else:
             model = model.to(device=device, dtype=dtype)
         adopt_few_rows(model)

@@ -2,12 +2,20 @@ import copy
 
 import pytest
 import torch
+from conftest import make_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from lm_eval_inversion.inverter import check_inverter, decoding, eight_bit, load_inverter
-from lm_eval_inversion.inverter.eight_bit import LEVELS, EightBitLinear, adopt_eight_bits, eight_bits
+from lm_eval_inversion.inverter.eight_bit import (
+    LEVELS,
+    EightBitEmbedding,
+    EightBitLinear,
+    adopt_eight_bits,
+    adopt_eight_bits_throughout,
+    eight_bits,
+)
 from lm_eval_inversion.inverter.registry import choose_dtype
 
 
@@ -76,11 +84,31 @@ def test_every_linear_layer_below_is_replaced():
 
 def test_an_inverter_in_eight_bits_knows_about_the_same(tiny_inverter_folder, tiny_inverter):
     small = load_inverter(tiny_inverter_folder, dtype="int8")
-    assert sum(isinstance(module, EightBitLinear) for module in small.model.modules()) == 7 * small.model.config.num_hidden_layers
+    assert sum(isinstance(module, EightBitLinear) for module in small.model.modules()) == 7 * small.model.config.num_hidden_layers + 1
     outputs, prompts = [["I bake bread.", "Ask me about rye."]] * 2, ["Be a baker.", "You are a sailor."]
     assert small.nll(outputs, prompts) == pytest.approx(tiny_inverter.nll(outputs, prompts), rel=0.01)
     texts = small.invert([*outputs, ["I sail."]], max_new_tokens=8)
     assert texts[0] == texts[1] == small.invert([outputs[0]], max_new_tokens=8)[0]
+
+
+def test_embeddings_look_up_the_output_matrix_where_the_two_are_one(tiny_inverter_folder, tiny_inverter):
+    small = load_inverter(tiny_inverter_folder, dtype="int8")
+    for inverter in (small, copy.deepcopy(small)):  # a copy has matrices of its own, each once
+        embeddings, head = inverter.model.get_input_embeddings(), inverter.model.get_output_embeddings()
+        assert isinstance(embeddings, EightBitEmbedding)
+        assert embeddings.codes.data_ptr() == head.codes.data_ptr()
+        exact = tiny_inverter.model.get_input_embeddings()(torch.tensor([[5, 1], [1, 9]]))
+        assert (embeddings(torch.tensor([[5, 1], [1, 9]])) - exact).norm() < 0.01 * exact.norm()
+    assert copy.deepcopy(small).model.get_output_embeddings().codes.data_ptr() != small.model.get_output_embeddings().codes.data_ptr()
+
+
+def test_embeddings_of_their_own_stay_in_full():
+    model = make_model(40)
+    own = model.get_input_embeddings()
+    own.weight = nn.Parameter(own.weight.detach() + 1)
+    adopt_eight_bits_throughout(model)
+    assert model.get_input_embeddings() is own
+    assert isinstance(model.get_output_embeddings(), EightBitLinear)
 
 
 def test_a_prefix_of_fewer_bits_is_multiplied_alike_by_cpus_with_instructions_for_them_and_without(monkeypatch):
