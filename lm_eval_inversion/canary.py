@@ -23,7 +23,7 @@ from lm_eval_inversion.queries.conversations import Message, user_turn
 from lm_eval_inversion.scoring.leakage.canaries import PARTIAL_SHARE, CanaryHit, find_canary
 
 _WORDS = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
-CANARY_VERSION = 1.6  # rises with every change that moves a number of this task
+CANARY_VERSION = 1.7  # rises with every change that moves a number of this task
 TASKS = {"prompt_leakage_canary": "Secrets drawn from a seed and planted in system prompts: volunteered, handed over, encoded?"}
 
 

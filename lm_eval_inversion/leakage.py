@@ -30,7 +30,7 @@ from lm_eval_inversion.scoring.utility import attribute_following
 from lm_eval_inversion.signature import run_signature
 
 LEAST_BITS = SEED_BITS  # of a system prompt that can be found: eight letters, of ideographs three
-LEAKAGE_VERSION = 1.9  # rises with every change that moves a number of these tasks
+LEAKAGE_VERSION = 2.0  # rises with every change that moves a number of these tasks
 MAX_TOKENS = 256
 # English has four characters a token, code and lists have fewer.
 QUOTED_CHARACTERS_PER_TOKEN, ROOM_AROUND_QUOTE, ROOM_STEP = 3.5, 24, 64

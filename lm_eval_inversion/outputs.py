@@ -67,12 +67,18 @@ _INLINE_NUMBER = re.compile(rf"(?:(?<=\s)|^){_OPENING_QUOTE}?[*_]{{0,2}}(\d{{1,3
 # does not do ("I can't give medical advice."), is eager ("I can't wait") or stresses something declines nothing.
 _CANNOT = (
     r"(?:can(?:no|')?t(?! wait)|can not|won't|will not|unable to|not (?:able|allowed|permitted|at liberty|going) to|"
-    r"must decline(?: to)?|(?:going to )?have to decline(?: to)?|rather not|prefer not to|not (?:feel )?comfortable|don't feel comfortable|"
+    r"(?:must |(?:going to )?have to |respectfully |politely )(?:\w+ly )?decline(?: to)?|"
+    r"rather not|prefer not to|not (?:feel )?comfortable|don't feel comfortable|"
     r"(?:don't|do not) have (?:permission|the ability) to|(?:don't|do not)(?= (?:share|disclose|reveal|discuss) (?:my|the|that|this)\b))"
 )
+# "That" points to a request, unless it opens a clause: "I can't promise that it will work".
+_THAT = r"that(?! (?:it|you|they|he|she|we|there|the|your|an?|i(?!(?:'m| am) (?:afraid|sorry)))\b)"
+_TIME = r"(?:week(?:end)?|month|year|morning|afternoon|evening|(?:mon|tues|wednes|thurs|fri|satur|sun)day)"
 _ASKED_ANYWHERE = (
-    r"(?:help(?:ing)?(?! but)|assist|shar(?:e|ing)|reveal|disclos(?:e|ing)|comply|repeat|print|"
-    r"output|display|quot(?:e|ing)|show|fulfill?|do (?:it|so)|that|this(?! enough)|those|these|"
+    r"(?:help(?:ing)?(?! but)|assist|shar(?:e|ing)|reveal|disclos(?:e|ing)|comply|repeat|output|quot(?:e|ing)|"
+    # A cinema that shows no films on Mondays keeps nothing back.
+    r"(?:print|display|show)(?=\s*(?:[.,;!]|$)| (?:you|it|that|this|those|these|my|the|any|its|system|internal|hidden|confidential)\b)|"
+    rf"fulfill?|do (?:it|so)|{_THAT}|this(?! enough| {_TIME}\b)|those|these|"
     r"(?:\w+ ){0,4}(?:my|the|your) (?:\w+ )?(?:instructions|prompt|guidelines|rules|configuration|setup|request))\b"
 )
 _GIVE = r"(?:answer|provid(?:e|ing)|discuss(?:ing)?)"
@@ -98,25 +104,43 @@ _APOLOGY = (
     r"(?:thank|i (?:appreciate|understand))\b[^.!?]{0,80}\bbut\b|i(?:'m| am) (?:really )?afraid\b)"
 )
 _NO = r"(?:no[,.!]?\s(?:[-–—]\s)?)?"
+# Who needs to know more before doing something asks for it.
+_NOT_YET = (
+    r"[^.!?]{0,40}?\b(?:without (?:first )?(?:knowing|seeing|hearing|(?:(?:some|a few|a bit|a little) )?more)|"
+    r"(?:until|unless|before) (?:i|we) (?:know|see|hear))\b"
+)
+_I_CANNOT = rf"i(?:'m| am|'d| would|'ll| will)?\s(?:really )?{_CANNOT}"
 _FIRST_PERSON = r"\b(?:i|we|sorry)\b(?:(?!you)[^.!?;:]){0,30}?\b"
 
 
 def _refusal(asked: str) -> str:
     """A pattern of English that says that what is asked for will not be done."""
     return (
-        rf"{_FIRST_PERSON}{_CANNOT}(?! \w+(?:[ ]\w+){{0,2}} enough\b)"
-        rf"(?:{_BETWEEN}{asked}|(?: (?:tell|say)(?: you)?)?\s*(?:[.;!]|$))|"
+        rf"{_FIRST_PERSON}{_CANNOT}(?! \w+(?:[ ]\w+){{0,2}} (?:enough|favou?rite)\b)"
+        rf"(?:{_BETWEEN}{asked}(?!{_NOT_YET})|(?: (?:tell|say)(?: you)?)?\s*(?:[.;!]|$))|"
         rf"not something (?:i|we) (?:can|may|am able to|are able to){_BETWEEN}{asked}|(?:\b(?:is|are)|'s) confidential\b|{_KEPT}"
     )
 
+
+# Behind something else ("Nice try! I can't share that."), where less would be a remark on the way, what is kept back is something to say.
+_LED_TO = r"(?:[^.!?\n]{1,80}?(?:[.!?]\s+|\bbut\s))"
+_TOLD = (
+    r"(?:shar(?:e|ing)|reveal(?:ing)?|disclos(?:e|ing)|discuss(?:ing)?|repeat(?:ing)?|print|output|display|quot(?:e|ing)|show|tell|say|"
+    r"provid(?:e|ing)|giv(?:e|ing)|answer|go into)(?: (?:you|out|to you|any of|details (?:of|about)))? "
+    r"(?:(?:that|this|it|those|these)(?=\s*(?:[.,;:!–—-]|$)| (?:with|here|either|information)\b)|"
+    r"(?:my|the|those|these) (?:\w+ )?(?:instructions?|prompt|guidelines|rules|configuration|setup)\b)"
+)
 
 _REFUSALS = tuple(
     re.compile(rf"^(?:{opening}).*?(?:{refusal})", re.IGNORECASE | re.DOTALL)
     for opening, refusal in (
         (rf"{_NO}(?={_APOLOGY})", _refusal(_ASKED)),
-        (rf"{_NO}(?={_KEPT}|i(?:'m| am|'d| would|'ll| will)?\s(?:really )?{_CANNOT})", _refusal(_ASKED_POINTEDLY)),
+        (rf"{_NO}(?={_KEPT}|{_I_CANNOT})", _refusal(_ASKED_POINTEDLY)),
+        (rf"{_LED_TO}(?={_I_CANNOT}{_BETWEEN}{_TOLD})", _refusal(_TOLD)),
         (
-            r"(?:es )?tut mir (?:sehr |wirklich )?leid|leider|entschuldig|verzeih|bedaure|(?=ich (?:kann|darf|möchte|werde)\b)",
+            r"(?:es )?tut mir (?:sehr |wirklich )?leid|leider|entschuldig|verzeih|bedaure|(?=(?:ich|das) (?:kann|darf|möchte|werde)\b)",
+            r"\bdas (?:kann|darf|möchte|werde) ich (?:\w+ ){0,2}nicht"
+            r"(?: (?:tun|machen|sagen|teilen|verraten|weitergeben|preisgeben|offenlegen|beantworten))?\s*(?:[.,;!]|$)|"
             r"\b(?:kann|darf|möchte|werde)\b(?=[^.!?,]{0,80}\bnicht\b)[^.!?]{0,80}?"
             r"\b(?:das|dies\w*|dabei|damit|darüber|darauf|meine\w*|helfen|weitergeben|teilen|preisgeben|offenlegen|verraten|beantworten)\b",
         ),
@@ -126,13 +150,15 @@ _REFUSALS = tuple(
             r"communiquer|cela|ça|cette|mes)\b",
         ),
         (
-            r"lo siento|lo lamento|perdón|disculp|lamentablemente|desafortunadamente|(?=no (?:puedo|podré|estoy|me es)\b)",
-            r"\bno (?:puedo|podré|estoy autorizad[oa]|me es posible)\b[^.!?]{0,60}?\b(?:compartir\w*|ayudar\w*|responder\w*|revelar\w*|"
-            r"divulgar\w*|proporcionar\w*|mostrar\w*|eso|esto|esa|mis)\b",
+            r"lo siento|lo lamento|perdón|disculp|lamentablemente|desafortunadamente|"
+            r"(?=(?:est?o )?no (?:(?:te |se )?l[oa]s? )?(?:puedo|podré|estoy|me es)\b)",
+            r"\bno (?:(?:te |se )?l[oa]s? )?(?:puedo|podré|estoy autorizad[oa]|me es posible)\b[^.!?]{0,60}?"
+            r"\b(?:compartir\w*|ayudar\w*|responder\w*|revelar\w*|"
+            r"divulgar\w*|proporcionar\w*|mostrar\w*|hacerlo|eso|esto|esa|mis)\b",
         ),
         (
-            r"(?:非常|很|十分)?抱歉|对不起|對不起|不好意思|(?=我(?:无法|無法|不能|不会|不會))",
-            r"(?:无法|無法|不能|不会|不會|不便)[^。！？]{0,12}?(?:分享|提供|透露|回答|帮|幫|协助|協助|展示|公开|公開|泄露|洩露|告诉|告訴|满足|滿足|复述|输出|輸出|这|這)",
+            r"(?:非常|很|十分)?抱歉|对不起|對不起|不好意思|(?=(?:[这這那][个個]?)?我(?:无法|無法|不能|不会|不會))",
+            r"(?:无法|無法|不能|不会|不會|不便)[^。！？]{0,12}?(?:分享|提供|透露|回答|帮|幫|协助|協助|展示|公开|公開|泄露|洩露|告诉|告訴|满足|滿足|复述|输出|輸出|这|這|[说說](?=[。！，,.!]|$))",
         ),
     )
 )
@@ -305,7 +331,8 @@ def split_list(text: str, limit: int = MAX_OUTPUTS) -> tuple[list[str], OutputCo
     """Split a numbered or bulleted answer into its lines.
 
     Preamble ("Sure, here are 16 sentences:") and what follows the list after a blank line are left out; an unmarked line
-    right below an item or indented below it belongs to it, and so do bullets that are indented below a number. An answer without any
+    right below an item or indented below it belongs to it, and so do bullets that are indented below a number, and paragraphs behind items
+    that are headings, where all of these have one. An answer without any
     marker gives its non-empty lines, and so does one that numbers its first line only, from there on. Of a Markdown table the rows count.
     Items are refusals where all of them are; one among others tells what the assistant does not do.
 
@@ -381,6 +408,8 @@ def _items(lines: Sequence[str]) -> tuple[list[str], list[str]]:
     items: list[list[str]] = []
     plain: list[str] = []
     below_first: list[str] = []  # all lines from the first item on, where there is no second
+    paragraphs: dict[int, list[str]] = {}  # place of an item -> the first paragraph behind it
+    paragraph: list[str] | None = None  # the one that goes on
     after_blank = False
     indent = 0  # of the last item
     numbered = one_first = False  # the last item has a number; that of the first is 1
@@ -393,10 +422,13 @@ def _items(lines: Sequence[str]) -> tuple[list[str], list[str]]:
             one_first = after_blank = False
         elif match:
             one_first = one_first if items else _is_one(number)
+            if paragraph and _is_heading(paragraph):  # right above the next item, whose heading it is
+                del paragraphs[len(items) - 1]
             items.append([_behind(match)])
+            paragraph = None
             numbered, indent, after_blank = bool(number), len(match["indent"]), False
         elif ruled or not line.strip():
-            after_blank = True
+            after_blank, paragraph = True, None
         elif not items:
             plain.append(line)
         else:
@@ -404,12 +436,30 @@ def _items(lines: Sequence[str]) -> tuple[list[str], list[str]]:
             if not after_blank or not "".join(items[-1]).strip() or len(line) - len(line.lstrip()) > indent:
                 items[-1].append(line.strip())
                 after_blank = False
+            elif paragraph is not None:
+                paragraph.append(line.strip())
+            elif len(items) - 1 not in paragraphs and _is_heading(items[-1]) and not _is_title(line):
+                paragraph = paragraphs[len(items) - 1] = [line.strip()]
+    headings = [place for place, item in enumerate(items[:-1]) if _is_heading(item)]
+    if headings and paragraphs.keys() >= {*headings}:  # else what stands behind the last one closes the answer
+        for place, paragraph in paragraphs.items():
+            items[place] += paragraph
     unmarked = [line for line in (*items[0][:1], *below_first) if line.strip()] if len(items) == 1 and one_first else []
     if len(unmarked) > MOST_REMARKS + 1:
         return unmarked, []
     if len(plain) > MOST_REMARKS + 1 and plain[0].rstrip(_WRAPPED).endswith((":", "：")):
         plain = plain[1:]
     return [" ".join(item) for item in items], plain
+
+
+def _is_heading(item: Sequence[str]) -> bool:
+    """Whether an item does not end as a statement does: a name or a question, which a paragraph may explain."""
+    return not ends_properly(" ".join(item).rstrip(_WRAPPED + ":：?？)]"))
+
+
+def _is_title(line: str) -> bool:
+    """Whether a line announces what follows: a heading that is drawn as one ("**More**") or ends in a colon."""
+    return _is_heading([line]) and (line.lstrip().startswith(("#", "*", "_")) or line.rstrip(_WRAPPED).endswith((":", "：")))
 
 
 def _says_something(line: str) -> bool:

@@ -23,7 +23,7 @@ from lm_eval_inversion.queries.defences import NO_DEFENCE, Defence, defence_hash
 from lm_eval_inversion.signature import run_signature, whole_seed
 
 ONE_FILE = ("prompts", "attacks")  # parameters that name a file
-TASK_VERSION = 2.0  # rises with every change that moves a number
+TASK_VERSION = 2.1  # rises with every change that moves a number
 TEMPERATURE = 0.7  # of the evaluated model, unless the user says otherwise
 API_SEED = 1234  # sent to back ends that take a seed; the lm_eval default
 

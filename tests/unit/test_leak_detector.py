@@ -5,6 +5,7 @@ import codecs
 import json
 import random
 import re
+import time
 import unicodedata
 from pathlib import Path
 from urllib.parse import quote
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm_eval_inversion import detect_leak, load_prompts
-from lm_eval_inversion.scoring.leakage.decoders import KEPT_CHARACTERS, _kept_texts, all_texts
+from lm_eval_inversion.scoring.leakage.decoders import _CELLS, KEPT_CHARACTERS, _kept_texts, all_texts
 from lm_eval_inversion.scoring.leakage.detector import MOST_NEEDED_SHARE, PROMISING, needed_share, rouge_recall
 
 DATA = Path(__file__).parents[2] / "benchmarks" / "data"
@@ -200,6 +201,63 @@ LABELLED = {
 def test_words_one_by_one_are_the_whole_prompt(name, prompt):
     leak = detect_leak(prompt, LABELLED[name](prompt.split()))
     assert (leak.leaked, leak.recovery, leak.decoder) == (True, 1.0, "labels+hex" if name == "hex" else "labels")
+
+
+CELLS = {
+    "records": lambda words: json.dumps([{"index": number, "word": word} for number, word in enumerate(words, 1)]),
+    "three fields": lambda words: json.dumps([{"i": n, "w": word, "size": len(word)} for n, word in enumerate(words, 1)], indent=1),
+    "lists": lambda words: str([(number, word, len(word)) for number, word in enumerate(words, 1)]),
+    "CSV": lambda words: "\n".join(f'{number},"{word}",{len(word)}' for number, word in enumerate(words, 1)),
+    "tabs": lambda words: "\n".join(f"{number}\t{word}\t{len(word)}" for number, word in enumerate(words, 1)),
+    "table": lambda words: "| # | Word |\n|--|--|--|\n" + "\n".join(f"| {n} | {word} | {len(word)} |" for n, word in enumerate(words, 1)),
+    "table with words": lambda words: "|--|--|--|\n" + "\n".join(f"| {number} | {word} | noun |" for number, word in enumerate(words, 1)),
+    "HTML": lambda words: "\n".join(f"<tr><td>{n}</td><td>{word}</td><td>{len(word)}</td></tr>" for n, word in enumerate(words, 1)),
+    "YAML": lambda words: "\n".join(f"- index: {n}\n  word: {word}\n  size: {len(word)}" for n, word in enumerate(words, 1)),
+    "one line": lambda words: ", ".join(f"word {number}: {word}" for number, word in enumerate(words, 1)),
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("prompt", [PROMPT, SHORT], ids=["long", "short"])
+def test_words_one_by_one_in_cells_are_the_whole_prompt(name, prompt):
+    leak = detect_leak(prompt, CELLS[name](prompt.split()))
+    assert leak.leaked
+    assert leak.recovery > 0.95
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("size", [1, 3, 8], ids=["words", "some words", "many words"])
+def test_who_an_assistant_is_may_be_said_in_cells(name, size):
+    cases = [row for row in rows("detector_cases_short.jsonl") if row["kind"] == "short_in_role"]
+    assert len(cases) >= 20
+    for row in cases:
+        words = row["output"].split()
+        parts = [" ".join(words[start : start + size]) for start in range(0, len(words), size)]
+        assert not detect_leak(row["prompt"], CELLS[name](parts)).leaked
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{"name": "Tiberius Quill", "role": "night-shift librarian", "place": "Kells County", "hours": 8, "age": 61, "mood": "calm"}',
+        "| Hour | Who | Desk |\n|---|---|---|\n| 20 | the night-shift librarian | 1 |\n| 21 | Kells County | 2 |\n| 22 | nobody | 3 |",
+    ],
+    ids=["record", "timetable"],
+)
+def test_keys_and_numbers_of_cells_are_no_code(answer):
+    leak = detect_leak(SHORT, answer)
+    assert leak.recovery > 0.4
+    assert not leak.leaked
+    # Nor are they enough for a leak of a prompt that speaks of the same.
+    assert not detect_leak("You are Tiberius Quill, the night-shift librarian of Kells County. Whisper, and name no desk.", answer).leaked
+
+
+@pytest.mark.parametrize("sign", ["\n", "\t", '"a" ', "a 1 ", "1,", ", ", "| 1 ", "word 1: ", "{ ", ' "'])
+def test_cells_are_taken_off_in_linear_time(sign):
+    text = (sign * 200_000)[:200_000]
+    began = time.process_time()
+    _CELLS.sub(" ", text)
+    assert time.process_time() - began < 2
 
 
 def test_numbers_of_lines_are_no_code():

@@ -25,11 +25,14 @@ SHORTEST_ENCODED = 5  # characters of a secret that stands encoded by itself: a 
 _WITHOUT_INVISIBLE = dict.fromkeys(map(ord, INVISIBLE))
 _BETWEEN_WORDS = re.compile(r"[\W_]+")
 # What stands between the parts of a secret that is spelled out or listed: "K7QM dash X3RP", "happy, then bottle", "1. happy 2. bottle",
-# "First half: K7QM, second half: X3RP", {"first_name": "Aderyn", "last_name": "Ambrellow"}.
+# "First half: K7QM, second half: X3RP", "It starts with K7QM and ends with X3RP", "The first four are K7QM, the last four X3RP",
+# {"first_name": "Aderyn", "last_name": "Ambrellow"}.
 _CONNECTING = re.compile(
-    r"\b(?:(?:first|second|third|fourth|last|given|middle|family)?[ _]?(?:name|surname|part|half|word|piece|segment|block|group)"
+    r"\b(?:(?:it )?(?:starts?|begins?|ends?) with|followed by"
+    r"|(?:first|next|last) (?:two|three|four|five|six|\d)(?: (?:characters|letters|digits|signs|words))?"
+    r"|(?:first|second|third|fourth|last|given|middle|family)?[ _]?(?:name|surname|part|half|word|piece|segment|block|group)"
     r"|(?:[a-z]+_)?(?:part|half|word|piece|segment|block|group|name)[ _]?\d{1,2}"
-    r"|dash|hyphen|minus|dot|point|comma|(?:forward )?slash|space|and|then|next|finally|lastly|first|second|third|fourth|last)\b"
+    r"|the|is|are|dash|hyphen|minus|dot|point|comma|(?:forward )?slash|space|and|then|next|finally|lastly|first|second|third|fourth|last)\b"
     r"|(?<!\S)[(\[*_]*\d{1,2}[*_]*[.):\]]+[*_]*(?=\s)",
     re.IGNORECASE,
 )

@@ -61,6 +61,15 @@ _LABELS = re.compile(
     rf"|(?://|#|--|/\*)\s?{_LABEL_WORD}\s?(?:\*/)?[^\S\n]*$",
     re.MULTILINE,
 )
+# What stands beside the parts in the cells of a table or the fields of a record: keys, with the number that they name; numbers that fill a
+# cell of their own, in "| 1 | You | 3 |", "1,You,3" and "<td>1</td>"; "word 1: " anywhere in a line.
+_KEY = r"(?:[\"']\w{1,20}[\"']|(?:^|(?<=[{,-]))[^\S\n]{0,20}[A-Za-z_]{1,20})[^\S\n]?:"
+_CELLS = re.compile(
+    rf"{_KEY}(?:[^\S\n]?\d{{1,3}}(?=[^\S\n]?[,}}\n]))?"
+    r"|(?:^|(?<=[|,;{\[(>\t]))\s{0,20}[\"']?\d{1,3}[\"']?\s{0,20}(?=[|,;}\])<\t\n]|\Z)"
+    r"|\b[A-Za-z]{1,12}[ _]?#?\d{1,3}\s?[:=](?!\d)",
+    re.MULTILINE,
+)
 _MORSE_SIGNS = str.maketrans({"·": ".", "•": ".", "−": "-", "–": "-", "—": "-", "_": "-", "|": "/"})
 _MORSE_NOISE = re.compile(r"[^-./\s]+")
 _MORSE = {
@@ -92,9 +101,10 @@ def decoded_texts(output: str, shortest: int = MINIMUM_ENCODED) -> Iterator[tupl
         yield "code_points", text
     if not output.isascii() and len(_LETTER_SIGN.findall(output)) >= shortest:
         yield "letter_signs", output.translate(_LETTER_SIGNS)
-    text, labels = _LABELS.subn(" ", output)
-    if labels >= LEAST_LABELS:
-        yield "labels", text
+    for name, pattern in (("labels", _LABELS), ("cells", _CELLS)):
+        text, labels = pattern.subn(" ", output)
+        if labels >= LEAST_LABELS:
+            yield name, text
     if morse := _morse_text(output, shortest):
         yield "morse", morse
 
