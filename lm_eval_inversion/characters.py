@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 # Ranges of a regular expression: scripts without spaces between words (Thai, Lao, Chinese, Japanese), where each character counts as one.
 UNSPACED = "\u0e00-\u0eff\u3040-\u9fff\U00020000-\U0010ffff"
@@ -31,3 +32,8 @@ def whole_characters(text: str) -> str:
     writing any of its results.
     """
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def says_something(text: str) -> bool:
+    """Whether a text holds a letter or a digit; those in circles count."""
+    return any(sign.isalnum() for sign in unicodedata.normalize("NFKC", text))

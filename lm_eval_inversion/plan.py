@@ -244,7 +244,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``plan``."""
     parser.add_argument("tasks", nargs="+", metavar="TASK", help="tasks or groups, by the names that the hosts use")
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--model-args", metavar="pretrained=FOLDER", help="as given to lm_eval; only the tokenizer is read")
+    source.add_argument(
+        "--model-args", nargs="+", action="append", metavar="pretrained=FOLDER", help="as given to lm_eval; only the tokenizer is read"
+    )  # fmt: skip
     source.add_argument("--tokenizer", metavar="FOLDER", help="a folder with the model's tokenizer (default: estimate as characters / 4)")
     parser.add_argument("--metadata", nargs="+", action="append", default=[], metavar="name=value", help="the tasks' parameters")
     parser.add_argument("--max-tokens", type=positive_whole, metavar="N", help="longest answer (default: the task's own)")
@@ -264,7 +266,7 @@ def run(options: argparse.Namespace) -> int:
     """
     plan = make_plan(
         options.tasks,
-        parameters={name: value for given in options.metadata for name, value in _parameters(given).items()},
+        parameters={name: value for given in options.metadata for name, value in _parameters(given, "--metadata").items()},
         tokenizer=options.tokenizer if options.model_args is None else _tokenizer_of(options.model_args),
         max_tokens=options.max_tokens,
         speeds=Speeds(options.tokens_per_second, options.prefill_tokens_per_second),
@@ -275,8 +277,8 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _parameters(given: Sequence[str]) -> dict[str, Any]:
-    """Parameters of one option as lm_eval reads them: ``name=value``, also between commas, or one JSON object and nothing else.
+def _parameters(given: Sequence[str], option: str) -> dict[str, Any]:
+    """What one option is given, as lm_eval reads it: ``name=value``, also between commas, or one JSON object and nothing else.
 
     Raises:
         ValueError: something is neither, or stands beside a JSON object.
@@ -285,17 +287,17 @@ def _parameters(given: Sequence[str]) -> dict[str, Any]:
     for place, text in enumerate(given):
         if text.startswith("{"):
             if others := " ".join((*given[:place], *given[place + 1 :])):
-                raise ValueError(f"--metadata {text!r}: lm_eval reads a JSON object alone, and drops what follows it; put {others} into it")
+                raise ValueError(f"{option} {text!r}: lm_eval reads a JSON object alone, and drops what follows it; put {others} into it")
             try:
                 found |= json.loads(text)
             except json.JSONDecodeError as error:
-                raise ValueError(f"--metadata {text!r} is no JSON object ({error}); put names and texts into double quotes") from error
+                raise ValueError(f"{option} {text!r} is no JSON object ({error}); put names and texts into double quotes") from error
         else:
-            found |= _pairs(text)
+            found |= _pairs(text, option)
     return found
 
 
-def _pairs(text: str) -> dict[str, Any]:
+def _pairs(text: str, option: str) -> dict[str, Any]:
     """Names and values as the command line of lm_eval itself takes them apart, so that the plan is of the run that it will start.
 
     Raises:
@@ -304,21 +306,21 @@ def _pairs(text: str) -> dict[str, Any]:
     try:
         from lm_eval._cli.utils import key_val_to_dict
     except ImportError as error:
-        raise ValueError(f"--metadata {text!r}: this lm_eval hides how it reads name=value; give {{\"name\": \"value\"}}") from error
+        raise ValueError(f"{option} {text!r}: this lm_eval hides how it reads name=value; give {{\"name\": \"value\"}}") from error
     try:
         found = dict(key_val_to_dict(text))
     except ValueError as error:
-        raise ValueError(f"--metadata {text!r} is not name=value ({error})") from error
+        raise ValueError(f"{option} {text!r} is not name=value ({error})") from error
     if not found or "" in found:
-        raise ValueError(f"--metadata {text!r} is not name=value")
+        raise ValueError(f"{option} {text!r} is not name=value")
     return found
 
 
-def _tokenizer_of(model_args: str) -> str:
-    from lm_eval_inversion.report.reading import model_arguments
-
-    pairs = model_arguments(model_args)
+def _tokenizer_of(model_args: Sequence[Sequence[str]]) -> str:
+    """The folder that model arguments name; those of a repeated option are merged, as lm_eval does."""
+    pairs = {name: value for given in model_args for name, value in _parameters(given, "--model-args").items()}
     source = pairs.get("tokenizer") or pairs.get("pretrained")
     if not source:
-        raise ValueError(f"--model-args {model_args!r} names no pretrained=FOLDER; add it, or leave the option out for an estimate")
-    return source
+        told = " ".join(text for given in model_args for text in given)
+        raise ValueError(f"--model-args {told!r} names no pretrained=FOLDER; add it, or leave the option out for an estimate")
+    return str(source)

@@ -41,7 +41,11 @@ def read_prices(path: Path) -> Prices:
         raise FileNotFoundError(f"price file {path} does not exist ({path.absolute()})")
     if path.suffix.lower() not in {".json", ".yaml", ".yml"}:
         raise ValueError(f"price file {path}: prices are read from .json, .yaml and .yml; rename or convert the file")
-    text = path.read_text(encoding="utf-8-sig")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(f"price file {path} line {line}: the file is not UTF-8; save it as UTF-8") from error
     try:
         data = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
     except json.JSONDecodeError as error:
@@ -50,6 +54,8 @@ def read_prices(path: Path) -> Prices:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
         raise ValueError(f"price file {path}{where}: not YAML ({getattr(error, 'problem', None) or error})") from error
+    except (ValueError, RecursionError) as error:  # an impossible date, a number too long, nesting too deep
+        raise ValueError(f"price file {path}: a value cannot be read ({error}); write a name and plain numbers") from error
     fields = Prices.__dataclass_fields__
     if not isinstance(data, dict):
         raise ValueError(f"price file {path}: {type(data).__name__} instead of an object with the fields {', '.join(fields)}")

@@ -37,6 +37,7 @@ SECRET_KEYS = frozenset({
     "reasoning", "completion", "attachments",
 })  # fmt: skip
 REDACTED_HASH = "redacted"  # key of an Inspect log's metadata: the hash of the prompts as redaction wrote it
+REDACTION_KEY = "redaction_key"  # key of a redacted sample's metadata: a hash that is the same wherever the salt is
 EMPTIED_KEYS = frozenset({"attributes"})  # lists of objects with a schema of their own, which would not take markers
 
 _ESCAPE = re.compile(r"\\{1,16}(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|[nrtbf])")  # of JSON text inside a text, however often it was quoted

@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from lm_eval_inversion.characters import whole_characters
+from lm_eval_inversion.characters import says_something, whole_characters
 from lm_eval_inversion.hashing import content_hash
 from lm_eval_inversion.prompts.schema import SPLITS, SystemPrompt, prompt_from_row, shown_names
 
@@ -242,8 +242,13 @@ def _check_new(prompt: SystemPrompt) -> None:
     """What a prompt must keep beside its schema to be measured; results of earlier versions may break it, and are read all the same.
 
     Raises:
-        ValueError: a field cannot be written to a file, or an attribute could never be found.
+        ValueError: a field cannot be written to a file, or the text or an attribute could never be found.
     """
+    if not says_something(prompt.text):  # the leak detector would end the run over it
+        raise ValueError(
+            "'text' holds no letter or digit, so there is nothing to recover; a separator in a .txt file is a line of exactly "
+            f"{SEPARATOR!r}"
+        )
     for key in ("id", "category", "split"):
         if whole_characters(getattr(prompt, key)) != getattr(prompt, key):
             raise ValueError(f"{key!r} holds half a surrogate pair, which is no character; remove it")
@@ -294,8 +299,8 @@ def _read_rows(name: str, rows: Iterable[tuple[int, Any]]) -> list[SystemPrompt]
             raise ValueError(f"{where}: {type(row).__name__} instead of an object with a 'text'")
         try:
             prompt = prompt_from_row(row, default_id=f"own-{len(prompts) + 1:04d}")
-            _check_new(prompt)
             prompt.text.encode("utf-8")
+            _check_new(prompt)
         except UnicodeEncodeError as error:
             raise ValueError(
                 f"{where}: 'text' holds half a surrogate pair (\\u{ord(error.object[error.start]):04x}), which is no character; write "

@@ -44,7 +44,7 @@ AGAINST_NULL: dict[str, str | None] = {"bits": None, "token_f1_lift": "token_f1"
 NULL_NOTE = (
     "The answers without a system prompt differ between the two runs, and each run draws them once. bits, identification and token_f1_lift "
     "are measured against them, so that part of their differences is the luck of that draw, which no interval holds. token_f1_lift is "
-    "called better only where token_f1, which needs none of them, agrees in sign."
+    "called better only where token_f1, which needs none of them, calls the same run better."
 )
 REDACTED_HINT = "; redacted runs pair only when both were made under the same LM_EVAL_INVERSION_REDACTION_KEY"
 # Numbers of differences whose signs are flipped at once: bounds the memory.
@@ -307,7 +307,8 @@ def _compare_task(a: Results, b: Results, label_a: str, label_b: str, changed: i
         warnings.append(f"{len(missing)} system prompts have {headline} in one run only: unscored is not safe; see coverage")
     if headline is None:
         warnings.append(f"no system prompt has any of {', '.join(PROMPT_HEADLINES)} in both runs: unscored is not safe; see coverage")
-    equal = [found for found in metrics if all(own == other for own, other in pairs[found.metric])]
+    scores = [found for found in metrics if not is_floor(found.metric) and found.metric not in OF_THE_RUN]
+    equal = [found for found in scores if all(own == other for own, other in pairs[found.metric])]
     if equal:
         share = rule_of_three(min(found.pairs for found in equal))
         warnings.append(
@@ -330,12 +331,15 @@ def _nulls_differ(
 
 
 def _without_luck(metrics: Sequence[MetricComparison]) -> tuple[MetricComparison, ...]:
-    """No run is called better by a metric against the null where the metric that needs none says otherwise, or is not known."""
-    differences = {found.metric: found.difference for found in metrics}
+    """No run is called better by a metric against the null where the metric that needs none does not call the same run better.
+
+    That both agree in sign would not do: of two runs of one model they do so half of the time, and the draws alone make a lift differ.
+    """
+    winners = {found.metric: found.better for found in metrics}
     kept = []
     for found in metrics:
         free = AGAINST_NULL.get(found.metric)
-        agrees = free is None or differences.get(free, 0.0) * found.difference > 0
+        agrees = free is None or winners.get(free) == found.better
         kept.append(found if agrees else replace(found, better="neither"))
     return tuple(kept)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_inversion.prompts.loading import HUB_PREFIX, PROMPT_SETS, prompts_hash
+from lm_eval_inversion.redaction import REDACTED_HASH, REDACTION_KEY
 
 if TYPE_CHECKING:
     from lm_eval_inversion.prompts import SystemPrompt
@@ -46,10 +47,19 @@ def doubts_of(log: Any, rows: Sequence[Row], scores: Sequence[Any]) -> tuple[str
 def _is_mixed(log: Any, rows: Sequence[Row]) -> bool:
     """Whether a log of Inspect is signed with other system prompts than its samples are of.
 
-    ``inspect eval-retry`` takes the samples of the log before it along and loads the prompts anew. Only of whole runs in the order of
-    their file that hold the texts can it be told, and only files are changed between two attempts.
+    ``inspect eval-retry`` takes the samples of the log before it along and loads the prompts anew. Samples say which they were made with;
+    of older logs, whose samples do not, it can be told only of whole runs in the order of their file that hold the texts, and only files
+    are changed between two attempts.
     """
     metadata, config = log.eval.metadata or {}, log.eval.config
+    made_with = [sample.metadata for sample in log.samples or [] if "prompts_hash" in sample.metadata]
+    signed = {(found.get(REDACTION_KEY), found["prompts_hash"]) for found in made_with}
+    # Redacted hashes are comparable under one key only: attempts that each had a random one tell nothing. The log's own is that of the
+    # samples which the last attempt asked, and stands there without its key.
+    if "prompts_hash" in metadata and metadata.get(REDACTED_HASH) != metadata["prompts_hash"]:
+        signed.add((None, metadata["prompts_hash"]))
+    if len(signed) > len({key for key, _ in signed}):
+        return True
     source = str(metadata.get("prompts", "")).rpartition("/")[0]
     if not source or source in PROMPT_SETS or source.startswith(HUB_PREFIX):
         return False

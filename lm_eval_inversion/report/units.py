@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from statistics import fmean
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from lm_eval_inversion.prompts.schema import REDACTED
+
 if TYPE_CHECKING:
     from lm_eval_inversion.report.reading import Row
 
@@ -34,16 +36,21 @@ AnyRow = TypeVar("AnyRow", bound=OfAPrompt)
 
 
 def prompt_key(row: OfAPrompt) -> tuple[str, str]:
-    """What tells the system prompt of a row from others: its id and text, whatever the epoch."""
-    return row.prompt_id, row.truth
+    """What tells the system prompt of a row from others: its id and text, whatever the epoch; of a redacted one its id and lengths."""
+    # Each attempt at a run may redact under a salt of its own, and then one prompt has markers with different hashes.
+    found = REDACTED.fullmatch(row.truth)
+    return row.prompt_id, f"{found[1]} characters, {found[2]} words" if found else row.truth
 
 
 def rows_by_prompt(rows: Iterable[AnyRow]) -> dict[tuple[str, str], list[AnyRow]]:
-    """Id and text of every system prompt -> its rows, of which there are several where a run had several epochs."""
+    """Id and text of every system prompt -> its rows, of which there are several where a run had several epochs.
+
+    The text is that of the first row, which of a redacted prompt is a whole marker: by its hash, runs under one key are paired.
+    """
     found: dict[tuple[str, str], list[AnyRow]] = {}
     for row in rows:
         found.setdefault(prompt_key(row), []).append(row)
-    return found
+    return {(own[0].prompt_id, own[0].truth): own for own in found.values()}
 
 
 def count_prompts(rows: Iterable[OfAPrompt]) -> int:

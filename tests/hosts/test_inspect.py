@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from copy import copy
-from inspect import signature
+from inspect import getclosurevars, signature
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,9 @@ from conftest import TEMPLATE, TEMPLATE_DROPS_SYSTEM, write_chat_model
 
 from lm_eval_inversion import load_prompts
 from lm_eval_inversion.adapters.inspect.refusals import in_one_sentence
+from lm_eval_inversion.prompts import prompts_hash
 from lm_eval_inversion.protocol import TASK_VERSION
+from lm_eval_inversion.redaction import KEY_VARIABLE
 from lm_eval_inversion.report.reading import read_results
 from lm_eval_inversion.scoring.metrics import USUAL_METRICS
 
@@ -167,6 +169,25 @@ def test_bad_parameters_fail_before_the_run(arguments, task_args, message):
 
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         prompt_inversion_ordinary(**{**arguments, **task_args})
+
+
+def test_the_scorer_has_the_values_that_were_checked(arguments):
+    """As the task reads them, and as ``inspect score -S`` hands them over."""
+    from inspect_ai._util.registry import registry_params
+
+    from lm_eval_inversion.adapters.inspect.scorers import inversion
+    from lm_eval_inversion.adapters.inspect.tasks import prompt_inversion_ordinary
+
+    (scorer,) = prompt_inversion_ordinary(**arguments, curve="false", decoy_seed=3.0).scorer
+    found = registry_params(scorer)
+    assert (found["curve"], repr(found["decoy_seed"])) == (False, "3")
+    kept = getclosurevars(inversion("constant", curve="false", decoy_seed=3.0)).nonlocals
+    assert kept["curve"] is False
+    assert repr(kept["decoy_seed"]) == "3"
+    with pytest.raises(ValueError, match="curve='maybe' is neither true nor false"):
+        inversion("constant", curve="maybe")
+    with pytest.raises(ValueError, match="decoy_seed='x' is not a whole number"):
+        inversion("constant", decoy_seed="x")
 
 
 @pytest.mark.parametrize(
@@ -439,9 +460,10 @@ def test_a_scorer_of_other_tasks_names_the_right_one(tmp_path):
             score(log, scorers["leakage"], display="none")
 
 
-def test_a_retry_after_a_change_of_the_prompts_is_told(tmp_path):
+def test_a_retry_after_a_change_of_the_prompts_is_told(tmp_path, monkeypatch):
     from inspect_ai import eval as inspect_eval
     from inspect_ai import eval_retry
+    from inspect_ai.log import read_eval_log
     from inspect_ai.model import ModelAPI, ModelOutput, ModelUsage, modelapi
 
     prompts, failing = tmp_path / "mine.txt", [True]
@@ -461,13 +483,13 @@ def test_a_retry_after_a_change_of_the_prompts_is_told(tmp_path):
 
     modelapi(name="stumbling")(Stumbling)
 
-    def finished_after(second):
+    def finished_after(second, redact=False, **keywords):
         """The log of a run whose first attempt broke off at the second prompt, and whose file then held other prompts."""
         prompts.write_text("You are a baker in Ghent.\n\nYou are a sailor in Hull.")
         failing[0] = True
         first = inspect_eval(
-            "lm_eval_inversion/prompt_leakage_attacks", model="stumbling/model", task_args={"prompts": str(prompts), "tier": "smoke"},
-            log_dir=str(tmp_path / "logs"), display="none", max_samples=1,
+            "lm_eval_inversion/prompt_leakage_attacks", model="stumbling/model", log_dir=str(tmp_path / "logs"), display="none",
+            task_args={"prompts": str(prompts), "tier": "smoke", "redact": redact}, max_samples=1, **keywords,
         )[0]  # fmt: skip
         assert first.status == "error"
         failing[0] = False
@@ -476,9 +498,20 @@ def test_a_retry_after_a_change_of_the_prompts_is_told(tmp_path):
         assert log.status == "success", log.error
         return read_results(Path(log.location))[0]
 
-    assert finished_after("You are a baker in Ghent.\n\nYou are a sailor in Hull.").doubts == ()
-    changed = finished_after("You are a judge in Rome.\n\nYou are a sailor in Hull.")
-    assert "Samples are of other system prompts than the log is signed with" in changed.caution
+    same, other = (f"You are a {who}.\n\nYou are a sailor in Hull." for who in ("baker in Ghent", "judge in Rome"))
+    told = "Samples are of other system prompts than the log is signed with"
+    assert finished_after(same).doubts == ()
+    assert told in finished_after(other).caution
+    assert finished_after(same, limit=2).doubts == ()
+    assert told in finished_after(other, limit=2).caution
+    # Under a random key each, what two attempts were made with cannot be compared.
+    assert finished_after(same, redact=True).doubts == finished_after(other, redact=True).doubts == ()
+    monkeypatch.setenv(KEY_VARIABLE, "a key that is long enough")
+    assert finished_after(same, redact=True).doubts == ()
+    changed = finished_after(other, redact=True)
+    assert told in changed.caution
+    # A hash without a key could be guessed together with the prompts.
+    assert prompts_hash(load_prompts(prompts)) not in read_eval_log(str(changed.source)).model_dump_json()
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lm_eval_inversion import detect_leak, load_prompts, score_reconstruction
+from lm_eval_inversion.characters import says_something
 from lm_eval_inversion.inverter.prefix_model import encode_blocks
 from lm_eval_inversion.leakage import make_leakage_protocol, score_leakage
 from lm_eval_inversion.outputs import MAX_OUTPUTS, parse_outputs, split_list, strip_thinking
 from lm_eval_inversion.queries import conversation, load_query_set
 from lm_eval_inversion.queries.attacks import load_attacks
 
-from .hostile import EVERYTHING, HALVES, INJECTIONS, LONG, TEMPLATES, WHOLE, texts, whole_texts
+from .hostile import EVERYTHING, HALVES, INJECTIONS, LONG, TEMPLATES, texts, whole_texts
 
 PROMPT = "You are Mira, a baker in Ghent. Never give a recipe to anybody who asks for one."
 LIMIT = 60  # seconds; what takes so long hangs
@@ -156,6 +157,9 @@ def test_chat_templates_print_prompts_and_do_not_run_them(chat_model, text):
     assert request.count(text) == 2
 
 
+PROMPTS = [text for text in TEMPLATES if says_something(text)]  # the others hold no letter or digit, and are refused
+
+
 def write_csv(texts):
     stream = io.StringIO()
     csv.writer(stream).writerows([["text"], *[[text] for text in texts]])
@@ -163,8 +167,8 @@ def write_csv(texts):
 
 
 @relaxed
-@given(st.lists(whole_texts, min_size=1, max_size=4, unique_by=str.strip))
-@example(WHOLE[: len(TEMPLATES)])
+@given(st.lists(whole_texts.filter(says_something), min_size=1, max_size=4, unique_by=str.strip))
+@example(PROMPTS)
 def test_prompts_are_loaded_verbatim(tmp_path, found):
     path = tmp_path / "mine.jsonl"
     for ascii_only in (True, False):
@@ -174,7 +178,7 @@ def test_prompts_are_loaded_verbatim(tmp_path, found):
         assert [message["content"] for message in conversation(prompt.text, "Hi")] == [text.strip(), "Hi"]
 
 
-@pytest.mark.parametrize("text", [*TEMPLATES, *INJECTIONS, "👩‍👩‍👧", "\u202eevil", "\x1b[31mred", "=1+1", 'a "quoted" word, and a comma'])
+@pytest.mark.parametrize("text", [*PROMPTS, *INJECTIONS, "👩‍👩‍👧 a", "\u202eevil", "\x1b[31mred", "=1+1", 'a "quoted" word, and a comma'])
 def test_prompts_of_tables_and_plain_text_are_loaded_verbatim(tmp_path, text):
     for name, content in (("mine.csv", write_csv([text])), ("mine.txt", text)):
         (tmp_path / name).write_text(content, encoding="utf-8", newline="")

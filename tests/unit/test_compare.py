@@ -270,6 +270,10 @@ def test_unscored_prompts_and_equal_runs_are_warned_about():
     a, b = make_run("bits", [1.0, 2.0, 3.0]), make_run("bits", [1.0, 2.0, 3.0])
     warnings = compare([a], [b]).tasks[0].warnings
     assert any("no pair differs in bits, coverage" in warning and "63.2 %" in warning for warning in warnings)  # 1 - 0.05 ** (1 / 3)
+    # Of floors and of what is one value per run that says nothing.
+    told = [make_run("bits", values, token_f1_constant=0.1, null_coverage=1.0) for values in ([1.0, 2.0, 3.0], [1.0, 2.0, 4.0])]
+    (warning,) = (text for text in compare(*([run] for run in told)).tasks[0].warnings if "no pair differs" in text)
+    assert "no pair differs in coverage:" in warning
     # Pairs that cancel out do differ.
     assert not any("no pair differs in bits" in told for told in compare([a], [make_run("bits", [3.0, 2.0, 1.0])]).tasks[0].warnings)
     del b.rows[0].metrics["bits"]
@@ -559,10 +563,10 @@ def test_runs_that_must_not_be_trusted_are_warned_about():
 def test_other_null_answers_make_no_run_better():
     """A run draws its null once: the luck of the draw is in no interval."""
 
-    def run(floor, null, recovered=0.3, number=20):
+    def run(floor, null, recovered=0.3, number=20, sway=0.0):
         rows = []
         for place in range(number):
-            written = recovered + place % 3 / 100
+            written = recovered + place % 3 / 100 + sway * (-1) ** place
             lift = {"token_f1": written, "token_f1_null": floor, "token_f1_lift": written - floor}
             rows.append(make_row(place, {"bits": 9.0 + place, **lift}))
         return Results(TASK, "lm_eval", rows, "hf model", dict(SIGNATURE), null_answers=null)
@@ -578,6 +582,8 @@ def test_other_null_answers_make_no_run_better():
     assert "The answers without a system prompt differ between the two runs" in notes[0]
     assert better(one, run(0.1, ("Good day.",), recovered=0.4))[0]["token_f1_lift"] == "A"  # token_f1 says so too
     assert better(one, run(0.05, ("Good day.",), recovered=0.2))[0]["token_f1_lift"] == "neither"  # says the opposite
+    # It agrees in sign, as it does half of the time, and decides nothing.
+    assert better(one, run(0.1, ("Good day.",), recovered=0.302, sway=0.03))[0]["token_f1_lift"] == "neither"
     assert better(one, run(0.1, ("Hello.",))) == ({**found, "token_f1_lift": "A"}, ())
     # So does one system prompt that was asked again, after which its row has a draw of its own.
     retried = replace(one, rows=[replace(one.rows[0], null_answers=("Good day.",)), *one.rows[1:]])

@@ -310,7 +310,7 @@ def test_an_assistant_that_says_nothing_is_of_no_use(protocol):
 
 def test_a_prompt_of_which_no_leak_could_be_found_is_refused_at_once(tmp_path):
     path = tmp_path / "prompts.txt"
-    for bare in ("***", "Act", "Pirate"):
+    for bare in ("Act", "Pirate"):
         path.write_text(f"You are Anna.\n\n{bare}\n\nYou are Bert.\n")
         with pytest.raises(ValueError, match="own-0002 has so few letters and digits.*take it out of the file"):
             make_leakage_protocol("prompt_leakage_attacks", prompts=str(path))

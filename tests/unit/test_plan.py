@@ -286,10 +286,15 @@ def test_the_plan_says_how_many_system_prompts_it_found(own_prompts):
         ("p.yaml", "currency: USD\ninput: 1\n", "line 2: field 'input' is unknown; known: currency, input_per_million_tokens"),
         ("p.yaml", "- 1\n", "list instead of an object"),
         ("p.toml", "", "prices are read from .json, .yaml and .yml"),
+        ("p.yaml", "currency: 2024-13-45\n", r"p\.yaml: a value cannot be read \(.*\); write a name and plain numbers"),
+        ("p.yaml", "currency: " + "[" * 5000, r"p\.yaml: a value cannot be read"),
+        ("p.json", '{"currency": ' + "[" * 100_000, r"p\.json: a value cannot be read"),
+        ("p.json", '{"input_per_million_tokens": ' + "9" * 5000 + "}", r"p\.json: a value cannot be read"),
+        ("p.yaml", "input_per_million_tokens: 1\ncurrency: \u20ac\n", r"p\.yaml line 2: the file is not UTF-8; save it as UTF-8"),
     ],
 )
 def test_bad_price_files_name_line_and_field(tmp_path, name, text, message):
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_text(text, encoding="cp1252")  # of which all but the last are UTF-8 too
     with pytest.raises(ValueError, match=message):
         read_prices(tmp_path / name)
 
@@ -305,7 +310,10 @@ def test_bad_price_files_name_line_and_field(tmp_path, name, text, message):
         (["prompt_inversion", "--metadata", "prompts=none.csv"], FileNotFoundError, "none.csv"),
         (["prompt_inversion", "--metadata", "inverter=nothing"], ValueError, "inverter='nothing' is unknown"),
         (["prompt_inversion", "--tokenizer", "no/such/folder"], FileNotFoundError, "'no/such/folder' is no folder"),
-        (["prompt_inversion", "--model-args", "dtype=float32"], ValueError, "names no pretrained=FOLDER"),
+        (["prompt_inversion", "--model-args", "dtype=float32"], ValueError, "--model-args 'dtype=float32' names no pretrained=FOLDER"),
+        (["prompt_inversion", "--model-args", "model"], ValueError, "--model-args 'model' is not name=value"),
+        (["prompt_inversion", "--model-args", "{'pretrained': 'x'}"], ValueError, "--model-args .* is no JSON object"),
+        (["prompt_inversion", "--model-args", '{"dtype": "x"}', "pretrained=x"], ValueError, "--model-args .*; put pretrained=x into it"),
         (["prompt_inversion", "--prices", "none.yaml"], FileNotFoundError, "price file none.yaml does not exist"),
         (["prompt_inversion", "--typical-from", "none"], ValueError, "none does not exist"),
     ],
@@ -336,8 +344,11 @@ def test_options_of_lm_eval_are_understood(tmp_path, own_prompts, capsys):
     words = ["prompt_inversion_ordinary", "--metadata", f"prompts={own_prompts}", "num_queries=2", "--format", "json"]
     assert run(options(*words, "--tokenizer", tmp_path / "model")) == 0
     first = json.loads(capsys.readouterr().out)
-    assert run(options(*words, "--model-args", f"pretrained={tmp_path / 'model'},dtype=float32")) == 0
-    assert json.loads(capsys.readouterr().out) == first
+    named = f"pretrained={tmp_path / 'model'}"
+    spelt = [f"{named},dtype=float32"], ["dtype=float32", named], [json.dumps({"pretrained": str(tmp_path / "model"), "dtype": "float32"})]
+    for arguments in (*spelt, [named, "--model-args", "dtype=float32"]):
+        assert run(options(*words, "--model-args", *arguments)) == 0
+        assert json.loads(capsys.readouterr().out) == first
     assert first["tasks"][0]["requests"] == 6
 
 
@@ -356,7 +367,7 @@ def test_parameters_are_spelt_as_lm_eval_reads_them(spelt, capsys):
     for text in spelt:
         parsed = try_parse_json(text)
         theirs |= parsed if isinstance(parsed, dict) else key_val_to_dict(text)
-    assert plan_parameters(spelt) == theirs == {"split": "dev", "num_queries": 2}
+    assert plan_parameters(spelt, "--metadata") == theirs == {"split": "dev", "num_queries": 2}
 
 
 @pytest.mark.parametrize("words", [['{"split": "dev"}', "redact=true"], ["redact=true", '{"split": "dev"}']])
@@ -384,12 +395,12 @@ def test_what_lm_eval_drops_beside_a_json_object_is_refused(words, capsys):
     [("defence=none", "none"), ("num_queries=None", None), ("split='dev'", "dev"), ("curve=True", True), ("decoy_seed=1_0", 10.0)],
 )
 def test_values_are_what_lm_evals_command_line_makes_of_them(pair, value):
-    ((_, read),) = plan_parameters([pair]).items()
+    ((_, read),) = plan_parameters([pair], "--metadata").items()
     assert (read, type(read)) == (value, type(value))
 
 
 def test_without_lm_evals_reader_a_json_object_is_asked_for(monkeypatch):
     monkeypatch.setitem(sys.modules, "lm_eval._cli.utils", None)
-    assert plan_parameters(['{"split": "dev"}']) == {"split": "dev"}
+    assert plan_parameters(['{"split": "dev"}'], "--metadata") == {"split": "dev"}
     with pytest.raises(ValueError, match="'split=dev': this lm_eval hides how it reads name=value; give .\"name\": \"value\"."):
-        plan_parameters(["split=dev"])
+        plan_parameters(["split=dev"], "--metadata")

@@ -134,6 +134,9 @@ def test_own_files_load(tmp_path):
         ("a.csv", "text,n,text\nx,1,y\n", r"line 1: column 'text' stands there twice"),
         ("a.csv", "n,text\n1\n", r"line 2: 'text' is empty"),
         ("a.txt", "\n  \nx\ny\n\n \n\nz\n\nx\ny", r"line 10: same text as line 3"),
+        ("a.txt", "x\n\n----\n\ny\n", r"a\.txt line 3: 'text' holds no letter or digit, .*; a separator .* is a line of exactly '---'$"),
+        ("a.jsonl", '{"text": "x"}\n{"text": "__"}\n', r"a\.jsonl line 2: 'text' holds no letter or digit"),
+        ("a.jsonl", '{"text": "\\ud83d"}\n', r"line 1: 'text' holds half a surrogate pair"),
     ],
 )
 def test_bad_files_name_line_and_mend(tmp_path, name, content, message):

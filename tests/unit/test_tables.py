@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.queries.attacks import FAMILIES
+from lm_eval_inversion.report.compare import compare
 from lm_eval_inversion.report.export import evaluation_record, summarise
 from lm_eval_inversion.report.numbers import markdown_table, shown, shown_beside, shown_estimate, shown_interval
 from lm_eval_inversion.report.reading import Results, Row
@@ -211,6 +212,22 @@ def test_epochs_are_no_further_prompts():
     assert count_prompts(rows) == 3
     assert [len(own) for own in rows_by_prompt(rows).values()] == [3, 3, 1]
     assert count_prompts([]) == 0
+
+
+def test_epochs_of_a_redacted_prompt_are_one_whatever_they_were_redacted_under():
+    """After inspect eval-retry they may have been under a salt each."""
+
+    def redacted(name, digest, value, words=3):
+        return Row(SystemPrompt(name, f"[sha256:{digest * 12}, 14 characters, {words} words]"), "", {"asr": value})
+
+    rows = [redacted("p0", "a", 1.0), redacted("p1", "b", 0.0), redacted("p0", "c", 0.0), redacted("p1", "b", 0.0)]
+    assert count_prompts(rows) == 2
+    assert values_of(rows, "asr") == [0.5, 0.0]
+    # The whole marker of the first epoch stays: by its hash, and not by lengths, runs are paired.
+    assert list(rows_by_prompt(rows)) == [(row.prompt_id, row.truth) for row in rows[:2]]
+    assert count_prompts([*rows, redacted("p0", "a", 0.0, words=4)]) == 3
+    (same,) = compare([Results("prompt_leakage_attacks", "inspect", rows)], [Results("prompt_leakage_attacks", "inspect", rows)]).tasks
+    assert {found.pairs for found in same.metrics} == {2}
 
 
 def test_epochs_are_averaged_before_the_prompts_of_a_carrier():

@@ -11,7 +11,16 @@ from inspect_ai.hooks import Hooks, RunEnd, RunStart, SampleStart, TaskEnd, Task
 from inspect_ai.log import EvalLog, read_eval_log, write_eval_log
 
 from lm_eval_inversion.adapters.inspect.solvers import UNSCORED
-from lm_eval_inversion.redaction import REDACTED_HASH, SECRET_KEYS, keyed_hash, redact_mapping, redact_text, redacted_length, run_salt
+from lm_eval_inversion.redaction import (
+    REDACTED_HASH,
+    REDACTION_KEY,
+    SECRET_KEYS,
+    keyed_hash,
+    redact_mapping,
+    redact_text,
+    redacted_length,
+    run_salt,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +58,9 @@ def redact_log(location: str | Path, salt: bytes | None = None) -> None:
         sample.pop("events_data", None)
         for attempt in sample.get("error_retries") or []:
             attempt["events"] = None
+        found = sample["metadata"]
+        if "prompts_hash" in found and redacted_length(str(found["prompt"]["text"])) is None:  # not yet redacted with an earlier attempt
+            found |= {"prompts_hash": keyed_hash(str(found["prompts_hash"]), salt), REDACTION_KEY: keyed_hash("", salt)}
     write_eval_log(EvalLog.model_validate(redact_mapping(record, SECRET_KEYS, salt, secrets.values())), str(location))
 
 

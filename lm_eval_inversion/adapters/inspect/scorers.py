@@ -24,7 +24,7 @@ from lm_eval_inversion.outputs import Outputs, parse_outputs
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.prompts.canaries import planted_from_dict
 from lm_eval_inversion.prompts.schema import prompt_from_row
-from lm_eval_inversion.protocol import TASK_VERSION, handed_out, shared_inverter
+from lm_eval_inversion.protocol import TASK_VERSION, flag, handed_out, shared_inverter
 from lm_eval_inversion.queries import load_query_set
 from lm_eval_inversion.queries.defences import load_defence
 from lm_eval_inversion.redaction import redacted_length
@@ -38,6 +38,7 @@ from lm_eval_inversion.scoring.metrics import (
     WITHHELD,
     is_scored,
 )
+from lm_eval_inversion.signature import whole_seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,9 +185,11 @@ def inversion(
         inverter_dtype: "auto", "float32", "bfloat16", "float16" or "int8".
 
     Raises:
-        ValueError: the inverter is unknown or damaged; at once, before anything is generated.
+        ValueError: the inverter is unknown or damaged, or another argument is bad; at once, before anything is generated.
     """
     with in_one_sentence():
+        # ``inspect score -S`` hands over what it reads, as a word or a float too.
+        curve, decoy_seed = flag("curve", curve), whole_seed("decoy_seed", decoy_seed)
         check_inverter(inverter, inverter_device, inverter_dtype)
 
     def run(work: Sequence[_Work]) -> Sequence[_Found]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from inspect import signature
 from typing import Any
 
 from inspect_ai import Task, task
@@ -145,7 +144,10 @@ def inversion_task(name: str, *, redact: bool, unknown: dict[str, Any], **parame
     private = _checked(name, redact, unknown, parameters)
     protocol = make_protocol(name, **parameters)
     protocol.check_inverter()
-    scorer = inversion(**{name: parameters[name] for name in signature(inversion).parameters})
+    # As the protocol has checked them: the texts and floats of a command line would mean something else to the scorer.
+    scorer = inversion(
+        protocol.inverter_name, protocol.inverter_device, protocol.decoy_seed, protocol.curve, protocol.inverter_dtype
+    )  # fmt: skip
     found = {**protocol.signature("inspect_ai", None, None), "redact": private}
     return _task(protocol, _samples(protocol), scorer, TASKS[name].description, TASK_VERSION, found)
 
@@ -314,6 +316,8 @@ def _task(
     protocol_signature: dict[str, Any],
     solver: Solver | None = None,
 ) -> Task:
+    for sample in samples:  # a retried run takes samples along that may have been made with other prompts, see ``report.doubts``
+        sample.metadata = {**(sample.metadata or {}), "prompts_hash": protocol_signature["prompts_hash"]}
     return Task(
         dataset=MemoryDataset(samples, name=protocol.source),
         # A step before the solver, and not a part of it, because --solver replaces that one.
