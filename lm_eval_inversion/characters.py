@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from pathlib import Path
 
 # Ranges of a regular expression: scripts without spaces between words (Thai, Lao, Chinese, Japanese), where each character counts as one.
 UNSPACED = "\u0e00-\u0eff\u3040-\u9fff\U00020000-\U0010ffff"
@@ -34,6 +35,22 @@ def whole_characters(text: str) -> str:
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def says_something(text: str) -> bool:
+def read_utf8(path: Path, name: str) -> str:
+    """The text of a file, less a byte order mark.
+
+    Args:
+        name: what the error calls the file.
+
+    Raises:
+        ValueError: it is not UTF-8; the line is named.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(f"{name} line {line}: the file is not UTF-8; save it as UTF-8") from error
+
+
+def holds_letters(text: str) -> bool:
     """Whether a text holds a letter or a digit; those in circles count."""
     return any(sign.isalnum() for sign in unicodedata.normalize("NFKC", text))

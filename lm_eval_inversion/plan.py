@@ -266,7 +266,7 @@ def run(options: argparse.Namespace) -> int:
     """
     plan = make_plan(
         options.tasks,
-        parameters={name: value for given in options.metadata for name, value in _parameters(given, "--metadata").items()},
+        parameters=_merged(options.metadata, "--metadata"),
         tokenizer=options.tokenizer if options.model_args is None else _tokenizer_of(options.model_args),
         max_tokens=options.max_tokens,
         speeds=Speeds(options.tokens_per_second, options.prefill_tokens_per_second),
@@ -275,6 +275,11 @@ def run(options: argparse.Namespace) -> int:
     )
     print(plan_table(plan) if options.format == "text" else json.dumps(plan.to_dict(), indent=2, ensure_ascii=False))
     return 0
+
+
+def _merged(repeated: Sequence[Sequence[str]], option: str) -> dict[str, Any]:
+    """What an option that may be repeated is given in all; the later counts, as in lm_eval."""
+    return {name: value for given in repeated for name, value in _parameters(given, option).items()}
 
 
 def _parameters(given: Sequence[str], option: str) -> dict[str, Any]:
@@ -317,8 +322,8 @@ def _pairs(text: str, option: str) -> dict[str, Any]:
 
 
 def _tokenizer_of(model_args: Sequence[Sequence[str]]) -> str:
-    """The folder that model arguments name; those of a repeated option are merged, as lm_eval does."""
-    pairs = {name: value for given in model_args for name, value in _parameters(given, "--model-args").items()}
+    """The folder that model arguments name."""
+    pairs = _merged(model_args, "--model-args")
     source = pairs.get("tokenizer") or pairs.get("pretrained")
     if not source:
         told = " ".join(text for given in model_args for text in given)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lm_eval_inversion.characters import read_utf8
+
 MILLION = 1_000_000
 
 
@@ -41,11 +43,7 @@ def read_prices(path: Path) -> Prices:
         raise FileNotFoundError(f"price file {path} does not exist ({path.absolute()})")
     if path.suffix.lower() not in {".json", ".yaml", ".yml"}:
         raise ValueError(f"price file {path}: prices are read from .json, .yaml and .yml; rename or convert the file")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ValueError(f"price file {path} line {line}: the file is not UTF-8; save it as UTF-8") from error
+    text = read_utf8(path, f"price file {path}")
     try:
         data = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
     except json.JSONDecodeError as error:

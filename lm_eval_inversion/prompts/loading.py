@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from lm_eval_inversion.characters import says_something, whole_characters
+from lm_eval_inversion.characters import holds_letters, whole_characters
 from lm_eval_inversion.hashing import content_hash
 from lm_eval_inversion.prompts.schema import SPLITS, SystemPrompt, prompt_from_row, shown_names
 
@@ -244,7 +244,7 @@ def _check_new(prompt: SystemPrompt) -> None:
     Raises:
         ValueError: a field cannot be written to a file, or the text or an attribute could never be found.
     """
-    if not says_something(prompt.text):  # the leak detector would end the run over it
+    if not holds_letters(prompt.text):  # the leak detector would end the run over it
         raise ValueError(
             "'text' holds no letter or digit, so there is nothing to recover; a separator in a .txt file is a line of exactly "
             f"{SEPARATOR!r}"

@@ -17,6 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from lm_eval_inversion.characters import read_utf8
 from lm_eval_inversion.hashing import content_hash
 from lm_eval_inversion.prompts.loading import is_file
 from lm_eval_inversion.queries.conversations import Message
@@ -69,11 +70,7 @@ def load_attacks(source: str = "v1") -> tuple[Attack, ...]:
             raise FileNotFoundError(
                 f"attacks={source!r} is neither a shipped set ({', '.join(ATTACK_SETS)}) nor a file ({path.absolute()})"
             )
-        try:
-            name, text = str(path), path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            line = error.object[: error.start].count(b"\n") + 1
-            raise ValueError(f"{path} line {line}: the file is not UTF-8; save it as UTF-8") from error
+        name, text = str(path), read_utf8(path, str(path))
     return _read(name, text)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from statistics import fmean
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from lm_eval_inversion.prompts.schema import REDACTED
+from lm_eval_inversion.redaction import redacted_length
 
 if TYPE_CHECKING:
     from lm_eval_inversion.report.reading import Row
@@ -38,8 +38,8 @@ AnyRow = TypeVar("AnyRow", bound=OfAPrompt)
 def prompt_key(row: OfAPrompt) -> tuple[str, str]:
     """What tells the system prompt of a row from others: its id and text, whatever the epoch; of a redacted one its id and lengths."""
     # Each attempt at a run may redact under a salt of its own, and then one prompt has markers with different hashes.
-    found = REDACTED.fullmatch(row.truth)
-    return row.prompt_id, f"{found[1]} characters, {found[2]} words" if found else row.truth
+    lengths = redacted_length(row.truth)
+    return row.prompt_id, row.truth if lengths is None else "{} characters, {} words".format(*lengths)
 
 
 def rows_by_prompt(rows: Iterable[AnyRow]) -> dict[tuple[str, str], list[AnyRow]]:

@@ -52,7 +52,7 @@ def merged_adapter(adapters: Sequence[tuple[float, torch.Tensor, torch.Tensor]],
     return (half[:, None] * (right[:rank] @ down_basis.T)).float(), ((up_basis @ left[:, :rank]) * half).float()
 
 
-def merge_weights(states: Sequence[tuple[float, Mapping[str, torch.Tensor]]], rank: int) -> dict[str, torch.Tensor]:
+def merge_weights(states: Sequence[tuple[float, dict[str, torch.Tensor]]], rank: int) -> dict[str, torch.Tensor]:
     """One packed state of several with the same base.
 
     Args:
@@ -61,18 +61,16 @@ def merge_weights(states: Sequence[tuple[float, Mapping[str, torch.Tensor]]], ra
     Raises:
         ValueError: the bases differ, there is no adapter, or a matrix has an adapter in some of them only.
     """
-    first = dict(states[0][1])
+    first = states[0][1]
     merged = without_adapter(first)
     for _, state in states[1:]:
-        if not same_tensors(without_adapter(dict(state)), merged):
+        if not same_tensors(without_adapter(state), merged):
             raise ValueError(
                 "--checkpoints: they do not share one packed base; merge checkpoints that training.train --keep-base made from each other"
             )
-    names = sorted({name.partition("|")[0] for name in first})
-    found = {name: [(weight, unpack_adapter(dict(state), name)) for weight, state in states] for name in names}
-    for name, adapters in found.items():
-        present = [(weight, *adapter) for weight, adapter in adapters if adapter is not None]
-        if present and len(present) < len(adapters):
+    for name in sorted({name.partition("|")[0] for name in first}):
+        present = [(weight, *adapter) for weight, state in states if (adapter := unpack_adapter(state, name))]
+        if present and len(present) < len(states):
             raise ValueError(
                 f"--checkpoints: {name} has an adapter in some of them only; merge checkpoints that training.train --keep-base made"
             )

@@ -144,10 +144,8 @@ def inversion_task(name: str, *, redact: bool, unknown: dict[str, Any], **parame
     private = _checked(name, redact, unknown, parameters)
     protocol = make_protocol(name, **parameters)
     protocol.check_inverter()
-    # As the protocol has checked them: the texts and floats of a command line would mean something else to the scorer.
-    scorer = inversion(
-        protocol.inverter_name, protocol.inverter_device, protocol.decoy_seed, protocol.curve, protocol.inverter_dtype
-    )  # fmt: skip
+    # As the protocol has checked them, so that the log says what was meant and not how it was spelt.
+    scorer = inversion(protocol.inverter_name, protocol.inverter_device, protocol.decoy_seed, protocol.curve, protocol.inverter_dtype)
     found = {**protocol.signature("inspect_ai", None, None), "redact": private}
     return _task(protocol, _samples(protocol), scorer, TASKS[name].description, TASK_VERSION, found)
 
