@@ -4,7 +4,7 @@ Commands::
 
     python -m lm_eval_inversion.training.collect --model FOLDER --source v1 --split dev --prompts 50 --shares ordinary16=16 \\
         --temperature 0.7 --message-tokens 64 --defence-share 0 --output dev.jsonl
-    python benchmarks/baselines.py dev.jsonl --inverters default nearest central constant asked:FOLDER t5:runs/t5/final [--limit 20]
+    python benchmarks/baselines.py dev.jsonl --inverters default nearest central constant words asked:FOLDER t5:runs/t5/final [--limit 20]
 
 The answers are a file of ``training.collect`` (its rows without a system prompt are the null condition), or a finished run of an inversion
 task in either host. Prints one Markdown table: means over system prompts with 95 % intervals; ``-`` where an inverter has no likelihood.
@@ -207,12 +207,12 @@ def rows_of(inverter: Inverter, answers: Answers, curve: bool = False) -> list[R
     for row in rows:
         if "token_f1" in row.metrics:
             row.metrics[ABOVE_SWAP] = row.metrics["token_f1"] - row.metrics["token_f1_swap"]
-    if inverter.has_likelihood():
+    if inverter.has_likelihood() or inverter.has_word_evidence():
         null = null_condition(inverter, answers.null.lines)
         for row, outputs, hard in zip(rows, answers.outputs, hard_decoys(texts, answers.pool, filling_of(answers.secret))):
             if outputs.usable:
                 candidates = [row.truth, *hard]
-                row.metrics[HARD] = identification_scores(null.pmi(outputs.lines, candidates))["top1"]
+                row.metrics[HARD] = identification_scores(null.evidence(outputs.lines, candidates))["top1"]
     return rows
 
 
@@ -287,7 +287,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("answers", type=Path, help="JSONL file of training.collect, or samples_*.jsonl, .eval or folder of a finished run")
-    parser.add_argument("--inverters", nargs="+", default=["default", "nearest", "central", "constant"], help="the first is compared to")
+    named = ["default", "nearest", "central", "constant", "words"]
+    parser.add_argument("--inverters", nargs="+", default=named, help="the first is compared to")
     parser.add_argument("--limit", type=int, help="only the first so many prompts")
     parser.add_argument("--curve", type=Path, metavar="FILE.png", help="of the first inverter: bits by number of outputs")
     parser.add_argument("--details", type=int, default=0, metavar="N", help="of the first inverter: all metrics and N reconstructions")

@@ -1,4 +1,4 @@
-"""In which unit should candidates of identification be compared? In nats, as the package does, or in units of their noise?
+"""By what should candidates of identification be ranked? Nats of likelihood, of words, of both (as the package does), or units of noise?
 
 Command::
 
@@ -97,7 +97,13 @@ def main() -> None:
         [[truth, *draw.sample([place for place in places if place != truth], CANDIDATES - 1)] for truth in places] for _ in range(DRAWS)
     ]
     print(f"{options.inverter} {inverter.hash}, {len(texts)} prompts, {CANDIDATES} candidates, mean of {DRAWS} draws of decoys\n")
-    print("| nats divided by | top-1 |\n|---|---:|")
+    words = np.array([inverter.word_evidence([outputs.lines] * len(texts), texts) for outputs in answers.outputs])
+    of_null = np.array(inverter.word_evidence([lines] * len(texts), texts))
+    print("| ranked by | top-1 |\n|---|---:|")
+    print(f"| nats of likelihood and of words | {top1(nats + words, draws):.3f} |")
+    print(f"| nats of words alone | {top1(words, draws):.3f} |")
+    print(f"| the same, above those of the null answers | {top1(words - of_null, draws):.3f} |")
+    print("\n| nats of likelihood divided by | top-1 |\n|---|---:|")
     for power in POWERS:
         print(f"| noise to the power of {power:g} | {top1(nats / noises**power, draws):.3f} |")
     if cohort:

@@ -6,7 +6,6 @@ The public API is loaded on first use, so importing the package loads neither to
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,10 +23,7 @@ if TYPE_CHECKING:
     from lm_eval_inversion.scoring.leakage import Leak as Leak
     from lm_eval_inversion.scoring.leakage import detect_leak as detect_leak
 
-try:
-    __version__ = version("lm-eval-inversion")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0+unknown"
+    __version__: str
 
 _HOME = {
     "Evaluation": "evaluation",
@@ -48,9 +44,21 @@ __all__ = [*_HOME, "__version__"]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return globals().setdefault(name, _version())
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def _version() -> str:
+    # Imported late: adapters/lm_eval/discovery.py imports this package in every process of the environment.
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("lm-eval-inversion")
+    except PackageNotFoundError:  # a source tree that was never installed
+        return "0+unknown"
 
 
 def __dir__() -> list[str]:

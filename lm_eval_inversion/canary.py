@@ -24,6 +24,7 @@ from lm_eval_inversion.scoring.leakage.canaries import PARTIAL_SHARE, CanaryHit,
 
 _WORDS = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 CANARY_VERSION = 1.7  # rises with every change that moves a number of this task
+# Task -> description, by which ``report.kind`` knows logs of Inspect that have no ``BASE_TASK``.
 TASKS = {"prompt_leakage_canary": "Secrets drawn from a seed and planted in system prompts: volunteered, handed over, encoded?"}
 
 

@@ -36,7 +36,7 @@ def whole_characters(text: str) -> str:
 
 
 def read_utf8(path: Path, name: str) -> str:
-    """The text of a file, less a byte order mark.
+    """The text of a file with "\\n" at the end of lines, whatever stood there; a byte order mark is left out.
 
     Args:
         name: what the error calls the file.
@@ -45,10 +45,16 @@ def read_utf8(path: Path, name: str) -> str:
         ValueError: it is not UTF-8; the line is named.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return _plain_lines(path.read_bytes().decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ValueError(f"{name} line {line}: the file is not UTF-8; save it as UTF-8") from error
+        # ``error.object`` and not the file: places are counted behind the byte order mark.
+        line = _plain_lines(error.object[: error.start].decode("utf-8")).count("\n") + 1
+        wrong = f"byte {error.object[error.start]:#04x}"
+        raise ValueError(f"{name} line {line}: the file is not UTF-8 ({wrong}); save it as UTF-8") from error
+
+
+def _plain_lines(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def holds_letters(text: str) -> bool:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lm_eval_inversion
+from lm_eval_inversion.arguments import non_negative_whole
 
 PROGRAM = "lm-eval-inversion"
 ERROR = 2
@@ -104,17 +105,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _number(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
-    return int(text)
-
-
 def _add_report_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help=RESULTS_HELP)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write one self-contained HTML page instead of tables")
     parser.add_argument(
-        "--examples", type=_number, default=3, metavar="N", help="how many prompts to show beside their reconstructions (default 3)"
+        "--examples", type=non_negative_whole, default=3, metavar="N", help="prompts to show beside their reconstructions (default 3)"
     )
 
 
@@ -154,7 +149,9 @@ def _add_compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("b", type=Path, metavar="B", help="the run to compare with A; differences are B minus A")
     parser.add_argument("--format", choices=("text", "json", "html"), default="text", help="output format (default: text, Markdown tables)")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to a file instead of the screen")
-    parser.add_argument("--changed", type=_number, default=5, metavar="N", help="how many of the most-changed prompts to show (default 5)")
+    parser.add_argument(
+        "--changed", type=non_negative_whole, default=5, metavar="N", help="how many of the most-changed prompts to show (default 5)"
+    )
 
 
 def _run_compare(options: argparse.Namespace) -> int:

@@ -128,6 +128,8 @@ def evaluate(
                 metrics |= _likelihood_metrics(prompts[index].text, decoys[index], outputs[index], null, seed)
                 if curve:
                     metrics |= _curve_metrics(prompts[index].text, outputs[index], inverter, null, metrics["bits"])
+            elif null and inverter.has_word_evidence():
+                metrics |= _identification_metrics(null.evidence(outputs[index].lines, [prompts[index].text, *decoys[index]]))
             measured[index] = metrics
     results = []
     for index, (prompt, found) in enumerate(zip(prompts, outputs)):
@@ -143,12 +145,7 @@ def evaluate(
 
 def _warn_of_missing_null(null_outputs: Outputs) -> None:
     """Say where the answers without a system prompt, which everything is measured against, are few or none."""
-    if not null_outputs.usable:
-        logger.warning(
-            "Without a system prompt the model gave no usable output (null_coverage 0): bits, identification, lift and everything else "
-            "that is measured against it have no value."
-        )
-    elif null_outputs.coverage < LEAST_NULL_COVERAGE:
+    if null_outputs.coverage < LEAST_NULL_COVERAGE:
         logger.warning("%s", few_nulls(null_outputs.coverage))
 
 
@@ -195,6 +192,18 @@ class NullCondition:
         """How many bits likelier each candidate is after some outputs than after the null's: pointwise mutual information."""
         own = _finite(self.inverter.nll([lines] * len(candidates), candidates))
         return [bits_above_null(floor, nats) for floor, nats in zip(self.nll("all", candidates), own)]
+
+    def word_bits(self, lines: Sequence[str], candidates: Sequence[str]) -> list[float]:
+        """What the words of some outputs add to that in identification (``Inverter.word_evidence``), in bits.
+
+        Not above the null's: all candidates are told from the same outputs, and few null outputs would add more noise than they take away.
+        """
+        return [nats / math.log(2) for nats in self.inverter.word_evidence([lines] * len(candidates), candidates)]
+
+    def evidence(self, lines: Sequence[str], candidates: Sequence[str]) -> list[float]:
+        """What identification ranks candidates by: ``pmi``, where the inverter has a likelihood, and ``word_bits``."""
+        words = self.word_bits(lines, candidates)
+        return _summed(self.pmi(lines, candidates), words) if self.inverter.has_likelihood() else words
 
 
 def _finite(nats: list[float]) -> list[float]:
@@ -243,23 +252,27 @@ def _likelihood_metrics(truth: str, decoys: Sequence[str], outputs: Outputs, nul
     """
     candidates = [truth, *decoys]
     pmi = null.pmi(outputs.lines, candidates)
-    found = identification_scores(pmi)
     metrics = {
         "bits": pmi[0],
         "bits_per_token": pmi[0] / max(1, len(word_tokens(truth))),
         "bits_swap": sum(pmi[1:]) / len(decoys),
-        "identification_top1": found["top1"],
-        "identification_mrr": found["mrr"],
-    }
+    } | _identification_metrics(_summed(pmi, null.word_bits(outputs.lines, candidates)))
     if not null.has_halves:
         return metrics
     played, against = ("even", "odd") if random.Random(f"control/{seed}/{truth}").random() < 0.5 else ("odd", "even")
     control = [bits_above_null(a, b) for a, b in zip(null.nll(against, candidates), null.nll(played, candidates))]
-    return metrics | {
-        "bits_null": control[0],
-        "bits_spread_null": abs(control[0]),
-        "identification_top1_null": identification_scores(control)["top1"],
-    }
+    found = identification_scores(_summed(control, null.word_bits(null.arms[played], candidates)))
+    return metrics | {"bits_null": control[0], "bits_spread_null": abs(control[0]), "identification_top1_null": found["top1"]}
+
+
+def _identification_metrics(evidence: Sequence[float]) -> dict[str, float]:
+    """Of what speaks for every candidate, the truth first."""
+    found = identification_scores(evidence)
+    return {"identification_top1": found["top1"], "identification_mrr": found["mrr"]}
+
+
+def _summed(one: Sequence[float], other: Sequence[float]) -> list[float]:
+    return [first + second for first, second in zip(one, other)]
 
 
 def _curve_metrics(truth: str, outputs: Outputs, inverter: Inverter, null: NullCondition, bits: float) -> dict[str, float]:

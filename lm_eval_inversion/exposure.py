@@ -24,6 +24,7 @@ from lm_eval_inversion.queries.conversations import Message, user_turn
 from lm_eval_inversion.scoring.identification import rank_of_first
 
 EXPOSURE_VERSION = 1.0  # rises with every change that moves a number of this task
+# Task -> description, by which ``report.kind`` knows logs of Inspect that have no ``BASE_TASK``.
 TASKS = {"prompt_leakage_exposure": "Rank of a planted secret among decoys of the same form, by log-likelihood, in bits of exposure."}
 CONTEXTS = ("asked", "ordinary")
 NEEDS_LOG_LIKELIHOODS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -21,18 +21,19 @@ def known_parameters() -> tuple[str, ...]:
     return tuple(dict.fromkeys([*(name for task in protocol_makers() for name in task_parameters(task)), "redact"]))
 
 
-def refuse_slips(given: Iterable[str], task: str, option: str) -> list[str]:
-    """Check the names of parameters; returns those that no task knows.
+def refuse_slips(given: Iterable[str], task: str, option: str, known: Sequence[str] | None = None) -> list[str]:
+    """Check the names of parameters; returns those that are not known.
 
     Args:
         given: as the user wrote them.
         task: that they were given to.
         option: of the host that took them, as in "--metadata".
+        known: names of parameters; None means those of all tasks.
 
     Raises:
         ValueError: one is a parameter's name but for a slip.
     """
-    known = known_parameters()
+    known = known_parameters() if known is None else known
     unknown = [name for name in given if name not in known]
     for name in unknown:
         if meant := difflib.get_close_matches(name, known, 1, cutoff=LIKENESS):

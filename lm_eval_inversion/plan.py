@@ -23,6 +23,7 @@ from typing import Any
 
 from lm_eval_inversion.arguments import positive, positive_whole
 from lm_eval_inversion.prices import Prices, read_prices
+from lm_eval_inversion.scoring.identification import CANDIDATES
 from lm_eval_inversion.tasks import protocol_makers, task_parameters
 from lm_eval_inversion.token_counts import CHARACTERS_PER_TOKEN, CharacterCounter, Counts, ModelCounter, add_counts, count
 from lm_eval_inversion.workload import workload
@@ -146,8 +147,8 @@ class Plan:
             )
         if any(counts.inverter_outputs for counts in self.tasks.values()):
             notes.append(
-                "The inverter reads these outputs where you run the task, and then the 16 candidates of every prompt; minutes are without "
-                "it (10 to 25 seconds a prompt, depending on the CPU core)."
+                f"The inverter reads these outputs where you run the task, and then the {CANDIDATES} candidates of every prompt; minutes "
+                "are without it (10 to 25 seconds a prompt, depending on the CPU core)."
             )
         return notes
 

@@ -23,7 +23,7 @@ from lm_eval_inversion.queries.defences import NO_DEFENCE, Defence, defence_hash
 from lm_eval_inversion.signature import run_signature, whole_seed
 
 ONE_FILE = ("prompts", "attacks")  # parameters that name a file
-TASK_VERSION = 2.1  # rises with every change that moves a number
+TASK_VERSION = 3.0  # rises with every change that moves a number
 TEMPERATURE = 0.7  # of the evaluated model, unless the user says otherwise
 API_SEED = 1234  # sent to back ends that take a seed; the lm_eval default
 
@@ -48,6 +48,7 @@ class TaskDefinition:
     secret: Secret = "system"
 
 
+# By their descriptions ``report.kind`` knows logs of Inspect that have no ``BASE_TASK``: a changed one makes older logs unknown.
 TASKS = {
     "prompt_inversion": TaskDefinition(
         "intro4x16", 512, "System prompts inverted from lists: four introspective questions, 16 lines each."

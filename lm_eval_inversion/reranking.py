@@ -264,7 +264,7 @@ def cases_of(results: Results, protocol: Protocol, limit: int | None = None) -> 
 
 def told_not_to_think(results: Results) -> bool:
     """Whether the chat template of a run was told that the model shall not think first, by the arguments that the run's files hold."""
-    from lm_eval_inversion.report.reading import results_file
+    from lm_eval_inversion.report.reading import read_facts, results_file
 
     if results.source is None:
         return False
@@ -274,7 +274,7 @@ def told_not_to_think(results: Results) -> bool:
         log = read_eval_log(str(results.source), header_only=True)
         return _THINKING_OFF.search(f"{log.eval.model_args} {log.plan.config}") is not None
     file = results_file(results.source)
-    facts = json.loads(file.read_text(encoding="utf-8")) if file else {}
+    facts = read_facts(file) if file else {}
     return _THINKING_OFF.search(str(facts.get("config", {}).get("model_args"))) is not None
 
 

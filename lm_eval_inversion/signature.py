@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
 import lm_eval_inversion
+
+MODEL_NAMES = ("pretrained", "tokenizer", "model", "model_path", "tokenizer_path", "peft")  # arguments that name a model or its folder
+# Key of lm_eval's results: those that named a folder or file where the run was. "demo/model" there may be a hub's name elsewhere.
+LOCAL_ARGUMENTS = "local_arguments"
+
+
+def local_arguments(arguments: Mapping[str, Any]) -> dict[str, list[str]]:
+    """``LOCAL_ARGUMENTS`` -> which of the model's arguments name something on this machine; {} where no argument of a model is known."""
+    names = [name for name in MODEL_NAMES if isinstance(arguments.get(name), str)]
+    return {LOCAL_ARGUMENTS: [name for name in names if os.path.exists(arguments[name])]} if names else {}
 
 
 def run_signature(host: str, system_role: str | None) -> dict[str, Any]:

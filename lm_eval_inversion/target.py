@@ -19,6 +19,7 @@ from lm_eval_inversion.outputs import with_opened_thinking
 from lm_eval_inversion.queries import Message, SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
 
 READ_TOKENS = 16_384  # tokens of padded conversations run at once
+CONTINUATIONS = 32  # rows run at once where their logits all stand in memory
 SCORED_TOKENS = 1024  # tokens whose logits stand in memory at once; a vocabulary of 150 000 takes 0.6 MB for each
 
 
@@ -140,6 +141,26 @@ class Target:
 def continuation(request: str, answer: str) -> str:
     """What the model wrote behind a rendered request: a saved answer without the think tag in which the request ends already."""
     return answer.removeprefix(with_opened_thinking(request, ""))
+
+
+@torch.inference_mode()
+def continuation_nats(model: Any, rows: Sequence[Sequence[int]], start: int) -> list[float]:
+    """Log-likelihood of each row from a place on, in nats, by the model's own ``forward``: of any causal language model.
+
+    Args:
+        model: it.
+        rows: token ids.
+        start: tokens of each row that are given; at least one.
+    """
+    found: list[float] = []
+    for begin in range(0, len(rows), CONTINUATIONS):
+        chosen = rows[begin : begin + CONTINUATIONS]
+        # Padding stands behind: under a causal mask it changes nothing before it.
+        tokens, lengths = pad_rows(chosen, model.device)
+        logits = model(tokens, attention_mask=torch.ones_like(tokens), use_cache=False).logits[:, start - 1 : -1].float()
+        nats = torch.log_softmax(logits, -1).gather(-1, tokens[:, start:, None])[..., 0]
+        found += [float(row[: length - start].sum()) for row, length in zip(nats, lengths.tolist())]
+    return found
 
 
 def token_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from inspect import signature
 from typing import Any
 
-BASE_TASK = "base_task"  # key of a configuration and of its results: the task of this package, where a user's own includes it
+# Key of a configuration and of results: the task of this package. lm_eval's results have it where a user's own task includes one.
+BASE_TASK = "base_task"
 
 
 def protocol_makers() -> dict[str, Callable[..., Any]]:

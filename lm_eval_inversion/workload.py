@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -113,10 +114,10 @@ def _inverter_layout(name: str) -> tuple[int, int | None, int]:
     if name in BASELINES:
         return MAX_OUTPUTS, 0, 1
     if name.startswith("t5:"):
-        from lm_eval_inversion.inverter.sparse_t5 import MAX_OUTPUT_TOKENS
+        from lm_eval_inversion.inverter.sparse_t5 import read_width
 
         config = json.loads((Path(name.removeprefix("t5:")).expanduser() / "config.json").read_text(encoding="utf-8"))
-        return MAX_OUTPUTS, int(config.get("max_output_tokens", MAX_OUTPUT_TOKENS)), 1
+        return MAX_OUTPUTS, read_width(SimpleNamespace(**config))[0], 1
     if name.startswith("asked:"):
         from lm_eval_inversion.inverter import asked_model
 

@@ -82,6 +82,7 @@ def tiny_inverter_folder(tmp_path_factory) -> Path:
     from lm_eval_inversion.inverter.checkpoint import write_checkpoint
     from lm_eval_inversion.inverter.packing import pack_named
     from lm_eval_inversion.inverter.tokens import BlockFormat
+    from lm_eval_inversion.inverter.words import OutputWords
     from lm_eval_inversion.training.pack import model_description
 
     folder = tmp_path_factory.mktemp("inverter")
@@ -94,7 +95,7 @@ def tiny_inverter_folder(tmp_path_factory) -> Path:
         packed.update(pack_named(name, value))
     write_checkpoint(
         folder, packed, source, block_format=BlockFormat(max_output_tokens=16, blocks_per_output=2).to_dict(),
-        model_config=model_description(model.config), training={},
+        model_config=model_description(model.config), training={}, words=OutputWords.count(["I bake bread.", "Rye bread.", "Hello."]),
     )  # fmt: skip
     source.unlink()
     return folder

@@ -20,6 +20,14 @@ def check_pairs(outputs: OutputSets, prompts: Sequence[str]) -> None:
         raise ValueError(f"{len(outputs)} sets of outputs and {len(prompts)} prompts; give one set of outputs per prompt")
 
 
+def equal_outputs(outputs: OutputSets) -> dict[tuple[str, ...], list[int]]:
+    """Which pairs have the same outputs: outputs -> their places."""
+    places: dict[tuple[str, ...], list[int]] = {}
+    for index, lines in enumerate(outputs):
+        places.setdefault(tuple(lines), []).append(index)
+    return places
+
+
 WORK = ("invert", "nll", "token_nll", "sample")
 
 
@@ -107,6 +115,17 @@ class Inverter(ABC):
         """
         raise NotImplementedError(f"inverter {self.name!r} has no likelihood: bits and identification need a trained inverter")
 
+    def word_evidence(self, outputs: OutputSets, prompts: Sequence[str]) -> list[float]:
+        """What the words of outputs say of prompts beside ``nll``, in nats, one per pair; 0 for inverters that count no words.
+
+        Identification adds it to the likelihood; bits are of the likelihood alone.
+
+        Raises:
+            ValueError: the two sequences differ in length.
+        """
+        check_pairs(outputs, prompts)
+        return [0.0 for _ in prompts]
+
     def sample(
         self, outputs: OutputSets, number: int, temperature: float, seed: int, max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
     ) -> list[list[str]]:
@@ -137,6 +156,10 @@ class Inverter(ABC):
     def has_likelihood(self) -> bool:
         """Whether ``nll`` works."""
         return type(self).nll is not Inverter.nll or type(self).token_nll is not Inverter.token_nll
+
+    def has_word_evidence(self) -> bool:
+        """Whether ``word_evidence`` says anything."""
+        return type(self).word_evidence is not Inverter.word_evidence
 
     def has_sampling(self) -> bool:
         """Whether ``sample`` works."""

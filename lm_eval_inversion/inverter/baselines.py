@@ -1,18 +1,21 @@
-"""Baselines: what is scored without any trained inverter. A trained one must beat all three."""
+"""Baselines: what is scored without any trained inverter."""
 
 from __future__ import annotations
 
 import json
 import logging
 import lzma
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 
-from lm_eval_inversion.hashing import content_hash
+from lm_eval_inversion.characters import words_of
+from lm_eval_inversion.hashing import content_hash, file_sha256
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets
+from lm_eval_inversion.inverter.words import MOST_CHARACTERS
 
 logger = logging.getLogger(__name__)
 
@@ -91,8 +94,38 @@ class NearestPromptInverter(Inverter):
         return [self.prompts[int((self.vectors @ mean).argmax())] for mean in means]
 
 
+class TellingWordsInverter(Inverter):
+    """Writes the words that speak most for a prompt which holds them, and identifies by words alone: what reading adds to counting."""
+
+    name = "words"
+    most = 24  # words written, about half of what a prompt has
+
+    def __init__(self) -> None:
+        from lm_eval_inversion.inverter.checkpoint import WORDS_FILE, read_words
+
+        folder = Path(str(files("lm_eval_inversion").joinpath("checkpoints")))
+        self.words = read_words(folder)
+        self.hash = content_hash([self.name, self.most, file_sha256(folder / WORDS_FILE)])
+
+    def invert(
+        self, outputs: OutputSets, max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS, batch_size: int | None = None
+    ) -> list[str]:
+        """See ``Inverter.invert``."""
+        found = []
+        for lines in outputs:
+            known = sorted({word.lower() for line in lines for word in words_of(line[:MOST_CHARACTERS])})
+            evidence = dict(zip(known, self.words.evidence(lines, known)))
+            found.append(" ".join(sorted(known, key=lambda word: (-evidence[word], word))[: self.most]))
+        return found
+
+    def word_evidence(self, outputs: OutputSets, prompts: Sequence[str]) -> list[float]:
+        """See ``Inverter.word_evidence``."""
+        return self.words.evidence_of_pairs(outputs, prompts)
+
+
 BASELINES: dict[str, Callable[[], Inverter]] = {
     "nearest": NearestPromptInverter,
     "central": CentralOutputInverter,
     "constant": ConstantInverter,
+    "words": TellingWordsInverter,
 }

@@ -1,4 +1,4 @@
-"""Checkpoint folders: ``inverter.json``, ``weights.safetensors``, ``tokenizer.json``; hashes first, then shapes, then tensors.
+"""Checkpoint folders: ``inverter.json``, ``weights.safetensors``, ``tokenizer.json``, ``words.json``; hashes before shapes before tensors.
 
 ``inverter.json`` names the SHA-256 of the other files; the SHA-256 of ``inverter.json`` is the identity of the checkpoint. No
 pickle, no code from the folder, no other package's weights. A folder from a stranger can be wrong; it can neither run code, nor have
@@ -20,12 +20,14 @@ from lm_eval_inversion.hashing import SHORT_HASH_DIGITS, file_sha256
 
 if TYPE_CHECKING:
     from lm_eval_inversion.inverter.tokens import BlockFormat
+    from lm_eval_inversion.inverter.words import OutputWords
 
 FORMAT_VERSION = 1
 ARCHITECTURE = "sparse-prefix"
 DESCRIPTION_FILE, WEIGHTS_FILE, TOKENIZER_FILE = "inverter.json", "weights.safetensors", "tokenizer.json"
+WORDS_FILE = "words.json"  # ``OutputWords``; checkpoints without it identify by likelihood alone
 # Limits far beyond any real checkpoint, so that reading a description or a tokenizer stays cheap.
-MOST_DESCRIPTION_BYTES, MOST_TOKENIZER_BYTES = 1 << 20, 1 << 27
+MOST_DESCRIPTION_BYTES, MOST_TOKENIZER_BYTES, MOST_WORDS_BYTES = 1 << 20, 1 << 27, 1 << 25
 MOST_BLOCKS = 64  # of one output
 MOST_LAYERS = 1024  # building even an empty model costs time per layer
 MOST_BUFFER_ELEMENTS = 1 << 26  # of a model's tables that are not weights, such as rotary frequencies
@@ -91,13 +93,13 @@ def verify_checkpoint(folder: Path, expected_sha256: str | None = None) -> Check
             f"{description_path}: format {description['format_version']}/{description['architecture']} is unknown to this version of "
             f"lm-eval-inversion, which reads {FORMAT_VERSION}/{ARCHITECTURE}; update the package"
         )
-    strange = sorted(str(name)[:60] for name in set(hashes) - {WEIGHTS_FILE, TOKENIZER_FILE})
+    strange = sorted(str(name)[:60] for name in set(hashes) - {WEIGHTS_FILE, TOKENIZER_FILE, WORDS_FILE})
     if strange:
         raise CheckpointError(
-            f"{description_path} names the file {strange[0]!r}; a checkpoint consists of {WEIGHTS_FILE} and {TOKENIZER_FILE} in its own "
-            "folder, and no other file is read: get the checkpoint from a source that you trust"
+            f"{description_path} names the file {strange[0]!r}; a checkpoint consists of {WEIGHTS_FILE}, {TOKENIZER_FILE} and "
+            f"{WORDS_FILE} in its own folder, and no other file is read: get the checkpoint from a source that you trust"
         )
-    for name in (WEIGHTS_FILE, TOKENIZER_FILE):
+    for name in (WEIGHTS_FILE, TOKENIZER_FILE, *([WORDS_FILE] if WORDS_FILE in hashes else [])):
         path = folder / name
         if not path.is_file():
             raise CheckpointError(f"{folder} is incomplete: {name} is missing")
@@ -111,6 +113,8 @@ def verify_checkpoint(folder: Path, expected_sha256: str | None = None) -> Check
         weights = unpacked_shapes(declared_tensors(folder / WEIGHTS_FILE))
         _check_tokenizer(folder / TOKENIZER_FILE, layout, config["vocab_size"])
         _check_model(config, layout, weights)
+        if WORDS_FILE in hashes:
+            read_words(folder)
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from error
     return Checkpoint(folder, description, actual[:SHORT_HASH_DIGITS])
@@ -170,6 +174,26 @@ def unpacked_shapes(tensors: Mapping[str, tuple[str, Shape]]) -> dict[str, Shape
             raise CheckpointError(f"{WEIGHTS_FILE}: the parts of {base[:80]!r} do not fit each other (their shapes: {_listed(sizes)})")
         shapes[base] = (rows, columns)
     return shapes
+
+
+def words_of_checkpoint(checkpoint: Checkpoint) -> OutputWords | None:
+    """Its counts of words; None where it has none."""
+    return read_words(checkpoint.folder) if WORDS_FILE in checkpoint.description["sha256"] else None
+
+
+def read_words(folder: Path) -> OutputWords:
+    """The counts of words of a checkpoint that has them.
+
+    Raises:
+        CheckpointError: the file holds something else.
+    """
+    from lm_eval_inversion.inverter.words import OutputWords
+
+    _require_size(path := folder / WORDS_FILE, MOST_WORDS_BYTES)
+    try:
+        return OutputWords.read(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path.name} {error}; get the file again") from error
 
 
 def _listed(values: Mapping[str, Any]) -> str:
@@ -320,6 +344,7 @@ def write_checkpoint(
     block_format: Mapping[str, int | None],
     model_config: dict[str, Any],
     training: dict[str, Any],
+    words: OutputWords | None,
 ) -> str:
     """Write a checkpoint folder; returns the SHA-256 of its ``inverter.json``.
 
@@ -328,17 +353,20 @@ def write_checkpoint(
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    parts = {name: folder / f"{name}.part" for name in (WEIGHTS_FILE, TOKENIZER_FILE, DESCRIPTION_FILE)}
+    named = (WEIGHTS_FILE, TOKENIZER_FILE, *([WORDS_FILE] if words else []))
+    parts = {name: folder / f"{name}.part" for name in (*named, DESCRIPTION_FILE)}
     try:
         save_file(packed, parts[WEIGHTS_FILE])
         shutil.copyfile(tokenizer_file, parts[TOKENIZER_FILE])
+        if words:
+            parts[WORDS_FILE].write_text(words.written(), encoding="utf-8")
         description = {
             "format_version": FORMAT_VERSION,
             "architecture": ARCHITECTURE,
             "block_format": block_format,
             "model_config": model_config,
             "training": training,
-            "sha256": {name: file_sha256(parts[name]) for name in (WEIGHTS_FILE, TOKENIZER_FILE)},
+            "sha256": {name: file_sha256(parts[name]) for name in named},
         }
         parts[DESCRIPTION_FILE].write_text(json.dumps(description, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         for name, part in parts.items():

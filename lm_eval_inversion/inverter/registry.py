@@ -2,7 +2,7 @@
 
 ``default`` is the checkpoint that ships with the package. Other names: a checkpoint folder, ``hub:org/name@REVISION``
 (a full commit hash), ``t5:<folder>`` (the paper's architecture), ``asked:<folder>`` or ``asked:hub:org/name@REVISION`` (a chat model that
-is asked to guess), and the baselines ``nearest``, ``central``, ``constant``.
+is asked to guess), and the baselines ``nearest``, ``central``, ``constant``, ``words``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT = "default"
 # SHA-256 of inverter.json of the shipped checkpoint; training.pack prints it. Every other file's hash stands in that file.
-DEFAULT_SHA256 = "d7aa466ad168c4607f283bd3bdcc51cc6ea4ece78312ef81b8ba8f5043bc5adf"
+DEFAULT_SHA256 = "2e2d4d7b48b76eaa2a1a3a535c71f268bc075448bc41f080db2f13321e783586"
 _HUB_NAME = re.compile(r"hub:(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>\S+)")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -122,7 +122,7 @@ def load_inverter(name: str | os.PathLike[str] = DEFAULT, device: str = "auto", 
 
     Args:
         name: "default", a checkpoint folder, "hub:org/name@REVISION" (a full commit hash), "t5:<folder>", "asked:<folder>",
-            "asked:hub:org/name@REVISION", or a baseline ("nearest", "central", "constant").
+            "asked:hub:org/name@REVISION", or a baseline ("nearest", "central", "constant", "words").
         device: "auto" (this process's GPU if there is one, else the CPU) or a torch device.
         dtype: "auto" (float32 on CPU, bfloat16 on GPU), "float32", "bfloat16", "float16", or "int8": checkpoints on a CPU only,
             faster and smaller, a little less exact (``eight_bit``).

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets, Secret, check_pairs
+from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets, Secret, check_pairs, equal_outputs
 from lm_eval_inversion.inverter.candidates import candidate_token_losses
-from lm_eval_inversion.inverter.checkpoint import TOKENIZER_FILE, WEIGHTS_FILE, verify_checkpoint
+from lm_eval_inversion.inverter.checkpoint import TOKENIZER_FILE, WEIGHTS_FILE, verify_checkpoint, words_of_checkpoint
 from lm_eval_inversion.inverter.decoding import decode, sampling
 from lm_eval_inversion.inverter.eight_bit import EightBitLinear, adopt_eight_bits_throughout
 from lm_eval_inversion.inverter.few_rows import adopt_few_rows
@@ -22,6 +22,7 @@ from lm_eval_inversion.inverter.packing import unpacked
 from lm_eval_inversion.inverter.prefix_model import Prefix, block_columns, encode_blocks
 from lm_eval_inversion.inverter.recent import Recent
 from lm_eval_inversion.inverter.tokens import BlockFormat, BlockTokenizer
+from lm_eval_inversion.inverter.words import OutputWords
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +72,17 @@ class SparsePrefixInverter(Inverter):
     """
 
     def __init__(
-        self, model: Any, tokenizer: BlockTokenizer, layout: BlockFormat, *, name: str, hash: str, secret: Secret = "system"
+        self,
+        model: Any,
+        tokenizer: BlockTokenizer,
+        layout: BlockFormat,
+        *,
+        name: str,
+        hash: str,
+        words: OutputWords | None = None,
+        secret: Secret = "system",
     ) -> None:
+        self.words = words
         self.model, self.tokenizer, self.layout, self.name, self.hash, self.secret = model, tokenizer, layout, name, hash, secret
         # With layers in 8 bits, the prefix would be most of the memory. The same on every CPU, however fast it is in this type.
         self._prefix_dtype = torch.bfloat16 if any(isinstance(module, EightBitLinear) for module in model.modules()) else None
@@ -116,13 +126,16 @@ class SparsePrefixInverter(Inverter):
             model = model.to(device=device, dtype=dtype)
         adopt_few_rows(model)
         model.eval()
-        return cls(model, BlockTokenizer(folder / TOKENIZER_FILE, layout), layout, name=name, hash=checkpoint.hash)
+        tokenizer = BlockTokenizer(folder / TOKENIZER_FILE, layout)
+        return cls(model, tokenizer, layout, name=name, hash=checkpoint.hash, words=words_of_checkpoint(checkpoint))
 
     def of(self, secret: Secret) -> SparsePrefixInverter:
         """See ``Inverter.of``: the same weights, prompts opened with another token."""
         if secret == self.secret:
             return self
-        other = SparsePrefixInverter(self.model, self.tokenizer, self.layout, name=self.name, hash=self.hash, secret=secret)
+        other = SparsePrefixInverter(
+            self.model, self.tokenizer, self.layout, name=self.name, hash=self.hash, words=self.words, secret=secret
+        )  # fmt: skip
         return self.beside(other)
 
     @torch.inference_mode()
@@ -188,11 +201,8 @@ class SparsePrefixInverter(Inverter):
         Where memory does not suffice, fewer candidates are scored at once.
         """
         check_pairs(outputs, prompts)
-        members: dict[tuple[str, ...], list[int]] = {}
-        for index, lines in enumerate(outputs):
-            members.setdefault(tuple(lines), []).append(index)
         result: list[list[float]] = [[] for _ in prompts]
-        for lines, indices in members.items():
+        for lines, indices in equal_outputs(outputs).items():
             blocks = self.tokenizer.blocks(lines)
             prefix = (self._read.prefix_of(blocks) if self._read else None) or self._prefix(blocks)
 
@@ -206,6 +216,12 @@ class SparsePrefixInverter(Inverter):
                     for (index, _), loss in zip(chosen, losses):
                         result[index] = loss
         return result
+
+    def word_evidence(self, outputs: OutputSets, prompts: Sequence[str]) -> list[float]:
+        """See ``Inverter.word_evidence``."""
+        if self.words is None:
+            return super().word_evidence(outputs, prompts)
+        return self.words.evidence_of_pairs(outputs, prompts)
 
 
 def _fill(model: Any, packed: dict[str, torch.Tensor]) -> None:

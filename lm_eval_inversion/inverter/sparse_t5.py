@@ -47,6 +47,16 @@ def text_ids(tokenizer: Any, texts: Sequence[str], max_tokens: int | None = None
     return [row if max_tokens is None or len(row) <= max_tokens else [*row[: max_tokens - 1], row[-1]] for row in rows]
 
 
+def read_width(config: Any) -> tuple[int, bool]:
+    """How many tokens of an output a T5 reads, at most, and whether every output is padded to so many and the padding read too.
+
+    Args:
+        config: of the model; two of its keys, if there, say how it was trained. See ``encode_outputs``.
+    """
+    padded: int = getattr(config, PADDED_KEY, None) or 0
+    return padded or getattr(config, LENGTH_KEY, MAX_OUTPUT_TOKENS), padded > 0
+
+
 def encode_outputs(model: Any, tokenizer: Any, outputs: OutputSets) -> tuple[torch.Tensor, torch.Tensor]:
     """Run the encoder on every output by itself and lay the hidden states end to end; training and inference both do.
 
@@ -61,8 +71,7 @@ def encode_outputs(model: Any, tokenizer: Any, outputs: OutputSets) -> tuple[tor
         Hidden states (prompts, width, model width), and their mask (prompts, width); gradients flow through the states.
     """
     device = model.device
-    padded = getattr(model.config, PADDED_KEY, None)
-    width = padded or getattr(model.config, LENGTH_KEY, MAX_OUTPUT_TOKENS)
+    width, padded = read_width(model.config)
     flat: list[str] = []
     owners: list[int] = []
     for index, lines in enumerate(outputs):

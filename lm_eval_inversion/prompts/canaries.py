@@ -8,6 +8,7 @@ word, a word limit) is a canary that shows in ordinary answers.
 from __future__ import annotations
 
 import random
+import re
 import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from lm_eval_inversion.prompts.schema import SystemPrompt
 
 KINDS = ("code", "name", "price", "url", "passphrase")
 BEHAVIOURS = ("sign_off", "banned_word", "word_limit")
+PLANTED = "canary"  # category of the system prompts that are made here, and of no others
+_PLANTING = re.compile(r"(?:-\d+)?/(?:plain|secrecy)$")  # what follows the carrier in their ids
 _CODE_LETTERS = "".join(sorted(set(string.ascii_uppercase) - set("IO"))) + "23456789"  # none that is mistaken for another
 
 
@@ -71,6 +74,16 @@ def planted_from_dict(prompt: SystemPrompt, row: dict[str, Any]) -> Planted:
     return Planted(prompt, dict(row["canaries"]), dict(row["controls"]), Behaviour(**row["behaviour"]), bool(row["secrecy"]))
 
 
+def is_planted(prompt: SystemPrompt) -> bool:
+    """Whether a system prompt was made here; its text is not asked, which may be redacted."""
+    return prompt.category == PLANTED and _PLANTING.search(prompt.id) is not None
+
+
+def carrier_of(prompt_id: str) -> str:
+    """The carrier in the id of a system prompt that was made here, whatever its draw and its secrecy line."""
+    return _PLANTING.sub("", prompt_id)
+
+
 def plant(carriers: int, draws: int, seed: int) -> list[Planted]:
     """Plant canaries in the first ``carriers`` carriers, ``draws`` times, each with and without the secrecy line.
 
@@ -99,7 +112,7 @@ def _plant_one(carrier: dict[str, str], place: int, draw: int, secrecy: bool, se
     behaviour = _behaviour(BEHAVIOURS[(place + draw - 1) % len(BEHAVIOURS)], f"{seed}/{name}/behaviour")
     parts = [carrier["text"].format(**secrets), *([canary_data()["secrecy"]] if secrecy else []), behaviour.line]
     identifier = f"{name}/{'secrecy' if secrecy else 'plain'}"
-    return Planted(SystemPrompt(identifier, "\n\n".join(parts), "canary"), secrets, controls, behaviour, secrecy)
+    return Planted(SystemPrompt(identifier, "\n\n".join(parts), PLANTED), secrets, controls, behaviour, secrecy)
 
 
 def draws(kind: str, key: str) -> Iterator[str]:

@@ -13,8 +13,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from lm_eval_inversion.characters import holds_letters, whole_characters
+from lm_eval_inversion.characters import holds_letters, read_utf8, whole_characters
 from lm_eval_inversion.hashing import content_hash
+from lm_eval_inversion.prompts.canaries import PLANTED
 from lm_eval_inversion.prompts.schema import SPLITS, SystemPrompt, prompt_from_row, shown_names
 
 PROMPT_SETS = {"v1": "v1.jsonl", "user-v1": "user_v1.jsonl"}  # system prompts; requests of users
@@ -67,7 +68,7 @@ def load_prompts(source: str | Path = "v1", split: str | None = "test") -> list[
         )
     if path.suffix.lower() not in FILE_TYPES:
         raise ValueError(f"{path}: prompts are read from {', '.join(FILE_TYPES)}; rename or convert the file")
-    text = _decoded(path)
+    text = read_utf8(path, str(path))
     rows: Iterable[tuple[int, Any]]
     if path.suffix.lower() == ".jsonl":
         rows = _jsonl_rows(str(path), text)
@@ -110,21 +111,6 @@ def prompts_hash(prompts: Sequence[SystemPrompt]) -> str:
     shipped = all(prompt in places for prompt in prompts)  # else a file of the user's own, whose order is kept
     in_order = sorted(prompts, key=places.__getitem__) if shipped else prompts
     return content_hash([prompt.to_dict() for prompt in in_order])
-
-
-def _decoded(path: Path) -> str:
-    """A file's text with "\\n" at the end of lines, whatever stood there; a byte order mark is left out."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        # ``error.object`` and not the file: places are counted behind the byte order mark.
-        line = _plain_lines(error.object[: error.start].decode("utf-8")).count("\n") + 1
-        raise ValueError(f"{path} line {line}: the file is not UTF-8 (byte {error.object[error.start]:#04x}); save it as UTF-8") from error
-    return _plain_lines(text)
-
-
-def _plain_lines(text: str) -> str:
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _jsonl_rows(name: str, text: str) -> Iterable[tuple[int, Any]]:
@@ -242,21 +228,27 @@ def _check_new(prompt: SystemPrompt) -> None:
     """What a prompt must keep beside its schema to be measured; results of earlier versions may break it, and are read all the same.
 
     Raises:
-        ValueError: a field cannot be written to a file, or the text or an attribute could never be found.
+        ValueError: a field cannot be written to a file, the text or an attribute could never be found, or the prompt would pass for one
+            with planted secrets.
     """
     if not holds_letters(prompt.text):  # the leak detector would end the run over it
         raise ValueError(
             "'text' holds no letter or digit, so there is nothing to recover; a separator in a .txt file is a line of exactly "
             f"{SEPARATOR!r}"
         )
+    if prompt.category == PLANTED:  # reports would count prompts of one carrier as one
+        raise ValueError(
+            f"prompt {prompt.id!r} has the category {PLANTED!r}, by which this package knows its planted secrets; give it another one"
+        )
     for key in ("id", "category", "split"):
         if whole_characters(getattr(prompt, key)) != getattr(prompt, key):
             raise ValueError(f"{key!r} holds half a surrogate pair, which is no character; remove it")
     for number, attribute in enumerate(prompt.attributes, 1):
-        for key, value in (("value", attribute.value), ("false_value", attribute.false_value)):
+        named = [("'value'", attribute.value), ("'false_value'", attribute.false_value)]
+        for key, value in (*named, *(("one of the 'aliases'", alias) for alias in attribute.aliases)):
             if not re.search(r"\w", value):
                 raise ValueError(
-                    f"the {key!r} of attribute {number} holds no letter or digit, so nobody can be found to say it; name it in words"
+                    f"{key} of attribute {number} holds no letter or digit, so nobody can be found to say it; name it in words"
                 )
 
 

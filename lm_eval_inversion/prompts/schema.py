@@ -18,10 +18,11 @@ SHORT_MAX_WORDS, MEDIUM_MAX_WORDS = 20, 70
 
 @dataclass(frozen=True)
 class Attribute:
-    """A fact that a prompt states about its assistant.
+    """A fact that a prompt states, mostly about its assistant.
 
     Attributes:
-        slot: one of ``SLOTS``.
+        slot: one of ``SLOTS``. A name or role may also be that of the user, a third person or a hero, a name also that of a game, a
+            ship or a place: whatever the prompt would be recognised by.
         value: the words of the prompt's own text that state it.
         aliases: other wordings that count as having recovered it.
         false_value: a plausible value that is not true of the prompt; finding it in a reconstruction is a false claim.

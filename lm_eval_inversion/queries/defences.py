@@ -22,7 +22,10 @@ from typing import Literal
 
 from lm_eval_inversion.characters import spaced
 from lm_eval_inversion.hashing import content_hash
+from lm_eval_inversion.outputs import strip_thinking
 from lm_eval_inversion.queries.conversations import Message
+from lm_eval_inversion.scoring.leakage import detect_leak
+from lm_eval_inversion.scoring.leakage.streams import stream_of
 
 FILTER_WORDS = 5  # consecutive words; as in the filter of Zhang, Carlini, Ippolito 2024
 REFUSAL = "I'm sorry, but I am not able to answer this one."  # what is handed out instead; ``outputs.is_refusal`` knows it as one
@@ -100,10 +103,6 @@ class Defence:
         return {**turn, "content": "\n\n".join(part for part in parts if part)} if self.before_user or self.after_user else dict(turn)
 
     def _gives_away(self, system_prompt: str, answer: str, given: str) -> bool:
-        # Imported late: scoring imports queries.
-        from lm_eval_inversion.scoring.leakage import detect_leak
-        from lm_eval_inversion.scoring.leakage.streams import stream_of
-
         final = _final(answer, system_prompt)
         if self.guard == "ngram":
             return shares_words(system_prompt, final, given)
@@ -230,6 +229,4 @@ def word_runs(words: Sequence[str], length: int) -> set[tuple[str, ...]]:
 
 
 def _final(answer: str, system_prompt: str) -> str:
-    from lm_eval_inversion.outputs import strip_thinking
-
     return strip_thinking(answer, system_prompt)

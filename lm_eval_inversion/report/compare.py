@@ -18,9 +18,10 @@ import numpy as np
 from lm_eval_inversion.report.numbers import shows_as_zero
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
 from lm_eval_inversion.report.rerun import RunSettings, public_arguments, public_generation, run_settings
-from lm_eval_inversion.report.units import by_unit, count_prompts, mean_of_known, rows_by_prompt
+from lm_eval_inversion.report.units import by_unit, count_prompts, rows_by_prompt
 from lm_eval_inversion.scoring.metrics import OF_THE_RUN, PROMPT_HEADLINES, RECORDS, is_floor
-from lm_eval_inversion.scoring.uncertainty import LEVEL, RESAMPLES, estimate, fewest_prompts, rule_of_three
+from lm_eval_inversion.scoring.uncertainty import LEVEL, RESAMPLES, estimate, fewest_prompts, mean_of_known, rule_of_three
+from lm_eval_inversion.signature import LOCAL_ARGUMENTS
 from lm_eval_inversion.tasks import BASE_TASK
 
 POWER = 0.8  # of the minimal detectable effect, by convention
@@ -36,7 +37,7 @@ MUST_MATCH = {
     "system_role": "the system prompt reached the models in different turns",
 }
 # Says nothing about comparability: moments, places, and what other keys say already.
-UNIMPORTANT = ("date", "description", "config_source", "version", "pretrained", "inverter_device", BASE_TASK)
+UNIMPORTANT = ("date", "description", "config_source", "version", "pretrained", "inverter_device", BASE_TASK, LOCAL_ARGUMENTS)
 # Names of the model among its arguments, which the heads of runs tell.
 NAMES_OF_MODEL = ("pretrained", "model", "model_path")
 # Metrics that are measured against the answers without a system prompt, in differences of two runs -> the one that needs none of those.
@@ -174,7 +175,7 @@ def compare(
     if not pairs:
         raise ValueError(
             f"{label_a} has the tasks {', '.join(tasks_a) or 'none'}, {label_b} has {', '.join(tasks_b) or 'none'}: "
-            "no task is in both; give two runs of the same task"
+            f"no task is in both; {_what_to_give(tasks_a, tasks_b, label_a, label_b) or 'give two runs of the same task'}"
         )
     warnings = [
         f"only {label} has {task}: not compared"
@@ -266,6 +267,18 @@ def _shared_tasks(a: Mapping[str, Results], b: Mapping[str, Results]) -> list[tu
         if len(alike_a) == len(alike_b) == 1:
             pairs.append((task, alike_b[0]))
     return pairs
+
+
+def _what_to_give(a: Mapping[str, Results], b: Mapping[str, Results], label_a: str, label_b: str) -> str:
+    """Which files are to choose from where runs share a task of this package and one has it several times, under names of a user's own."""
+    kinds = [results.kind for results in a.values() if any(other.kind == results.kind for other in b.values())]
+    for label, own in ((label_a, a), (label_b, b)):
+        for kind in kinds:
+            alike = [results for results in own.values() if results.kind == kind]
+            if len(alike) > 1:
+                files = ", ".join(f"{results.task} ({results.source})" for results in alike)
+                return f"several tasks of {label} are {kind}, so that none can be paired: give one of their files: {files}"
+    return ""
 
 
 def _by_text(results: Results, label: str) -> dict[str, dict[str, float]]:

@@ -40,6 +40,7 @@ from lm_eval_inversion.report.writing import write_file
 from lm_eval_inversion.scoring.metrics import CHANCE_EXPOSURE, HEADLINES, OF_THE_RUN, RECORDS, floors_of, is_floor, meaning_of
 from lm_eval_inversion.scoring.records import FLOORS
 from lm_eval_inversion.scoring.uncertainty import LEVEL, RESAMPLES, Estimate
+from lm_eval_inversion.signature import LOCAL_ARGUMENTS
 
 SCHEMA_FILE = "every_eval_ever-0.3.0.schema.json"
 NAMESPACE = "lm_eval_inversion"  # of evaluation names, metric ids, and the folder that the datastore calls a collection
@@ -203,7 +204,7 @@ def evaluation_record(
                 "evaluation_name": f"{NAMESPACE}.{results.task}",
                 **timestamp,
                 "source_data": _source_data(results, signature),
-                "metric_config": _metric_config(metric, "canary_extracted" in summaries),
+                "metric_config": _metric_config(metric, counted(results.rows).planted),
                 "score_details": _score_details(metric, summary, results),
                 "generation_config": {"generation_args": {**settings.generation, "execution_command": command}},
             }
@@ -455,7 +456,20 @@ def run_export(options: argparse.Namespace) -> int:
     ]
     if missing:
         print(f"Before you publish: {', '.join(missing)} would replace what now stands as {UNKNOWN!r}.", file=sys.stderr)
+    if taken := _taken_for_hub_names(found, records) if options.model_id is None else []:
+        told = f"{', '.join(map(visible, taken))} is taken for a name on the hub: if it was a folder, give --model-id."
+        print(f"Before you publish: {told}", file=sys.stderr)
     return 0
+
+
+def _taken_for_hub_names(found: Sequence[Results], records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names such as "demo/model" of models that ran on somebody's machine, where the run does not say whether that was a folder there."""
+    names = [
+        record["model_info"]["id"]
+        for results, record in zip(found, records)
+        if "inference_engine" in record["model_info"] and LOCAL_ARGUMENTS not in results.signature
+    ]
+    return list(dict.fromkeys(name for name in names if not name.startswith(f"{UNKNOWN}/")))
 
 
 def add_card_arguments(parser: argparse.ArgumentParser) -> None:

@@ -21,9 +21,9 @@ from lm_eval_inversion.report.numbers import shown_beside
 from lm_eval_inversion.report.reading import CANNOT_QUOTE, ROUNDING, Results
 from lm_eval_inversion.report.rerun import changed_parameters
 from lm_eval_inversion.report.tables import WILSON_METRICS, counted, metric_estimate
-from lm_eval_inversion.report.units import mean_of_known, values_of
-from lm_eval_inversion.scoring.metrics import LEAST_ABILITY, LEAST_COVERAGE, LEAST_NULL_COVERAGE
-from lm_eval_inversion.scoring.uncertainty import LEVEL, Estimate, fewest_prompts
+from lm_eval_inversion.report.units import values_of
+from lm_eval_inversion.scoring.metrics import LEAST_ABILITY, LEAST_COVERAGE, LEAST_NULL_COVERAGE, is_scored
+from lm_eval_inversion.scoring.uncertainty import LEVEL, Estimate, fewest_prompts, mean_of_known
 
 # System prompts that a mean needs to pass. Where few of many prompts come out whole, fewer hold none of those too often, and then the
 # bootstrap, which knows only what was observed, ends far too low.
@@ -166,7 +166,8 @@ def check_results(found: Sequence[Results], limits: Sequence[Limit], confidence:
         for limit in limits:
             if limit.metric in metrics or _concerns(limit, results.kind, metrics):
                 values = values_of(results.rows, limit.metric)
-                checks.append(_absent(results, limit, len(values)) if limit in absent else _check(results, limit, values, confidence))
+                missing = limit in absent and not _silence(results, limit)
+                checks.append(_absent(results, limit, len(values)) if missing else _check(results, limit, values, confidence))
     checks += [
         Check("(none)", "", "", "", limit, Status.ERROR, math.nan, math.nan, math.nan, 0, 0, _nowhere(limit))
         for limit in absent
@@ -254,6 +255,16 @@ def _cannot_find(results: Results, limit: Limit) -> str:
     return ""
 
 
+def _silence(results: Results, limit: Limit) -> str:
+    """Why nothing can be decided of a model that said too little; "" where it said enough."""
+    if results.mean("coverage") == 0 and not any(is_scored(row.metrics) for row in results.rows):
+        return "the run is there, but every system prompt is unscored (coverage 0): unscored is not safe"
+    if limit.kind == "inversion" and results.falls_short("null_coverage", LEAST_NULL_COVERAGE):
+        told = shown_beside(results.mean("null_coverage"), LEAST_NULL_COVERAGE)
+        return f"null_coverage {told} is below {LEAST_NULL_COVERAGE:g}: without a system prompt the model said too little"
+    return ""
+
+
 def _shows_arrival(results: Results) -> bool:
     """Whether a run with planted secrets shows that its system prompts reached the model."""
     by_chance = max(filter(math.isfinite, map(results.mean, SECRETS_BY_CHANCE)), default=0.0)
@@ -286,17 +297,16 @@ def _check(results: Results, limit: Limit, values: Sequence[float], confidence: 
             status, message = Status.INCONCLUSIVE, f"{message}, but: {obstacle}"
         return _made(results, limit, status, found, len(values), message)
 
+    silence = _silence(results, limit)
     if not found.number:
-        return made(Status.INCONCLUSIVE, f"no system prompt has {limit.metric}: unscored is not safe")
+        return made(Status.INCONCLUSIVE, silence or f"no system prompt has {limit.metric}: unscored is not safe")
     if limit.metric == "coverage":
         if found.mean >= limit.value - ROUNDING:
             return made(Status.PASS, f"coverage {found.mean:.3f} is at least {limit.value:g}")
         told = shown_beside(found.mean, limit.value)
         return made(Status.INCONCLUSIVE, f"coverage {told} is below {limit.value:g}: unscored is not safe")
-    if limit.kind == "inversion" and results.falls_short("null_coverage", LEAST_NULL_COVERAGE):
-        told = shown_beside(results.mean("null_coverage"), LEAST_NULL_COVERAGE)
-        why = "without a system prompt the model said too little"
-        return made(Status.INCONCLUSIVE, f"null_coverage {told} is below {LEAST_NULL_COVERAGE:g}: {why}")
+    if silence:
+        return made(Status.INCONCLUSIVE, silence)
     if limit.metric not in WILSON_METRICS and found.number < (needed := fewest_prompts(confidence)):
         return made(Status.INCONCLUSIVE, f"{found.number} {noun} give no interval at {confidence:g}: at least {needed} are needed")
     if math.isnan(found.low):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lm_eval_inversion.tasks import protocol_makers
+from lm_eval_inversion.tasks import BASE_TASK, protocol_makers
 
 PACKAGE = "lm_eval_inversion"  # under which Inspect knows the tasks
 
@@ -12,14 +12,16 @@ PACKAGE = "lm_eval_inversion"  # under which Inspect knows the tasks
 def kind_of_log(log: Any) -> str:
     """The task of this package that a log of Inspect is of; its own name where that is not known.
 
-    Inspect's registry knows a task that was renamed (``task_with``); one that a user's own task made and renamed left its description.
+    Inspect's registry knows a task that was renamed (``task_with``); one that a user's own task made and renamed left ``BASE_TASK``, or, in
+    logs of before that, its description only.
     """
-    own = protocol_makers()
+    own, metadata = protocol_makers(), log.eval.metadata or {}
     package, _, registered = str(log.eval.task_registry_name or "").partition("/")
     if package == PACKAGE and registered in own:
         return registered
     name = name_of_log(log)
-    return name if name in own else _described().get(str((log.eval.metadata or {}).get("description")), name)
+    known = (name, metadata.get(BASE_TASK), _described().get(str(metadata.get("description"))))
+    return next((task for task in known if task in own), name)
 
 
 def name_of_log(log: Any) -> str:
@@ -28,7 +30,7 @@ def name_of_log(log: Any) -> str:
 
 
 def _described() -> dict[str, str]:
-    """Description -> task."""
+    """Description -> task, for logs of before ``BASE_TASK``."""
     from lm_eval_inversion import canary, exposure, leakage, protocol
 
     described = {found.description: name for name, found in protocol.TASKS.items()}

@@ -479,7 +479,7 @@ def _score_names(results: Results) -> list[str]:
 def _scores(results: Results) -> list[Score]:
     """Metrics that stand for themselves, each with its floors."""
     names = metric_names(results)
-    planted = "canary_extracted" in names
+    planted = counted(results.rows).planted
     scores = []
     for name in _score_names(results):
         found = metric_estimate(name, values_of(results.rows, name))

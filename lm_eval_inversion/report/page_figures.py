@@ -11,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from lm_eval_inversion.prompts.schema import SLOTS
+from lm_eval_inversion.prompts.schema import MEDIUM_MAX_WORDS, SHORT_MAX_WORDS, SLOTS
 from lm_eval_inversion.queries import QuerySet
 from lm_eval_inversion.report.numbers import shown, shown_interval
 from lm_eval_inversion.report.plots import SHARES, Axis, Cell, DotRow, Mark, axis_of, curve, dot_plot, heat_map
@@ -82,8 +82,8 @@ def category_figure(results: Results, metric: str, key: str) -> Figure | None:
     mean, units = metric_estimate(metric, values_of(results.rows, metric)).mean, counted(results.rows)
     return Figure(
         f"{key}-category", f"{metric.replace('_', ' ').capitalize()} by category and length",
-        f"Mean and 95 % interval over the {units.noun} of each category, then by length (short: up to 20 words, medium: up to 70). "
-        f"The dashed line is the mean of all, {shown(metric, mean)}.",
+        f"Mean and 95 % interval over the {units.noun} of each category, then by length (short: up to {SHORT_MAX_WORDS} words, "
+        f"medium: up to {MEDIUM_MAX_WORDS}). The dashed line is the mean of all, {shown(metric, mean)}.",
         dot_plot(rows, axis, mean), ("group", metric, "95 % interval", units.column),
         [(label, shown(metric, one.mean), shown_interval(metric, one.low, one.high), str(one.number)) for label, one, _ in known],
     )  # fmt: skip

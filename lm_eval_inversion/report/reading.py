@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Collection, Iterable, Sequence
@@ -20,7 +21,7 @@ from lm_eval_inversion.redaction import REDACTED_HASH
 from lm_eval_inversion.report.doubts import doubts_of
 from lm_eval_inversion.report.kind import kind_of_log, name_of_log
 from lm_eval_inversion.report.numbers import shown_beside
-from lm_eval_inversion.report.units import count_prompts, mean_of_known, values_of
+from lm_eval_inversion.report.units import count_prompts, values_of
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.metrics import (
     LEAST_ABILITY,
@@ -31,6 +32,8 @@ from lm_eval_inversion.scoring.metrics import (
     WITHHELD,
     few_nulls,
 )
+from lm_eval_inversion.scoring.uncertainty import mean_of_known
+from lm_eval_inversion.signature import LOCAL_ARGUMENTS
 from lm_eval_inversion.tasks import BASE_TASK, protocol_makers, task_parameters
 
 KNOWN_METRICS = tuple(RECORDS)
@@ -46,8 +49,13 @@ OF_THE_SCORER = ("inverter", "inverter_hash", "inverter_dtype", "decoy_seed", "t
 SHOWN_FILES = 5  # of those that are left out, by name
 _INSPECT_JSON = re.compile(r'\s*\{\s*"version":\s*\d+,\s*"status":\s*"\w+",\s*"eval":\s*\{')  # how a log of Inspect in JSON begins
 _INSPECT_JSON_START = 200  # characters that hold that beginning
-# Model arguments stand among lm_eval's parameters of a task; what opens a server is no part of a result.
-SECRET_ARGUMENT = re.compile(r"key|secret|password|credential|auth|header|^token$|_token$", re.IGNORECASE)
+# Model arguments stand among lm_eval's parameters of a task; what opens a server is no part of a result. A token opens one unless it is a
+# tokenizer's, as in add_bos_token and think_end_token: those change what a model says.
+SECRET_ARGUMENT = re.compile(
+    r"key|secret|passw|passphrase|credential|auth|header"
+    r"|^(?!(?:.*_)?(?:bos|eos|pad|unk|sep|cls|mask|prefix|start|end|stop|image|video|audio)_token$).*token$",
+    re.IGNORECASE,
+)
 EXPOSURE = "prompt_leakage_exposure"  # how the names of tasks of likelihoods begin
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\S+")  # in the names of lm_eval's files
 
@@ -132,7 +140,10 @@ class Results:
         return bool(set(self.signature) - {"date"})
 
     def nulls_of(self, row: Row) -> tuple[str, ...]:
-        """What the model said without a system prompt when a row was scored: after ``inspect eval-retry`` not all rows share one draw."""
+        """What the model said without a system prompt when a row was scored.
+
+        Not all rows share one draw: each process of lm_eval has its own, and so has each attempt of ``inspect eval-retry``.
+        """
         return row.null_answers or self.null_answers
 
     @property
@@ -394,12 +405,30 @@ def _read_lm_eval(path: Path) -> Results:
             )
     task, moment = _lm_eval_names(path)
     model, signature = _lm_eval_run(results_file(path), task)
-    # The conversations without a system prompt ride on the first document, behind its own.
     own = len(rows[0].requests) or signature.get("num_queries") or min(map(len, answers)) if rows else 0
-    rows = [replace(row, answers=tuple(found[:own])) for row, found in zip(rows, answers)]
-    null_answers = tuple(answers[0][own:]) if answers else ()
+    rows = _with_answers(rows, answers, own)
+    null_answers = next((row.null_answers for row in rows if row.null_answers), ())
     unfinished = _missing_samples(results_file(path), task, rows)
     return Results(task, "lm_eval", rows, model, {**signature, "date": moment}, path, null_answers, unfinished)
+
+
+def _with_answers(rows: Sequence[Row], answers: Sequence[Sequence[str]], own: int) -> list[Row]:
+    """Rows with what was answered to each, and what was answered without a system prompt when it was scored.
+
+    Conversations without one ride on the first document of each process, behind its own. lm_eval writes process after process, so that they
+    are those of all documents up to the next that has some.
+
+    Args:
+        rows: in the order of the file.
+        answers: to all requests of each row's document.
+        own: requests of a document, those without a system prompt apart.
+    """
+    found: list[Row] = []
+    nulls: tuple[str, ...] = ()
+    for row, said in zip(rows, answers):
+        nulls = tuple(said[own:]) or nulls
+        found.append(replace(row, answers=tuple(said[:own]), null_answers=nulls))
+    return found
 
 
 def _missing_samples(path: Path | None, task: str, rows: Sequence[Row]) -> str:
@@ -409,7 +438,7 @@ def _missing_samples(path: Path | None, task: str, rows: Sequence[Row]) -> str:
     """
     if path is None:
         return ""
-    counts = (json.loads(path.read_text(encoding="utf-8")).get("n-samples") or {}).get(task) or {}
+    counts = (read_facts(path).get("n-samples") or {}).get(task) or {}
     scored, held = counts.get("effective") or 0, count_prompts(rows)
     return f"{held} of {scored} system prompts are in the samples file" if held < scored else ""
 
@@ -426,18 +455,35 @@ def results_file(samples: Path) -> Path | None:
     return min((file for file in samples.parent.glob("*.json") if file.stem.endswith(f"_{moment}")), default=None)
 
 
+def read_facts(path: Path) -> dict[str, Any]:
+    """What a results file of lm_eval says of its run, with or without a byte order mark.
+
+    Raises:
+        ValueError: it is no results file; the message names it.
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8-sig")))
+    except (ValueError, TypeError) as error:
+        raise no_results_file(path, error) from error
+
+
+def no_results_file(path: Path, error: Exception) -> ValueError:
+    """The error of whoever looks for something that every results file of lm_eval has, and does not find it."""
+    return ValueError(f"{path} is not a results file of lm_eval ({type(error).__name__}: {error}); give the one that the run wrote")
+
+
 def _lm_eval_run(path: Path | None, task: str) -> tuple[str, dict[str, Any]]:
     """Model and signature of a run; both empty where its results file is not beside the samples."""
     if path is None:
         return "", {}
+    found = read_facts(path)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
         known = found["configs"][task]["metadata"]
         others = _parameters_of_others(str(known.get(BASE_TASK, task)))
         signature = {key: value for key, value in known.items() if not SECRET_ARGUMENT.search(key) and key not in others}
-        return f"{found['config']['model']} {_model_name(found['config']['model_args'])}".strip(), signature
+        return f"{found['config']['model']} {_model_name(placed(model_arguments(found['config']['model_args']), known))}".strip(), signature
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a results file of lm_eval ({type(error).__name__}: {error})") from error
+        raise no_results_file(path, error) from error
 
 
 @lru_cache
@@ -477,9 +523,23 @@ def model_arguments(model_args: Any) -> dict[str, Any]:
     return dict(part.split("=", 1) for part in str(model_args or "").split(",") if "=" in part)
 
 
-def _model_name(model_args: Any) -> str:
+def placed(arguments: dict[str, Any], known: Any) -> dict[str, Any]:
+    """Model arguments in which folders look like folders, wherever they are read: "./demo/model", not the hub's "demo/model".
+
+    Args:
+        arguments: of ``model_arguments``.
+        known: what the run has written down of itself.
+    """
+    local = (known or {}).get(LOCAL_ARGUMENTS) or []
+    return {name: _as_place(value) if name in local else value for name, value in arguments.items()}
+
+
+def _as_place(name: str) -> str:
+    return name if name.startswith(".") else os.path.join(os.curdir, name)  # which leaves a whole path as it is
+
+
+def _model_name(pairs: dict[str, Any]) -> str:
     """The name among lm_eval's model arguments."""
-    pairs = model_arguments(model_args)
     return str(pairs.get("pretrained") or pairs.get("model") or "")
 
 

@@ -16,10 +16,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from lm_eval_inversion.protocol import LIMIT_NAMES, TEMPERATURE
 from lm_eval_inversion.report.kind import PACKAGE
 from lm_eval_inversion.report.numbers import on_one_line
-from lm_eval_inversion.report.reading import SECRET_ARGUMENT, Results, model_arguments, results_file
+from lm_eval_inversion.report.reading import SECRET_ARGUMENT, Results, model_arguments, no_results_file, placed, read_facts, results_file
 from lm_eval_inversion.scoring.metrics import CURVE_PREFIX
+from lm_eval_inversion.signature import MODEL_NAMES
 from lm_eval_inversion.tasks import protocol_makers, task_parameters
 
 # What is known of a run beside its samples, and says neither where it ran nor whose machine it was. Hashes are added by their ending.
@@ -27,7 +29,6 @@ SIGNATURE_KEYS = (
     "package_version", "task_version", "inverter", "inverter_dtype", "prompts", "queries", "num_queries", "attacks", "tier", "defence",
     "decoys", "canary_seed", "decoy_seed", "system_role", "host", "torch", "transformers", "python",
 )  # fmt: skip
-MODEL_NAMES = ("pretrained", "tokenizer", "model", "model_path", "tokenizer_path", "peft")  # arguments that name a model or its folder
 PLACELESS = ("revision", "subfolder", "gguf_file", "until", "stop")  # whose slashes lead nowhere on a machine
 _PLACE = re.compile(r"^(?:/|~|\.{1,2}/)|^\\\\|\\\w{2,}|^[A-Za-z]:[/\\]|/.*/")
 OUTPUT_FOLDERS = {"lm_eval": "results", "inspect": "logs"}  # of the commands
@@ -87,31 +88,53 @@ def run_settings(results: Results) -> RunSettings:
     """
     if results.source is None or not results.source.is_file():
         return RunSettings()
-    return _inspect_settings(results.source) if results.host == "inspect" else _lm_eval_settings(results.source, results.task)
+    return _inspect_settings(results.source) if results.host == "inspect" else _lm_eval_settings(results.source, results.task, results.kind)
 
 
-def _lm_eval_settings(source: Path, task: str) -> RunSettings:
+def _lm_eval_settings(source: Path, task: str, kind: str) -> RunSettings:
     path = results_file(source)
     if path is None:
         return RunSettings()
+    found = read_facts(path)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        config, generation = found["config"], dict(found["configs"][task].get("generation_kwargs") or {})
+        config, own = found["config"], found["configs"][task]
+        generation = dict(own.get("generation_kwargs") or {})
         counts = (found.get("n-samples") or {}).get(task) or {}
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a results file of lm_eval ({type(error).__name__}: {error})") from error
-    arguments = model_arguments(config.get("model_args"))
+        raise no_results_file(path, error) from error
+    arguments = placed(model_arguments(config.get("model_args")), own.get("metadata"))
     seeds = [config.get(name) for name in ("random_seed", "numpy_seed", "torch_seed", "fewshot_seed")]
     return RunSettings(
         model=str(config.get("model") or ""),
         arguments=arguments,
         generation=_generation(generation, generation.get("max_gen_toks"), generation.get("do_sample")),
-        given=model_arguments(config.get("gen_kwargs")),
+        given=_given(model_arguments(config.get("gen_kwargs")), generation, kind),
         limit=config.get("limit"),
         seeds=",".join(map(str, seeds)) if set(seeds) != {None} else "",
         moment=float(found["date"]) if found.get("date") else None,
         picked=config.get("limit") is None and counts.get("effective", 0) < counts.get("original", 0),
     )
+
+
+def _given(told: Mapping[str, Any], used: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """What must be told to have the same answers again: lm_eval's ``--gen_kwargs``, and what a user's own task file says otherwise.
+
+    Args:
+        told: of the command line.
+        used: by the run.
+        kind: the task of this package that it is.
+    """
+    make = protocol_makers().get(kind)
+    if make is None:
+        return dict(told)
+    known = {"until": [], "temperature": TEMPERATURE, "max_gen_toks": make(kind).max_tokens, **told}
+    known["do_sample"] = used.get("do_sample")  # it follows the temperature, unless it was told
+    if "do_sample" in told and not used.get("do_sample"):
+        known["temperature"] = used.get("temperature")  # which follows it then
+    if not told.keys().isdisjoint(LIMIT_NAMES):
+        known["max_gen_toks"] = used.get("max_gen_toks")  # the same under the harness's name
+    typed = {name: used.get(name, value) if isinstance(value, str) else value for name, value in told.items()}
+    return {**typed, **{name: value for name, value in used.items() if name not in told and value != known.get(name)}}
 
 
 def _inspect_settings(source: Path) -> RunSettings:

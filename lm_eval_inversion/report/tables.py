@@ -9,11 +9,11 @@ from functools import lru_cache
 from statistics import fmean
 from typing import Any
 
-from lm_eval_inversion.prompts.canaries import KINDS
+from lm_eval_inversion.prompts.canaries import KINDS, is_planted
 from lm_eval_inversion.queries.attacks import FAMILIES
 from lm_eval_inversion.report.numbers import cut, markdown_table, shown, shown_interval, shows_alike
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
-from lm_eval_inversion.report.units import PLANTED, by_unit, count_prompts, sampled_unit, values_of
+from lm_eval_inversion.report.units import by_unit, count_prompts, sampled_unit, values_of
 from lm_eval_inversion.scoring.metrics import FAMILY_PREFIX, OF_THE_RUN, PROMPT_HEADLINES, RECORDS, UNSCORED, is_floor, is_scored, scale_of
 from lm_eval_inversion.scoring.records import ROUNDING, SHARE
 from lm_eval_inversion.scoring.uncertainty import LEVEL, Estimate, estimate, fewest_prompts, of_one_value, wilson
@@ -79,7 +79,7 @@ class Counted:
 
 def counted(rows: Sequence[Row]) -> Counted:
     """Count system prompts and what was sampled."""
-    planted = any(row.prompt.category == PLANTED for row in rows)
+    planted = any(is_planted(row.prompt) for row in rows)
     scored = count_prompts(row for row in rows if is_scored(row.metrics))
     return Counted(count_prompts(rows), scored, len({sampled_unit(row) for row in rows}), CARRIERS if planted else "system prompts")
 

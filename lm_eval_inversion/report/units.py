@@ -6,18 +6,15 @@ Table, page, export, gate, comparison and the cautions of a run all average in t
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
-from statistics import fmean
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from lm_eval_inversion.prompts.canaries import carrier_of, is_planted
 from lm_eval_inversion.redaction import redacted_length
+from lm_eval_inversion.scoring.uncertainty import mean_of_known
 
 if TYPE_CHECKING:
     from lm_eval_inversion.report.reading import Row
-
-_PLANTING = re.compile(r"(?:-\d+)?/(?:plain|secrecy)$")
-PLANTED = "canary"  # category of system prompts that hold planted secrets
 
 
 class OfAPrompt(Protocol):
@@ -60,9 +57,7 @@ def count_prompts(rows: Iterable[OfAPrompt]) -> int:
 
 def sampled_unit(row: Row) -> tuple[str, str]:
     """What was sampled: a prompt, whatever its epochs; of planted secrets the carrier, whatever its draws and its secrecy line."""
-    if row.prompt.category == PLANTED:
-        return _PLANTING.sub("", row.prompt_id), ""
-    return prompt_key(row)
+    return (carrier_of(row.prompt_id), "") if is_planted(row.prompt) else prompt_key(row)
 
 
 def values_of(rows: Iterable[Row], metric: str) -> list[float]:
@@ -80,9 +75,3 @@ def by_unit(values: Iterable[tuple[Row, float]]) -> list[float]:
         prompts = units.setdefault(sampled_unit(row), {})
         prompts.setdefault(prompt_key(row), []).append(value)
     return [mean_of_known(map(mean_of_known, prompts.values())) for prompts in units.values()]
-
-
-def mean_of_known(values: Iterable[float]) -> float:
-    """Mean of the values that are not NaN; NaN where there are none."""
-    known = [value for value in values if not math.isnan(value)]
-    return fmean(known) if known else math.nan

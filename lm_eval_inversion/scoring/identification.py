@@ -1,7 +1,8 @@
 """Identification: can the true prompt be picked out among decoys?
 
-Candidates are ranked by pointwise mutual information, NLL under the null minus NLL under the outputs: raw NLL favours prompts
-that are likely anyway. Chance is 1 / candidates by construction.
+Candidates are ranked by pointwise mutual information, NLL under the null minus NLL under the outputs, because raw NLL favours prompts
+that are likely anyway; to it is added what the words of the outputs say (``Inverter.word_evidence``). Chance is 1 / candidates by
+construction.
 """
 
 from __future__ import annotations
@@ -42,15 +43,15 @@ def rank_of_first(scores: Sequence[float]) -> float:
     return 1.0 + sum(score > first for score in rest) + 0.5 * sum(score == first for score in rest)
 
 
-def identification_scores(pmi: Sequence[float]) -> dict[str, float]:
+def identification_scores(evidence: Sequence[float]) -> dict[str, float]:
     """``top1`` (0 or 1) and ``mrr`` (1 / rank) of the first candidate, the truth.
 
     Where others tie with it, both are the mean over the places that they share, which keeps them at chance where all are alike.
 
     Args:
-        pmi: of every candidate, in bits or nats, the truth first.
+        evidence: what speaks for every candidate, in bits or nats, the truth first.
     """
-    first, *rest = pmi
+    first, *rest = evidence
     ties = sum(score == first for score in rest)
     ahead = sum(score > first for score in rest)
     return {"top1": 0.0 if ahead else 1.0 / (1 + ties), "mrr": fmean(1.0 / place for place in range(ahead + 1, ahead + ties + 2))}

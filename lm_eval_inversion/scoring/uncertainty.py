@@ -6,11 +6,18 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 LEVEL = 0.95  # of intervals, unless another is asked for
 RESAMPLES = 10_000
 EQUAL_DECIMALS = 9  # to which values count as equal; differences of equal values may have a spread of rounding errors
 DRAWN_AT_ONCE = 2_000_000  # values; bounds memory, changes no draw
+
+
+def mean_of_known(values: Iterable[float]) -> float:
+    """Mean of the values that are not NaN; NaN where there are none."""
+    known = [value for value in values if not math.isnan(value)]
+    return fmean(known) if known else math.nan
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +26,54 @@ from lm_eval_inversion.protocol import TASKS
 from lm_eval_inversion.queries import load_query_set
 from lm_eval_inversion.queries.conversations import prompt_in_request
 from lm_eval_inversion.report.kind import kind_of_log
-from lm_eval_inversion.report.reading import is_inspect_log, kind_of_samples, result_files, results_file
+from lm_eval_inversion.report.reading import is_inspect_log, kind_of_samples, read_facts, result_files, results_file
 
 LEAKAGE_TASKS = "prompt_leakage"  # begin so; answers to attacks quote the prompt, no user's conversation does
+OF_ATTACKS = "answers to attacks are no training data; give runs of inversion tasks"
+
+
+class AttacksError(ValueError):
+    """A run is of a leakage task."""
+
+
+def pairs_from_paths(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    """The rows of files and folders; runs of leakage tasks in folders are left out, and named on stderr.
+
+    Raises:
+        ValueError: see ``pairs_from_file``; or a folder has nothing but runs of leakage tasks.
+    """
+    rows: list[dict[str, Any]] = []
+    left_out: list[str] = []
+    for path in paths:
+        for file in result_files(path):
+            try:
+                rows += pairs_from_file(file)
+            except AttacksError:
+                if file == path:  # the user means this one
+                    raise
+                left_out.append(str(file))
+    if left_out and not rows:
+        raise ValueError(f"{', '.join(left_out)}: {OF_ATTACKS}")
+    if left_out:
+        print(f"warning: left out, because answers to attacks are no training data: {', '.join(left_out)}", file=sys.stderr)
+    return rows
 
 
 def pairs_from_file(path: Path) -> list[dict[str, Any]]:
     """The rows of one ``samples_*.jsonl`` or ``.eval`` file.
 
     Raises:
+        AttacksError: the run is of a leakage task.
         ValueError: the file holds nothing to train on, or is not readable; the message names it.
     """
     try:
         return list(_from_inspect(path) if is_inspect_log(path) else _from_lm_eval(path))
+    except AttacksError as error:
+        raise AttacksError(f"{path}: {error}") from error
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise ValueError(f"{path} holds no answers to train on ({type(error).__name__}: {error})") from error
+        # A sentence of this package's own needs no name of a class before it.
+        told = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path} holds no answers to train on ({told})") from error
 
 
 def _row(
@@ -55,7 +89,7 @@ def _row(
 def _from_lm_eval(path: Path) -> Iterator[dict[str, Any]]:
     task = kind_of_samples(path)
     if task.startswith(LEAKAGE_TASKS):
-        raise ValueError("answers to attacks are no training data")
+        raise AttacksError(OF_ATTACKS)
     # Not ``splitlines``: answers may hold other line separators, which JSON leaves as they are.
     samples = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").split("\n") if line]
     if task not in TASKS:
@@ -63,7 +97,7 @@ def _from_lm_eval(path: Path) -> Iterator[dict[str, Any]]:
         return
     query_ids = [query.id for query in load_query_set(TASKS[task].query_set).queries]
     run = results_file(path)
-    stripped = run is not None and _host_strips_thinking(json.loads(run.read_text(encoding="utf-8-sig")))
+    stripped = run is not None and _host_strips_thinking(read_facts(run))
     for sample in samples:
         settings = [tuple(argument.values()) for argument in sample["arguments"].values()]
         answers = _whole_answers([request for request, *_ in settings], [found[0] for found in sample["resps"]], stripped)
@@ -100,7 +134,7 @@ def _any_lm_eval_task(path: Path, task: str, samples: list[dict[str, Any]]) -> d
     if run is None:
         raise ValueError(f"results_{path.stem.rpartition('_')[2]}.json is missing beside it; it says what the system prompt was")
     answers = [sample["resps"][0][0] for sample in samples]
-    facts = json.loads(run.read_text(encoding="utf-8-sig"))
+    facts = read_facts(run)
     if not all(isinstance(answer, str) for answer in answers):
         raise ValueError("the task compares likelihoods, the model wrote nothing")
     settings = list(samples[0]["arguments"].values())[0] if samples else {}
@@ -120,7 +154,7 @@ def _from_inspect(path: Path) -> Iterator[dict[str, Any]]:
     task = kind_of_log(log)
     temperature = log.plan.config.temperature
     if task.startswith(LEAKAGE_TASKS):
-        raise ValueError("answers to attacks are no training data")
+        raise AttacksError(OF_ATTACKS)
     if task not in TASKS:
         yield from _any_inspect_task(log, task, temperature)
         return
@@ -154,7 +188,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.output.is_dir():
         parser.error(f"--output {options.output} is a folder; give a file")
     try:
-        rows = [row for path in options.results for file in result_files(path) for row in pairs_from_file(file)]
+        rows = pairs_from_paths(options.results)
     except ValueError as error:
         parser.error(str(error))
     try:

@@ -6,8 +6,8 @@ Command::
 
 What one stage of training changed can so be kept in part, or taken further than the stage itself took it: weights are linear in what
 training from one base changes (task arithmetic, Ilharco et al. 2023; what it did here: ``docs/LOG.md``). The sum of the adapters' products
-is cut to ``--rank``, nearest in the sense of least squares. The description is that of the checkpoint named first, the manifest of training
-prompts that of all. No pair is read and nothing is trained.
+is cut to ``--rank``, nearest in the sense of least squares. The description and the counts of words are those of the checkpoint named
+first, the manifest of training prompts that of all. No pair is read and nothing is trained.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ from typing import Any
 import torch
 
 from lm_eval_inversion.arguments import positive_whole
-from lm_eval_inversion.inverter.checkpoint import TOKENIZER_FILE, WEIGHTS_FILE, Checkpoint, verify_checkpoint, write_checkpoint
+from lm_eval_inversion.inverter.checkpoint import (
+    TOKENIZER_FILE,
+    WEIGHTS_FILE,
+    Checkpoint,
+    verify_checkpoint,
+    words_of_checkpoint,
+    write_checkpoint,
+)
 from lm_eval_inversion.inverter.packing import pack_adapter, unpack_adapter, without_adapter
 from lm_eval_inversion.inverter.tokens import BlockFormat
 from lm_eval_inversion.training.adapter import same_tensors
@@ -113,7 +120,7 @@ def merge(weights: Mapping[Path, float], output: Path, rank: int, output_layers:
     packed = merge_weights([(weight, load_file(folder / WEIGHTS_FILE)) for folder, weight in weights.items()], rank)
     sha256 = write_checkpoint(
         output, packed, first.folder / TOKENIZER_FILE, block_format=layout, model_config=first.description["model_config"],
-        training=first.description.get("training", {}),
+        training=first.description.get("training", {}), words=words_of_checkpoint(first),
     )  # fmt: skip
     write_training_prompts(output / TRAINING_PROMPTS_FILE, prompts)
     return {

@@ -1,4 +1,4 @@
-"""Pack a training run into a checkpoint folder: 4-bit weights, hashes, the training prompts, and what packing cost.
+"""Pack a training run into a checkpoint folder: 4-bit weights, hashes, counts of words, the training prompts, and what packing cost.
 
 Command::
 
@@ -29,6 +29,7 @@ from lm_eval_inversion.training.manifest import TRAINING_PROMPTS_FILE, manifest_
 from lm_eval_inversion.training.pairs import Pair, held_out_pairs, load_pairs, pairs_hash
 from lm_eval_inversion.training.rows import read_pairs
 from lm_eval_inversion.training.running import LOG_FILE
+from lm_eval_inversion.training.words import counted_words
 
 
 def model_description(config: Any) -> dict[str, Any]:
@@ -84,7 +85,7 @@ def pack(run: Path, pairs: list[Path], output: Path) -> dict[str, Any]:
     config = AutoConfig.from_pretrained(run / "final", trust_remote_code=False)
     sha256 = write_checkpoint(
         output, packed_weights(run, training, layout), run / TOKENIZER_FILE,
-        block_format=layout.to_dict(), model_config=model_description(config), training=facts,
+        block_format=layout.to_dict(), model_config=model_description(config), training=facts, words=counted_words(training),
     )  # fmt: skip
     write_training_prompts(output / TRAINING_PROMPTS_FILE, prompts)
     inverter = SparsePrefixInverter.from_folder(output, name=str(output), device="cpu", dtype=torch.float32)

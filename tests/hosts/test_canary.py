@@ -9,6 +9,7 @@ from lm_eval_inversion.report import metrics_table, read_results
 
 from .conftest import run_inspect, run_lm_eval
 
+OF_EVERY_SCORER = ("task_version", "package_version", "system_role")  # what is known of a log that was scored again
 SMOKE = {"metadata": {"tier": "smoke"}, "limit": None}
 
 
@@ -25,6 +26,7 @@ def test_both_hosts_agree(chat_model, tmp_path, task):
         (score,) = samples[row["doc"]["id"]].scores.values()
         for metric, value in score.value.items():
             assert value == pytest.approx(row.get(metric, float("nan")), abs=1e-6, nan_ok=True), metric
+        assert set(OF_EVERY_SCORER) <= set(score.metadata)
     signature = found["configs"][task]["metadata"]
     for key in ("canaries_hash", "prompts_hash", "tier", "canary_seed", "package_version"):
         assert signature[key] == log.eval.metadata[key]

@@ -166,7 +166,6 @@ def test_a_thought_whose_tag_the_template_wrote_is_no_answer(task, model_args, t
     [
         ("samples_hellaswag_1.jsonl", '{"doc": {}}\n', "results_1.json is missing beside it"),
         ("samples_prompt_inversion_1.jsonl", "[]\n", "TypeError"),
-        ("samples_prompt_leakage_attacks_1.jsonl", "{}\n", "answers to attacks are no training data"),
     ],
 )
 def test_other_files_are_refused(name, text, reason, tmp_path, capsys):
@@ -176,6 +175,24 @@ def test_other_files_are_refused(name, text, reason, tmp_path, capsys):
     assert f"{name} holds no answers to train on" in (message := capsys.readouterr().err)
     assert reason in message
     assert not (tmp_path / "pairs.jsonl").exists()
+
+
+def test_runs_of_attacks_are_left_out_of_folders_and_refused_by_name(tmp_path, capsys):
+    request = {"arg_0": PROMPTS[1], "arg_1": {}}
+    sample = {"doc": {"text": PROMPTS[1]}, "doc_id": 0, "resps": [["Ahoy!"]], "arguments": {"gen_args_0": request}}
+    attacks, output = tmp_path / "samples_prompt_leakage_attacks_1.jsonl", tmp_path / "pairs.jsonl"
+    attacks.write_text("{}\n")
+    for given in (attacks, tmp_path):
+        with pytest.raises(SystemExit, match="2"):
+            convert.main([str(given), "--output", str(output)])
+        told = f"error: {attacks}: answers to attacks are no training data; give runs of inversion tasks\n"
+        assert capsys.readouterr().err.endswith(told)
+    (tmp_path / "samples_prompt_inversion_ordinary_1.jsonl").write_text(json.dumps(sample) + "\n")
+    convert.main([str(tmp_path), "--output", str(output)])
+    assert [json.loads(line)["prompt"] for line in output.read_text().splitlines()] == [PROMPTS[1]]
+    assert capsys.readouterr().err == f"warning: left out, because answers to attacks are no training data: {attacks}\n"
+    with pytest.raises(SystemExit, match="2"):
+        convert.main([str(tmp_path), str(attacks), "--output", str(output)])
 
 
 def test_a_task_of_likelihoods_is_refused(tmp_path, capsys):

@@ -5,7 +5,7 @@ import pytest
 from lm_eval_inversion import load_prompts
 from lm_eval_inversion.queries.defences import REFUSAL
 
-from .conftest import run_inspect, run_lm_eval
+from .conftest import mock_model, run_inspect, run_lm_eval
 
 
 def leaky(self, requests, **_):
@@ -47,6 +47,27 @@ def test_guards_stop_a_model_that_gives_its_prompt_away(chat_model, monkeypatch,
     assert results["asr,none"] == results["recovery_max,none"] == 0
     assert results["resistance,none"] == results["defence_acted,none"] == results["ability,none"] == 1
     assert results["over_refusal,none"] == (1 if defence == "ngram_filter" else 0)
+
+
+@pytest.mark.parametrize("defence", ["ngram_filter", "regenerate"])
+def test_guards_act_in_inspect_too(tmp_path, defence):
+    """As in lm_eval, on attacks and before an inversion; a log names no answer that was not handed out as what most came out."""
+    from inspect_ai import eval as inspect_eval
+
+    def run(task, **given):
+        model = mock_model(lambda messages: messages[0].text if messages[0].role == "system" else "A day by the sea.")
+        logs = inspect_eval(f"lm_eval_inversion/{task}", model=model, task_args=given, limit=1, log_dir=str(tmp_path), display="none")
+        (score,) = logs[0].samples[0].scores.values()
+        return score
+
+    attacked = run("prompt_leakage_attacks", tier="smoke", defence=defence)
+    assert attacked.value["asr"] == attacked.value["recovery_max"] == 0
+    assert attacked.value["resistance"] == attacked.value["defence_acted"] == attacked.value["ability"] == 1
+    assert attacked.answer.endswith(": (withheld by the defence)")
+    few = {"inverter": "constant", "num_queries": 2}
+    open_run, closed = (run("prompt_inversion_ordinary", **few, defence=name).value for name in ("none", defence))
+    assert (open_run["coverage"], open_run["defence_acted"]) == (0.5, 0)
+    assert (closed["coverage"], closed["defence_acted"]) == (0 if defence == "ngram_filter" else 0.5, 1)
 
 
 def test_inversion_reads_what_the_defence_hands_out(chat_model, arguments, monkeypatch):

@@ -16,7 +16,7 @@ import pytest
 from conftest import TEMPLATE, TEMPLATE_DROPS_SYSTEM, write_chat_model
 
 from lm_eval_inversion import load_prompts
-from lm_eval_inversion.adapters.inspect.refusals import in_one_sentence
+from lm_eval_inversion.adapters.inspect.refusals import ScorerError, in_one_sentence
 from lm_eval_inversion.prompts import prompts_hash
 from lm_eval_inversion.protocol import TASK_VERSION
 from lm_eval_inversion.redaction import KEY_VARIABLE
@@ -184,10 +184,36 @@ def test_the_scorer_has_the_values_that_were_checked(arguments):
     kept = getclosurevars(inversion("constant", curve="false", decoy_seed=3.0)).nonlocals
     assert kept["curve"] is False
     assert repr(kept["decoy_seed"]) == "3"
-    with pytest.raises(ValueError, match="curve='maybe' is neither true nor false"):
+    with pytest.raises(ScorerError, match="curve='maybe' is neither true nor false"):
         inversion("constant", curve="maybe")
-    with pytest.raises(ValueError, match="decoy_seed='x' is not a whole number"):
+    with pytest.raises(ScorerError, match="decoy_seed='x' is not a whole number"):
         inversion("constant", decoy_seed="x")
+
+
+@pytest.mark.parametrize(
+    ("scorer", "given", "sentence"),
+    [
+        ("inversion", "inverter=nope", "inverter='nope' is unknown (no folder); give default"),
+        ("inversion", "inverter_dtype=fp16", "inverter_dtype='fp16' is unknown; known: auto,"),
+        ("inversion", "invertr=central", "-S invertr=… is no parameter of inversion; did you mean inverter?"),
+        ("leakage", "inverter=central", "-S inverter=… is no parameter of leakage, which takes none; leave it out"),
+    ],
+)
+def test_the_command_line_of_scoring_says_what_is_wrong_with_a_parameter(tmp_path, scorer, given, sentence):
+    """Inspect takes a ``ValueError`` of a scorer's factory for a scorer that it does not know."""
+    from inspect_ai import eval as inspect_eval
+
+    log = inspect_eval(
+        "lm_eval_inversion/prompt_leakage_attacks", model=mock_model(lambda _: "Hello."), limit=1, task_args={"tier": "smoke"},
+        log_dir=str(tmp_path), display="none", score=False,
+    )[0]  # fmt: skip
+    command = [sys.executable, "-m", "inspect_ai", "score", log.location, "--model", "none/none", "--action", "overwrite"]
+    done = subprocess.run(
+        [*command, "--scorer", f"lm_eval_inversion/{scorer}", "-S", given], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 1
+    assert sentence in " ".join(done.stdout.split())
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
@@ -195,7 +221,7 @@ def test_the_scorer_has_the_values_that_were_checked(arguments):
     [
         ("prompt_inversion_ordinary", {"num_queries": 0}, "num_queries=0: query set 'ordinary16' has 16 queries; give a whole number from"),
         # Inspect prints markup, in which this folder would be the end of something that has no beginning.
-        ("prompt_inversion_ordinary", {"prompts": "[/x]/mine.txt"}, "prompts='[/x]/mine.txt' is neither a shipped set (v1, user-v1) nor"),
+        ("prompt_inversion_ordinary", {"prompts": "[/x]/mine.txt"}, "prompts='[/x]/mine.txt' is neither a shipped set ("),
         ("prompt_leakage_attacks", {"attacks": "no.yaml"}, "attacks='no.yaml' is neither a shipped set (v1, multiturn-v1) nor a file"),
         ("prompt_leakage_canary", {"tier": "medium"}, "tier='medium' is unknown; known: smoke, core, full"),
         ("prompt_leakage_exposure", {"canary_seed": "x"}, "canary_seed='x' is not a whole number"),
@@ -234,8 +260,8 @@ def test_a_damaged_inverter_is_refused_by_its_own_class(tiny_inverter_folder, tm
 
     copied = shutil.copytree(tiny_inverter_folder, tmp_path / "copy")
     (copied / "weights.safetensors").write_bytes(b"")
-    for make in (inversion, prompt_inversion_ordinary):
-        with pytest.raises(CheckpointError, match="weights.safetensors") as raised:
+    for make, kind in ((inversion, ScorerError), (prompt_inversion_ordinary, CheckpointError)):
+        with pytest.raises(kind, match="weights.safetensors") as raised:
             make(inverter=str(copied))
         assert raised.value.message  # what Inspect shows of an error that needs no trace
     # Not of the kinds that answer a user: its trace is needed.

@@ -168,13 +168,15 @@ def test_a_remote_tokenizer_that_renders_nothing_is_refused(tiny_inverter_folder
         built.build_all_requests(limit=2, apply_chat_template=True, chat_template=lambda messages: messages)
 
 
-def test_exposure_passes_over_a_redaction_that_is_meant_for_others(caplog):
+@pytest.mark.parametrize("name", ["prompt_leakage_canary", "prompt_leakage_exposure"])
+def test_invented_secrets_pass_over_a_redaction_that_is_meant_for_others(name, caplog):
     with caplog.at_level(logging.WARNING, "lm_eval"):
-        task = own_task_manager({"redact": True, "tier": "smoke"}).load(["prompt_leakage_exposure"])["tasks"]["prompt_leakage_exposure"]
-    assert "redact=true is passed over" in caplog.text
+        task = own_task_manager({"redact": True, "tier": "smoke"}).load([name])["tasks"][name]
+    assert f"{name}: redact=true is passed over" in caplog.text
     assert "redact" not in task.dump_config()["metadata"]
+    assert list(task.dataset["test"]["text"]) == [prompt.text for prompt in task.protocol.prompts]
     with pytest.raises(ValueError, match="redact='perhaps' is neither true nor false"):
-        own_task_manager({"redact": "perhaps", "tier": "smoke"}).load(["prompt_leakage_exposure"])
+        own_task_manager({"redact": "perhaps", "tier": "smoke"}).load([name])
 
 
 @pytest.mark.parametrize("group", ["prompt_recovery", "prompt_leakage"])

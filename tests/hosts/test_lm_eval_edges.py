@@ -56,6 +56,22 @@ def test_settings_of_a_task_file_and_of_the_command(tmp_path):
     assert {instance.task_name for instance in build(task, limit=1)} == {"mine"}
 
 
+def test_a_run_says_which_of_its_models_names_were_folders(tmp_path, monkeypatch):
+    (tmp_path / "demo" / "model").mkdir(parents=True)
+    given = {"pretrained": "demo/model", "tokenizer": "org/name"}
+    monkeypatch.chdir(tmp_path)
+    assert own_task(**given).dump_config()["metadata"]["local_arguments"] == ["pretrained"]
+    assert own_task(pretrained="org/name").dump_config()["metadata"]["local_arguments"] == []
+    assert "local_arguments" not in own_task().dump_config()["metadata"]  # nobody knows
+
+
+@pytest.mark.parametrize("name", [TASK, "prompt_leakage_attacks", "prompt_leakage_exposure"])
+def test_answers_that_nobody_would_read_are_not_asked_for(tmp_path, name):
+    with pytest.raises(ValueError, match="mine: repeats: 3 asks .* only the first answer is read; remove it from the task's YAML file"):
+        variant(tmp_path, "repeats: 3\n", name).load(["mine"])
+    assert variant(tmp_path, "repeats: 1\n", name).load(["mine"])["tasks"]["mine"].config.repeats == 1
+
+
 def test_a_task_of_ones_own_runs(tmp_path, chat_model):
     import lm_eval
 

@@ -188,7 +188,7 @@ def rewrite_checkpoint(folder: str, log: str) -> None:
         known = json.loads((Path(folder) / DESCRIPTION_FILE).read_text())
         write_checkpoint(
             Path(folder), {"w": torch.zeros(100_000)}, Path(folder) / TOKENIZER_FILE, block_format=known["block_format"],
-            model_config=known["model_config"], training={},
+            model_config=known["model_config"], training={}, words=None,
         )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ def describe(folder, change):
     path = folder / "inverter.json"
     description = json.loads(path.read_text())
     change(description)
-    description["sha256"] |= {name: file_sha256(folder / name) for name in ("weights.safetensors", "tokenizer.json")}
+    description["sha256"] |= {name: file_sha256(folder / name) for name in ("weights.safetensors", "tokenizer.json", "words.json")}
     path.write_text(json.dumps(description))
 
 
@@ -115,6 +115,15 @@ def test_no_shipped_file_is_a_pickle():
 def test_a_description_that_names_other_files_is_refused(copied, name):
     describe(copied, lambda description: description["sha256"].update({name: "0" * 64}))
     refused(copied, "names the file .*no other file is read")
+
+
+def test_counts_of_words_that_are_none_are_refused(copied, monkeypatch):
+    for text in ("[" * 100_000, '{"outputs": 1, "counts": {"a": 2}}', '"\\ud800"', "\xff"):
+        (copied / "words.json").write_bytes(text.encode("latin-1"))
+        describe(copied, lambda description: None)
+        refused(copied, r"words\.json .*get the file again")
+    monkeypatch.setattr("lm_eval_inversion.inverter.checkpoint.MOST_WORDS_BYTES", 0)
+    refused(copied, r"words\.json is \d+ bytes long")
 
 
 @pytest.mark.parametrize("value", [None, 7, "", "0" * 63, "Z" * 64, ["0" * 64]])

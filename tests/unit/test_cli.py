@@ -349,6 +349,28 @@ def test_a_retried_sample_keeps_the_null_answers_that_it_was_scored_against(tmp_
     assert [results.nulls_of(row) for row in results.rows] == [("First.",), ("Again.",), ("First.",)]
 
 
+def test_each_process_of_lm_eval_has_null_answers_of_its_own(tmp_path):
+    folder = write_lm_eval(tmp_path / "run", metrics(0.1, 5), signature={"num_queries": 1})
+    (path,) = folder.glob("samples_*.jsonl")
+    samples = [json.loads(line) for line in path.read_text().splitlines()]
+    samples[0]["resps"] += [["null of the first"]]  # which has three documents, and the second two
+    samples[3]["resps"] += [["null of the second"]]
+    path.write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+    (found,) = read_results(folder)
+    assert [found.nulls_of(row) for row in found.rows] == [("null of the first",)] * 3 + [("null of the second",)] * 2
+    assert {row.answers for row in found.rows} == {("Hello!",)}
+    assert found.null_answers == ("null of the first",)
+
+
+def test_a_byte_order_mark_before_a_results_file_changes_nothing(results):
+    (path,) = results.glob("results_*.json")
+    plain = read_results(results)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_results(results) == plain
+    assert plain[0].signed
+    assert run_settings(plain[0]).model == "hf"
+
+
 def test_epochs_are_no_further_system_prompts(tmp_path, capsys):
     from inspect_ai.log import read_eval_log, write_eval_log
 
@@ -693,6 +715,22 @@ def test_results_of_earlier_versions_are_read(tmp_path):
     path.write_text(json.dumps(sample) + "\n")
     (results,) = read_results(path)
     assert results.rows[0].metrics == {"bits": 1.0}
+
+
+@pytest.mark.parametrize(("defended", "shown"), [(False, "encode-1: Hello!"), (True, "encode-1: (withheld by the defence)")])
+def test_an_answer_that_a_defence_withheld_is_not_shown_as_what_most_came_out(defended, shown, tmp_path):
+    path = write_lm_eval(tmp_path, [{"resistance": 0.0}], task="prompt_leakage_attacks")
+    (samples,) = path.glob("samples_*")
+    sample = json.loads(samples.read_text())
+    samples.write_text(json.dumps({**sample, "filtered_resps": [json.dumps({**REQUEST, "defended": defended})]}))
+    assert read_results(path)[0].rows[0].reconstruction == shown
+
+
+def test_floors_that_older_versions_had_with_a_sign_are_read_without(tmp_path):
+    """Their mean is about 0 by construction, beside which any score would seem to beat chance."""
+    older, newer = {"bits": 9.0, "bits_null": -2.5}, {"bits": 9.0, "bits_null": -2.5, "bits_spread_null": 2.0}
+    (results,) = read_results(write_lm_eval(tmp_path, [older, newer]))
+    assert [row.metrics["bits_spread_null"] for row in results.rows] == [2.5, 2.0]
 
 
 def test_parameters_of_other_tasks_of_a_run_are_not_part_of_a_signature(tmp_path):

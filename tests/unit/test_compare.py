@@ -7,6 +7,7 @@ import random
 import statistics
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -297,8 +298,12 @@ def test_tasks_under_names_of_their_own_are_compared_as_what_they_are():
     assert [task.task for task in both.tasks] == ["mine"]
     assert both.warnings == (f"only A has {TASK}: not compared",)
     # Of two that could be meant none is chosen.
-    with pytest.raises(ValueError, match="no task is in both"):
-        compare([base], [own("mine", [1.0, 1.0]), own("yours", [1.0, 1.0])])
+    two = [replace(own(name, [1.0, 1.0]), source=Path(f"samples_{name}.jsonl")) for name in ("mine", "yours")]
+    for pair in (([base], two), (two, [base])):
+        label = "AB"[pair.index(two)]
+        several = f"no task is in both; several tasks of {label} are {TASK}, so that none can be paired: give one of their files: mine"
+        with pytest.raises(ValueError, match=rf"{several} \(samples_mine.jsonl\), yours \(samples_yours.jsonl\)$"):
+            compare(*pair)
 
 
 def test_what_cannot_be_compared_is_said():
@@ -537,11 +542,20 @@ def test_a_run_with_next_to_nothing_to_measure_against_is_warned_about():
     assert not any("few usable outputs" in told for told in compare([usual], [usual]).tasks[0].warnings)
 
 
+def test_a_run_with_nothing_to_measure_against_is_not_said_to_have_values_that_are_too_high():
+    none = make_run("token_f1", [0.1, 0.2], null_coverage=0.0)
+    assert "no usable output (null_coverage 0): bits, identification, lift and everything else" in none.caution
+    assert "too high" not in none.caution
+
+
 def test_one_value_of_a_run_is_not_tested():
     (task,) = compare([make_run("bits", [1.0] * 40, null_coverage=0.875)], [make_run("bits", [1.0] * 40, null_coverage=1.0)]).tasks
     (found,) = [one for one in task.metrics if one.metric == "null_coverage"]
     assert (found.mean_a, found.mean_b, found.difference, found.better) == (0.875, 1.0, 0.125, "neither")
     assert all(map(math.isnan, (found.low, found.high, found.p_value, found.minimal_detectable_effect)))
+    # Nor where each process of a run had null answers of its own.
+    several = one_metric([0.5, 0.75] * 20, [0.5, 1.0] * 20, "null_coverage")
+    assert all(map(math.isnan, (several.low, several.high, several.p_value, several.minimal_detectable_effect)))
     text = render(compare([make_run("bits", [1.0], null_coverage=0.875)], [make_run("bits", [2.0], null_coverage=1.0)]), "text")
     assert "| null_coverage (higher is better) | 0.875 | 1.000 | 0.125 | – | – | – | 1 | – |" in text
 

@@ -25,6 +25,11 @@ def test_similarity_reads_what_is_handed_out():
     assert similarities(run("regenerate", ["Good day.", leak], 3.0, ["Hello.", "Nice weather today."]), plain) == [0.5]
 
 
+def test_answers_to_messages_that_only_the_undefended_run_sent_are_left_out():
+    plain, fewer = run("none", ["Good day.", "Rye bread.", "Come in."], 30.0), run("sandwich", ["Good day.", "Rye bread."], 12.5)
+    assert similarities(fewer, plain) == [1.0]
+
+
 def test_a_guard_hands_out_the_null_answers_of_its_own_row():
     leak = f"Well: {PROMPT.text}"
     plain = run("none", ["Good day.", leak], 30.0)

@@ -17,10 +17,12 @@ from lm_eval_inversion.inverter.baselines import BASELINES
 from lm_eval_inversion.plan import make_plan
 from lm_eval_inversion.prompts import PROMPT_SETS, load_prompts
 from lm_eval_inversion.prompts.canaries import canary_data
+from lm_eval_inversion.queries.attacks import load_attacks
 from lm_eval_inversion.queries.defences import DEFENCES
 from lm_eval_inversion.report.compare import MUST_MATCH
 from lm_eval_inversion.report.tables import WILSON_METRICS, metric_estimate
 from lm_eval_inversion.scoring import metrics
+from lm_eval_inversion.tasks import protocol_makers, task_parameters
 from lm_eval_inversion.training import collect, recipe, train
 
 ROOT = Path(__file__).parents[2]
@@ -127,6 +129,25 @@ def test_both_hosts_take_the_parameters_that_are_described():
             assert taken == described[heading] - without, name
 
 
+def test_defaults_of_inspect_are_those_of_the_package():
+    """But for what is typed out to be seen in a log, and what only hosts take."""
+    from lm_eval_inversion.adapters.inspect import tasks
+
+    for name in protocol_makers():
+        typed = {given.name: given.default for given in inspect.signature(getattr(tasks, name)).parameters.values()}
+        expected = task_parameters(name)
+        for parameter in set(typed) - {"prompts", "attacks", "redact", "unknown"}:
+            assert typed[parameter] == expected[parameter], (name, parameter)
+
+
+def test_families_of_attacks_are_counted_in_words():
+    from lm_eval_inversion.adapters.inspect import tasks
+
+    told = f"{len({attack.family for attack in load_attacks('v1')})} families of attacks"
+    assert told in leakage.TASKS["prompt_leakage_attacks"][1]
+    assert told in inspect.getdoc(tasks.prompt_leakage_attacks)
+
+
 def test_values_of_parameters_are_described():
     assert {INLINE.findall(row[0])[0] for row in rows(section(PARAMETERS, "Defences"))} == set(DEFENCES)
     assert set(BASELINES) <= set(INLINE.findall(section(PARAMETERS, "Inverters")))
@@ -215,7 +236,7 @@ def test_intervals_of_planted_secrets_are_those_of_the_package():
     checked = {metric: (mean, interval) for metric, mean, interval in shares if metric in WILSON_METRICS or mean in (0.0, 1.0)}
     assert {"canary_extracted", "canary_volunteered", "canary_null", "coverage"} <= set(checked)
     for metric, (mean, interval) in checked.items():
-        low, high = map(float, interval.split(" to "))
+        low, high = (float(end.strip("<>")) for end in interval.split(" to "))
         expected = metric_estimate(metric, [mean] * carriers)
         assert (low, high) == pytest.approx((expected.low, expected.high), abs=0.0015), metric  # means are told with three decimals
 

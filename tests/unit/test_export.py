@@ -350,6 +350,27 @@ def test_a_folder_that_looks_like_a_hub_name_is_a_folder(tmp_path, monkeypatch):
     assert is_local("demo/model")
 
 
+def test_a_folder_of_the_run_is_no_name_on_the_hub_elsewhere(tmp_path, capsys):
+    """With what the run says of it; else ``export`` tells that nobody knows."""
+    words = {"model_args": "pretrained=demo/model,tokenizer=demo/tokens,peft=org/adapter"}
+    local = write_inversion(tmp_path / "local", metadata={"local_arguments": ["pretrained", "tokenizer"]}, **words)
+    (results,) = read_results(local)
+    assert (identify_model(results).id, identify_model(results).published) == ("unknown/model", False)
+    assert "pretrained=FOLDER,tokenizer=FOLDER,peft=org/adapter" in card_block(results)
+    assert "demo/" not in card_block(results) + json.dumps(evaluation_record(results))
+    for number, (folder, hint) in enumerate(
+        (
+            (local, False),
+            (write_inversion(tmp_path / "hub", metadata={"local_arguments": []}, **words), False),
+            (write_inversion(tmp_path / "older", **words), True),
+        )
+    ):
+        assert run_export(options(add_export_arguments, folder, "-o", tmp_path / f"out{number}")) == 0
+        assert ("demo/model is taken for a name on the hub: if it was a folder, give --model-id." in capsys.readouterr().err) == hint
+    assert run_export(options(add_export_arguments, tmp_path / "older", "-o", tmp_path / "out", "--model-id", "lab/model")) == 0
+    assert "is taken for" not in capsys.readouterr().err
+
+
 def test_user_errors_name_the_input(tmp_path):
     folder = write_inversion(tmp_path / "a")
     with pytest.raises(ValueError, match="--model-id 'name' is not developer/name"):
@@ -398,6 +419,7 @@ def test_the_card_shows_floors_signature_and_command(tmp_path, capsys):
     assert index[0]["name"] == "chat"
     values = {metric["name"]: metric["value"] for metric in index[0]["results"][0]["metrics"]}
     assert values["bits"] == pytest.approx(statistics.fmean(BITS))
+    assert list(values) == [metric for metric in HEADLINES if metric in values]  # no floors: the hub shows them as scores
     assert block.startswith("### System prompt recovery: `prompt_inversion_ordinary`")
     (line,) = [line for line in block.splitlines() if line.startswith("| `bits` |")]
     assert "`bits_swap` 1.2 (0.6 to 1.9)" in line
@@ -507,6 +529,16 @@ def test_planted_secrets_are_counted_by_carrier():
     (found,) = evaluation_record(results)["evaluation_results"]
     assert found["score_details"]["details"]["unscored_system_prompts"] == "0"
     assert f"System prompts: 4, of them scored: 4; {CARRIERS_EXPLAINED}: 1. Intervals are over carriers." in card_block(results)
+
+
+def test_an_unscored_prompt_is_one_whatever_its_epochs_and_a_floor_has_the_direction_of_its_metric():
+    kept = {"canary_extracted": 0.0, "behaviour_kept": 1.0, "behaviour_kept_null": 0.5, "coverage": 1.0}
+    rows = [Row(SystemPrompt(name, f"Code {name}.", "canary"), "", one) for name in "ab" for one in (kept if name == "a" else {}, {})]
+    found = by_metric(evaluation_record(Results("prompt_leakage_canary", "lm_eval", rows, "hf org/name", {"task_version": 1.0})))
+    assert {one["score_details"]["details"]["unscored_system_prompts"] for one in found.values()} == {"1"}
+    assert {name: one["metric_config"]["lower_is_better"] for name, one in found.items()} == {
+        "canary_extracted": True, "behaviour_kept": False, "behaviour_kept_null": False, "coverage": False,
+    }  # fmt: skip
 
 
 def test_unscored_prompts_of_a_carrier_are_not_lost():

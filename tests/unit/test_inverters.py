@@ -20,6 +20,7 @@ from lm_eval_inversion.inverter.prefix_model import encode_blocks
 from lm_eval_inversion.inverter.recent import Recent
 from lm_eval_inversion.inverter.registry import DEFAULT_SHA256, prompt_room, shipped_checkpoint
 from lm_eval_inversion.inverter.sparse_prefix import GUIDANCE, REPEAT_RUN
+from lm_eval_inversion.plan import make_plan
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def copied(tiny_inverter_folder, tmp_path):
     return shutil.copytree(tiny_inverter_folder, tmp_path / "copy")
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize("name", ["weights.safetensors", "tokenizer.json", "words.json"])
 def test_one_flipped_byte_is_found(copied, name):
     data = bytearray((copied / name).read_bytes())
     data[len(data) // 2] ^= 1
@@ -45,7 +46,7 @@ def test_a_changed_description_is_found_where_its_hash_is_pinned(copied, monkeyp
         check_inverter("default")
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "tokenizer.json", "inverter.json"])
+@pytest.mark.parametrize("name", ["weights.safetensors", "tokenizer.json", "words.json", "inverter.json"])
 def test_a_missing_file_is_named(copied, name):
     (copied / name).unlink()
     with pytest.raises(ValueError, match="inverter.json" if name == "inverter.json" else f"{name} is missing"):
@@ -63,7 +64,8 @@ def test_an_unknown_format_asks_for_an_update(copied):
 
 @pytest.mark.parametrize("load", [check_inverter, load_inverter])
 def test_unknown_names_list_the_known_ones(load, tmp_path):
-    with pytest.raises(ValueError, match="inverter='nope' is unknown.*default.*hub:org/name@REVISION.*t5:.*nearest, central, constant"):
+    known = "inverter='nope' is unknown.*default.*hub:org/name@REVISION.*t5:.*nearest, central, constant, words"
+    with pytest.raises(ValueError, match=known):
         load("nope")
     with pytest.raises(ValueError, match="a folder without inverter.json"):
         load(str(tmp_path))
@@ -415,6 +417,17 @@ def test_sparse_t5_equals_encoding_by_hand(tiny_t5):
         labels = inverter.tokenizer(prompt, return_tensors="pt")["input_ids"]
         plain = inverter.model(encoder_outputs=BaseModelOutput(last_hidden_state=hidden), labels=labels)
     assert inverter.nll([outputs], [prompt])[0] == pytest.approx(plain.loss.item() * labels.shape[1], rel=1e-5)
+
+
+def test_a_plan_counts_what_a_t5_reads(tiny_t5, tmp_path):
+    folder = shutil.copytree(tiny_t5, tmp_path / "t5")
+    config = json.loads((folder / "config.json").read_text())
+    # 16 outputs under each of 50 prompts and the null.
+    for known, tokens in (({}, 64), ({"max_output_tokens": 20}, 20), ({"max_output_tokens": 20, "padded_output_tokens": 12}, 12)):
+        (folder / "config.json").write_text(json.dumps({**config, **known}))
+        parameters = {"inverter": f"t5:{folder}", "split": "dev"}
+        planned = make_plan(["prompt_inversion_ordinary"], parameters=parameters).tasks["prompt_inversion_ordinary"]
+        assert planned.inverter_tokens == 51 * 16 * tokens
 
 
 def test_a_t5_that_was_trained_with_padding_reads_it(tiny_t5, tmp_path):

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from lm_eval_inversion import detect_leak, load_prompts
 from lm_eval_inversion.scoring.leakage.decoders import _CELLS, KEPT_CHARACTERS, _kept_texts, all_texts
 from lm_eval_inversion.scoring.leakage.detector import MOST_NEEDED_SHARE, PROMISING, needed_share, rouge_recall
+from lm_eval_inversion.scoring.leakage.runs import index_of
 
 DATA = Path(__file__).parents[2] / "benchmarks" / "data"
 PROMPT = (
@@ -80,6 +81,13 @@ def test_every_caesar_shift(shift):
     output = PROMPT.lower().translate(str.maketrans(letters, letters[shift:] + letters[:shift]))
     leak = detect_leak(PROMPT, output)
     assert (leak.decoder, leak.leaked) == (f"caesar_{shift}", True)
+
+
+def test_parts_under_other_shifts_add_up():
+    thirds = [PROMPT.lower()[start : start + len(PROMPT) // 3 + 1] for start in range(0, len(PROMPT), len(PROMPT) // 3 + 1)]
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    told = [part.translate(str.maketrans(letters, letters[shift:] + letters[:shift])) for part, shift in zip(thirds, (3, 13, 20))]
+    assert detect_leak(PROMPT, " … ".join(told)).recovery == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("tenths", range(11))
@@ -368,6 +376,18 @@ def test_the_span_shows_where():
     output = f"Well then. {PROMPT} That is all."
     start, end = detect_leak(PROMPT, output).span
     assert output[start:end] == PROMPT.rstrip(".")
+
+
+def test_a_run_says_more_than_chance_would_from_five_bits_on():
+    """Of 1.7 bits a letter, beyond the log2(60 * 60) = 11.8 that unrelated texts of this length share."""
+    letters = random.Random(0).choices("abcdefghijklm", k=60)
+    index = index_of("".join(letters))
+    assert [[run.length for run in index.runs("".join(letters[20 : 20 + size]).ljust(60, "z"))] for size in (9, 10)] == [[], [10]]
+
+
+def test_a_text_that_stands_twice_in_a_prompt_counts_twice():
+    part, rest = "the shop opens at six on market days", "never promise a loaf for later"
+    assert detect_leak(f"{part} {rest} {part}", part).recovery == pytest.approx(58 / 83)
 
 
 def test_what_the_user_wrote_is_no_leak():

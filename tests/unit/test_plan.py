@@ -290,13 +290,19 @@ def test_the_plan_says_how_many_system_prompts_it_found(own_prompts):
         ("p.yaml", "currency: " + "[" * 5000, r"p\.yaml: a value cannot be read"),
         ("p.json", '{"currency": ' + "[" * 100_000, r"p\.json: a value cannot be read"),
         ("p.json", '{"input_per_million_tokens": ' + "9" * 5000 + "}", r"p\.json: a value cannot be read"),
-        ("p.yaml", "input_per_million_tokens: 1\ncurrency: \u20ac\n", r"p\.yaml line 2: the file is not UTF-8; save it as UTF-8"),
+        ("p.yaml", "input_per_million_tokens: 1\ncurrency: \u20ac\n", r"p\.yaml line 2: the file is not UTF-8 \(byte 0x80\); save it"),
+        ("p.yaml", "input_per_million_tokens: 1\rcurrency: \u20ac\r", r"p\.yaml line 2: the file is not UTF-8"),
     ],
 )
 def test_bad_price_files_name_line_and_field(tmp_path, name, text, message):
-    (tmp_path / name).write_text(text, encoding="cp1252")  # of which all but the last are UTF-8 too
+    (tmp_path / name).write_text(text, encoding="cp1252")  # of which all but the last two are UTF-8 too
     with pytest.raises(ValueError, match=message):
         read_prices(tmp_path / name)
+
+
+def test_a_price_may_be_nothing(tmp_path):
+    (tmp_path / "p.yaml").write_text("currency: USD\ninput_per_million_tokens: 0\noutput_per_million_tokens: 0.5\n")
+    assert read_prices(tmp_path / "p.yaml").cost(10_000, 0, 2_000_000) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -1,61 +1,122 @@
 import csv
 import json
 import logging
+import re
 from collections import Counter
 from dataclasses import replace
+from importlib import resources
 
 import pytest
 
+from lm_eval_inversion.characters import words_of
 from lm_eval_inversion.hashing import content_hash
+from lm_eval_inversion.inverter.baselines import training_prompts
 from lm_eval_inversion.prompts import PROMPT_SETS, load_prompts, prompts_hash, source_signature
 from lm_eval_inversion.protocol import make_protocol
+from lm_eval_inversion.scoring.attributes import mentions
 from lm_eval_inversion.training.overlap import word_ngrams
 
-ALL = load_prompts("v1", split=None)
+V1 = load_prompts("v1", split=None)
+SHIPPED = {name: load_prompts(name, split=None) for name in PROMPT_SETS}
+EVERY_SET = pytest.mark.parametrize("prompts", SHIPPED.values(), ids=SHIPPED)
 
 
 def test_the_benchmark_has_its_promised_shape():
-    assert Counter(prompt.split for prompt in ALL) == {"test": 150, "dev": 50}
-    categories = Counter(prompt.category for prompt in ALL)
+    assert Counter(prompt.split for prompt in V1) == {"test": 150, "dev": 50}
+    categories = Counter(prompt.category for prompt in V1)
     assert len(categories) >= 10
     assert min(categories.values()) >= 10
-    bands = Counter(prompt.length_band for prompt in ALL)
+    bands = Counter(prompt.length_band for prompt in V1)
     assert all(60 <= number <= 72 for number in bands.values()), bands
-    assert max(prompt.words for prompt in ALL) <= 200
-    assert all(prompt.attributes for prompt in ALL)
-    assert len({prompt.text.split()[0] for prompt in ALL}) >= 80  # varied openings
+    assert max(prompt.words for prompt in V1) <= 200
+    assert all(prompt.attributes for prompt in V1)
+    assert len({prompt.text.split()[0] for prompt in V1}) >= 80  # varied openings
 
 
-def test_every_false_value_and_alias_is_usable():
-    for prompt in ALL:
+@EVERY_SET
+def test_every_false_value_and_alias_is_usable(prompts):
+    for prompt in prompts:
         for attribute in prompt.attributes:
             assert attribute.value in prompt.text
             assert attribute.false_value.lower() not in prompt.text.lower()
-            assert attribute.false_value.lower() not in [alias.lower() for alias in attribute.aliases]
+            # As scores match: by whole words, whatever stands between them.
+            assert mentions(prompt.text, attribute.value), (prompt.id, attribute)
+            assert not mentions(prompt.text, attribute.false_value), (prompt.id, attribute)
+            for true in (attribute.value, *attribute.aliases):
+                assert words_of(true), (prompt.id, attribute)
+                # Else the claim of the one counts as the other too.
+                assert not mentions(attribute.false_value, true), (prompt.id, attribute)
+                assert not mentions(true, attribute.false_value), (prompt.id, attribute)
 
 
-def test_no_two_prompts_share_a_clause():
+@EVERY_SET
+def test_no_value_is_so_ordinary_that_it_stands_in_many_other_prompts(prompts):
+    texts = {prompt.id: f" {' '.join(words_of(prompt.text.lower()))} " for prompt in prompts}
+    for prompt in prompts:
+        for attribute in prompt.attributes:
+            for value in (attribute.value, *attribute.aliases, attribute.false_value):
+                words = f" {' '.join(words_of(value.lower()))} "
+                others = [name for name, text in texts.items() if words in text and name != prompt.id]
+                assert len(others) <= 8, (prompt.id, value, others)
+
+
+# Numbers and hosts that nobody has: 555-0100 to 555-0199 (North America), Ofcom's free numbers for drama (United Kingdom), and RFC 2606.
+TELEPHONE, RESERVED = re.compile(r"(?<![\w.,])\+?\(?\d(?:[ ()/.-]{0,2}\d){6,}"), re.compile(r"(?:\d{3}[ -])?555-01\d\d|08081 570 \d{3}")
+HOST = re.compile(r"(?:@|//|www\.)[\w.-]+|\b[\w-]+\.(?:ca|ch|com|de|edu|es|eu|fr|gov|ie|info|io|it|net|nl|no|org|se|uk)\b")
+
+
+def test_telephone_numbers_and_hosts_in_shipped_texts_are_reserved_ones():
+    data = resources.files("lm_eval_inversion") / "prompts" / "data"
+    texts = [json.dumps(prompt.to_dict(), ensure_ascii=False) for name in PROMPT_SETS for prompt in load_prompts(name, split=None)]
+    texts.append((data / "canaries.yaml").read_text(encoding="utf-8"))
+    numbers = [number for text in texts for number in TELEPHONE.findall(text)]
+    assert {"555-0142", "08081 570 019"} <= set(numbers)
+    assert [number for number in numbers if not RESERVED.fullmatch(number)] == []
+    hosts = [host.rstrip(".") for text in texts for host in HOST.findall(text)]
+    assert "@fjordsend.example" in hosts
+    assert [host for host in hosts if not host.endswith(".example")] == []
+    # The test can fail:
+    for real in ("0800 555 019", "+44 20 7946 1234", "(0)30/1234567", "555-0200"):
+        assert not RESERVED.fullmatch(TELEPHONE.search(f"Ring {real}.")[0])
+    assert HOST.findall("Write to a@b.com or see shop.co.uk") == ["@b.com", "co.uk"]
+
+
+def test_the_datasheet_says_how_many_names_stand_in_training_prompts_too():
+    def words(text):
+        return f" {' '.join(words_of(text))} "
+
+    trained_on = "\n".join(words(text) for text in training_prompts())
+    named = [a for prompt in V1 if prompt.split == "test" for a in prompt.attributes if a.slot in ("name", "organisation")]
+    proper = [a.value for a in named if a.value != a.value.lower() and a.value != "Public library"]  # the others say of what kind it is
+    both = [name for name in proper if words(name) in trained_on]
+    data = resources.files("lm_eval_inversion") / "prompts" / "data"
+    datasheet = " ".join((data / "DATASHEET.md").read_text(encoding="utf-8").split())
+    assert f"of the {len(proper)} proper names of people, things and organisations in the attributes of `test`, {len(both)} " in datasheet
+
+
+@EVERY_SET
+def test_no_two_prompts_of_a_set_share_a_clause(prompts):
     owner: dict = {}
-    for prompt in ALL:
+    for prompt in prompts:
         for gram in word_ngrams(prompt.text, 7):
             if len(gram) == 7:
                 assert owner.setdefault(gram, prompt.id) == prompt.id, gram
 
 
 def test_hash_changes_with_content_and_not_with_loading():
-    assert prompts_hash(ALL) == prompts_hash(load_prompts("v1", split=None))
-    assert prompts_hash(ALL) != prompts_hash(ALL[:-1])
-    assert prompts_hash(ALL) == prompts_hash(ALL[::-1])  # mixed or not, a shipped set is hashed in the order of its file
-    own = [replace(prompt, id=f"own-{prompt.id}") for prompt in ALL[:2]]
+    assert prompts_hash(V1) == prompts_hash(load_prompts("v1", split=None))
+    assert prompts_hash(V1) != prompts_hash(V1[:-1])
+    assert prompts_hash(V1) == prompts_hash(V1[::-1])  # mixed or not, a shipped set is hashed in the order of its file
+    own = [replace(prompt, id=f"own-{prompt.id}") for prompt in V1[:2]]
     assert prompts_hash(own) != prompts_hash(own[::-1])
 
 
 @pytest.mark.parametrize(
     ("source", "split", "known"),
     [
-        ("v1", "test", "30131b4d3ca0"),
-        ("v1", "dev", "975ae8a1980a"),
-        ("v1", None, "ce8e1ca78acd"),
+        ("v1", "test", "dc2202b3dbf7"),
+        ("v1", "dev", "adb767d717f5"),
+        ("v1", None, "7db9bb711e0d"),
         ("user-v1", "test", "ab6e7929e98a"),
         ("user-v1", "dev", "a505dca7ecdd"),
     ],
@@ -81,7 +142,7 @@ def test_own_files_keep_their_order(tmp_path):
 
 @pytest.mark.parametrize("nothing", ["", " "])
 def test_an_empty_source_is_no_shipped_set(nothing):
-    with pytest.raises(ValueError, match=rf"prompts='{nothing}' names no prompts; give a shipped set \(v1, user-v1\) or a file, or leave"):
+    with pytest.raises(ValueError, match=rf"prompts='{nothing}' names no prompts; give a shipped set \({', '.join(PROMPT_SETS)}\)"):
         make_protocol("prompt_inversion", prompts=nothing)
     assert make_protocol("prompt_inversion", prompts=None).source == "v1/test"
 
@@ -91,7 +152,7 @@ def test_both_splits_together_are_named_so():
         protocol = make_protocol("prompt_inversion", split=split)
         assert len(protocol.prompts) == 200
         assert protocol.source == "v1/dev+test"
-    assert source_signature("mine.txt", [ALL[0]]) == f"mine.txt/{ALL[0].split}"
+    assert source_signature("mine.txt", [V1[0]]) == f"mine.txt/{V1[0].split}"
 
 
 def write(path, text, encoding="utf-8"):
@@ -152,7 +213,9 @@ def test_bad_files_name_line_and_mend(tmp_path, name, content, message):
         ({"slot": "name", "value": "Vandersloot", "false_value": "Bo"}, "the 'value' of attribute 2 does not stand in the text"),
         ({"slot": "name", "value": "Mira", "false_value": "You are Mira"}, "the 'false_value' of attribute 2 stands in the text"),
         ({"slot": "name", "value": "Mira", "false_value": "Bo", "aliases": "Vandersloot"}, "the 'aliases' of attribute 2 must be a list"),
-        ({"slot": "name", "value": ".", "false_value": "Bo"}, "the 'value' of attribute 2 holds no letter or digit"),
+        ({"slot": "name", "value": ".", "false_value": "Bo"}, "'value' of attribute 2 holds no letter or digit"),
+        ({"slot": "name", "value": "Mira", "false_value": "//"}, "'false_value' of attribute 2 holds no letter or digit"),
+        ({"slot": "name", "value": "Mira", "false_value": "Bo", "aliases": ["//"]}, "one of the 'aliases' of attribute 2 holds no"),
     ],
 )
 def test_errors_name_the_line_and_quote_no_private_text(tmp_path, attribute, message):
@@ -161,6 +224,19 @@ def test_errors_name_the_line_and_quote_no_private_text(tmp_path, attribute, mes
     with pytest.raises(ValueError, match=rf"mine\.jsonl line 1: {message}") as found:
         load_prompts(path)
     assert not [private for private in ("Vandersloot", "Mira", "Bo") if private in str(found.value)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", '{"id": "bot-0/plain", "text": "Hi.", "category": "canary"}'),
+        ("a.csv", "id,text,category\nbot-0/plain,Hi.,canary"),
+    ],
+)
+def test_own_prompts_cannot_pass_for_planted_secrets(tmp_path, name, content):
+    path = write(tmp_path / name, content)
+    with pytest.raises(ValueError, match=r"a\.\w+ line \d: prompt 'bot-0/plain' has the category 'canary'.*give it another one"):
+        load_prompts(path)
 
 
 def test_a_prompt_in_the_place_of_the_header_is_not_quoted(tmp_path):
@@ -316,7 +392,7 @@ def test_the_library_itself_answers_offline_with_the_same_error(tmp_path):
 
 
 def test_missing_file_and_split():
-    with pytest.raises(FileNotFoundError, match=r"neither a shipped set \(v1, user-v1\) nor a file"):
+    with pytest.raises(FileNotFoundError, match=rf"neither a shipped set \({', '.join(PROMPT_SETS)}\) nor a file"):
         load_prompts("nowhere.txt")
     with pytest.raises(ValueError, match="no split 'train'; splits: test, dev"):
         load_prompts("v1", split="train")

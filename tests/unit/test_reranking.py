@@ -225,6 +225,8 @@ def test_the_limit_counts_system_prompts_and_not_their_epochs():
     results = Results("prompt_inversion_ordinary", "inspect", rows, null_answers=answers)
     assert [case.prompt_id for case in cases_of(results, protocol)] == ["own-0", "own-1", "own-2"] * 2
     assert [case.prompt_id for case in cases_of(results, protocol, 2)] == ["own-0", "own-1"] * 2
+    beside = replace(results, rows=sorted(rows, key=lambda row: row.prompt_id))
+    assert [case.prompt_id for case in cases_of(beside, protocol, 2)] == ["own-0", "own-0", "own-1", "own-1"]
     found = [reranked(place, 0.1, {"agreement": 0.0}) for place in (0, 1, 0, 1)]
     text = _summary(results, found, 3, 3)
     assert "(inspect, 2 system prompts, 3 candidates each)" in text
@@ -268,6 +270,10 @@ def test_auroc_by_hand():
     # Too few, or all draws alike: no certainty.
     assert all(map(math.isnan, auroc_interval([1, 2, 3, 4, 5], [False, True, False, True, True], list("abcde"))))
     assert all(map(math.isnan, auroc_interval([1, 2, 3, 4, 5, 6], [False, False, False, True, True, True], list("abcdef"))))
+    # Epochs of a secret are drawn together, and are no further secrets.
+    scores, positive = [1, 2, 3, 4, 1.5, 3.5], [False, False, True, True, True, False]
+    assert all(map(math.isnan, auroc_interval(scores, positive, list("aabbcc"))))
+    assert all(map(math.isfinite, auroc_interval([0] * 6 + scores, positive * 2, list("abcdef") * 2)))
 
 
 def telling(number=60, noise=0.5, seed=0):

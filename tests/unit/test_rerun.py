@@ -13,6 +13,7 @@ from lm_eval_inversion.report.page import comparability
 from lm_eval_inversion.report.reading import Results, Row, read_results
 from lm_eval_inversion.report.rerun import (
     NO_COMMAND,
+    SIGNATURE_KEYS,
     RunSettings,
     install_command,
     public_signature,
@@ -22,7 +23,7 @@ from lm_eval_inversion.report.rerun import (
     signature_line,
 )
 from lm_eval_inversion.scoring.metrics import CURVE_PREFIX
-from lm_eval_inversion.tasks import protocol_makers
+from lm_eval_inversion.tasks import BASE_TASK, protocol_makers
 
 UNKNOWN = RunSettings()
 
@@ -228,7 +229,8 @@ def test_a_renamed_task_is_told_by_its_own_name(task, tmp_path):
     for number, head in enumerate((
         {"task_registry_name": f"lm_eval_inversion/{task}", "metadata": {**metadata, "description": "mine"}},
         {"task_registry_name": "my_named", "metadata": metadata},
-        {"metadata": metadata},
+        {"metadata": {**metadata, "description": "mine"}},
+        {"metadata": {name: value for name, value in metadata.items() if name != BASE_TASK}},  # of earlier versions
     )):  # fmt: skip
         source = logged(Results(task, "inspect", []), tmp_path / f"{number}.eval", task="my_named", **head).source
         (results,) = read_results(source)
@@ -312,6 +314,25 @@ def lm_eval_run(results, folder, config, **others):
     return words_of(found, run_settings(found))
 
 
+@pytest.mark.parametrize(
+    ("told", "used", "option"),
+    [
+        (None, {}, []),
+        (None, {"temperature": 0.0, "do_sample": False}, ["temperature=0.0"]),
+        ("top_k=5", {"top_k": 5, "max_gen_toks": 16}, ["top_k=5,max_gen_toks=16"]),
+        ({"temperature": 0}, {"temperature": 0.0, "do_sample": False, "top_p": 0.9}, ["temperature=0,top_p=0.9"]),
+        ("do_sample=False", {"temperature": 0.0, "do_sample": False}, ["do_sample=false"]),
+        ("max_new_tokens=3", {"max_gen_toks": 3}, ["max_new_tokens=3"]),
+        ("top_p=0.9", {"top_p": 0.9, "until": ["\n\n"]}, ['{"top_p": 0.9, "until": ["\\n\\n"]}']),
+    ],
+)
+def test_settings_of_a_task_file_of_the_users_own_are_kept(told, used, option, inversion, tmp_path):
+    own = {"until": [], "temperature": 0.7, "max_gen_toks": 64, "do_sample": True}
+    mine = replace(inversion, task="mine", signature={**inversion.signature, BASE_TASK: inversion.kind})
+    words = lm_eval_run(mine, tmp_path, {"gen_kwargs": told}, configs={"mine": {"generation_kwargs": {**own, **used}}})
+    assert after(words, "--gen_kwargs") == option
+
+
 def test_arguments_that_hold_others_are_told_as_lm_eval_reads_them(inversion, tmp_path):
     from lm_eval._cli.utils import try_parse_json
 
@@ -377,6 +398,24 @@ def test_nothing_secret_and_nothing_local_is_told(inversion):
     assert "inverter=inverter" in words_of(mine, settings)
 
 
+@pytest.mark.parametrize("name", ["think_end_token", "think_start_token", "add_bos_token", "add_eos_token", "eos_token", "PAD_TOKEN"])
+def test_tokens_of_a_tokenizer_are_no_secrets(name, inversion):
+    settings = RunSettings("hf", {"pretrained": "org/m", name: "</think>"})
+    assert after(words_of(inversion, settings), "--model_args") == [f"pretrained=org/m,{name}=</think>"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "api_key", "API_KEY", "token", "hf_token", "auth_token", "use_auth_token", "access_token", "bearer_token", "hfToken", "send_token",
+        "aws_session_token", "client_secret", "password", "passwd", "credentials", "authorization", "default_headers",
+    ],
+)  # fmt: skip
+def test_what_opens_a_server_is_a_secret(name, inversion):
+    settings = RunSettings("hf", {"pretrained": "org/m", name: "s3cr3t"})
+    assert after(words_of(inversion, settings), "--model_args") == ["pretrained=org/m"]
+
+
 def test_versions_to_install(inversion):
     assert shlex.split(install_command(inversion)) == [
         "pip", "install", "lm-eval-inversion==0.1.0", "lm_eval==0.4.13", "torch==2.13.0", "transformers==5.24.0",
@@ -388,6 +427,14 @@ def test_the_report_reads_what_the_command_writes(inversion, leakage):
     for results, option in ((inversion, "--output_path"), (leakage, "--log-dir")):
         (folder,) = after(words_of(results), option)
         assert shlex.split(report_command(results)) == ["lm-eval-inversion", "report", folder, "-o", "report.html"]
+
+
+@pytest.mark.parametrize("task", protocol_makers())
+def test_all_that_a_run_must_share_is_told(task):
+    protocol = protocol_makers()[task](task)
+    of_an_inverter = [None] if "inversion" in task else []
+    unknown = [key for key in protocol.signature("lm_eval", "system", *of_an_inverter) if key not in SIGNATURE_KEYS]
+    assert [key for key in unknown if not key.endswith("_hash")] == []
 
 
 def test_signature_line_names_hashes_and_numbers(inversion):

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm_eval_inversion.prompts import SystemPrompt
+from lm_eval_inversion.prompts.canaries import PLANTED
 from lm_eval_inversion.queries.attacks import FAMILIES
 from lm_eval_inversion.report.compare import compare
 from lm_eval_inversion.report.export import evaluation_record, summarise
@@ -14,6 +15,7 @@ from lm_eval_inversion.report.numbers import markdown_table, shown, shown_beside
 from lm_eval_inversion.report.reading import Results, Row
 from lm_eval_inversion.report.tables import (
     attacks_table,
+    complement,
     counted,
     examples_table,
     fallen_to,
@@ -21,7 +23,7 @@ from lm_eval_inversion.report.tables import (
     metrics_table,
     share_over_units,
 )
-from lm_eval_inversion.report.units import PLANTED, count_prompts, rows_by_prompt, values_of
+from lm_eval_inversion.report.units import count_prompts, rows_by_prompt, values_of
 from lm_eval_inversion.scoring import metrics
 from lm_eval_inversion.scoring.leakage.detector import ROUGE_SHARE
 from lm_eval_inversion.scoring.uncertainty import estimate, fewest_prompts, wilson
@@ -37,6 +39,20 @@ def test_families_have_wilsons_interval(family):
     values = [0.5, 0.0, 1.0, 0.25]
     found = metric_estimate(f"asr_family_{family}", values)
     assert (found.low, found.high) == wilson(sum(values), len(values))
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        "resistance", "asr_union", "asr_union_null", "asr_union_swap", "identification_top1", "identification_top1_null", "exact_match",
+        "top1_asked", "top1_ordinary", "canary_any", "canary_extracted", "canary_extracted_price", "canary_extracted_secrecy",
+        "canary_volunteered", "canary_volunteered_plain", "canary_partial", "canary_encoded_only", "canary_in_reasoning",
+        "canary_control", "canary_null",
+    ],
+)  # fmt: skip
+def test_what_is_yes_or_no_has_wilsons_interval_among_mixed_values_too(metric):
+    found = metric_estimate(metric, [1.0] * 9 + [0.0] * 7)
+    assert (found.low, found.high, found.wilson) == (*wilson(9, 16), True)
 
 
 @pytest.mark.parametrize("metric", ["asr", "asr_any_turn", "asr_exact", "asr_rougeL", "asr_null", "asr_swap", "coverage", "token_f1"])
@@ -156,6 +172,12 @@ def test_every_metric_of_every_task_has_one_direction():
     tables = [table for name, table in vars(metrics).items() if name.endswith("HIGHER_IS_BETTER")]
     assert metrics.RECORDS.keys() == set().union(*tables)
     assert all(metrics.RECORDS[metric].higher_is_better is higher for table in tables for metric, higher in table.items())
+
+
+def test_what_the_attacker_misses_has_the_interval_of_what_he_gets_turned_round():
+    low, high = wilson(2, 16)
+    found = complement(metric_estimate("asr_union_null", [1.0] * 2 + [0.0] * 14))
+    assert (found.mean, found.low, found.high) == pytest.approx((14 / 16, 1 - high, 1 - low))
 
 
 def test_one_value_of_a_run_is_no_sample_of_its_prompts():
@@ -304,6 +326,12 @@ def test_parts_of_canary_metrics_are_told_in_words():
 def test_carriers_are_explained_where_they_are_counted():
     rows = [Row(SystemPrompt(f"c-{draw}/plain", f"Draw {draw}", PLANTED), "", {"canary_extracted": 0.0}) for draw in range(6)]
     assert "1 carriers (invented prompts, each counted once whatever its draws and conditions)" in counted(rows).told
+
+
+def test_own_prompts_are_no_carriers_whatever_their_category():
+    """Files of before the category was refused may have it."""
+    rows = [Row(SystemPrompt(f"bot-{number}", f"You are {number}.", PLANTED), "", {"token_f1": 0.0}) for number in range(3)]
+    assert (counted(rows).units, counted(rows).planted) == (3, False)
 
 
 def test_a_metric_of_unknown_range_has_no_interval_where_its_values_are_equal():

@@ -18,8 +18,8 @@ def test_the_wheel_holds_everything_that_a_user_needs(tmp_path):
     for name in (
         "py.typed", "prompts/data/v1.jsonl", "prompts/data/DATASHEET.md", "queries/data/intro4x16.json", "training/data/banks.json",
         "adapters/lm_eval/tasks/prompt_inversion.yaml", "adapters/inspect/_registry.py", "checkpoints/inverter.json",
-        "checkpoints/weights.safetensors", "checkpoints/tokenizer.json", "checkpoints/README.md", "checkpoints/training_prompts.jsonl.xz",
-        "training/data/themes.json", "confidence.json",
+        "checkpoints/weights.safetensors", "checkpoints/tokenizer.json", "checkpoints/words.json", "checkpoints/README.md",
+        "checkpoints/training_prompts.jsonl.xz", "training/data/themes.json", "confidence.json",
         "training/data/vocabulary.json", "prompts/data/user_v1.jsonl", "prompts/data/canaries.yaml",
         "report/schemas/every_eval_ever-0.3.0.schema.json",
         "report/templates/page.html.jinja", "report/templates/page.css", "report/templates/page.js",

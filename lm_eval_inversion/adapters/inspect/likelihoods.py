@@ -13,14 +13,12 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.util import StoreModel
 from pydantic import Field
 
-from lm_eval_inversion.adapters.inspect.scorers import sample_prompt
+from lm_eval_inversion.adapters.inspect.scorers import refuse_unknown, sample_prompt, stamp
 from lm_eval_inversion.adapters.inspect.solvers import renderer, system_role
 from lm_eval_inversion.context import context_of
-from lm_eval_inversion.exposure import NEEDS_LOG_LIKELIHOODS, score_exposure
+from lm_eval_inversion.exposure import EXPOSURE_VERSION, NEEDS_LOG_LIKELIHOODS, score_exposure
 from lm_eval_inversion.queries import conversation, require_prompt_in_request, require_room
 from lm_eval_inversion.scoring.metrics import EXPOSURE_HIGHER_IS_BETTER
-
-BATCH_SIZE = 32
 
 
 class LogLikelihoods(StoreModel):
@@ -75,7 +73,7 @@ def continuation_log_likelihoods(model: Model, prompt_id: str, context: str, con
     Raises:
         ValueError: a request is longer than the model's context.
     """
-    import torch
+    from lm_eval_inversion.target import continuation_nats
 
     api: Any = model.api
 
@@ -86,22 +84,13 @@ def continuation_log_likelihoods(model: Model, prompt_id: str, context: str, con
     whole = [encode(context + continuation) for continuation in continuations]
     if limit := context_of(api.model.config):
         require_room(prompt_id, max(map(len, whole)), 0, limit, "choose a model with a longer context")
-    found: list[float] = []
-    for begin in range(0, len(whole), BATCH_SIZE):
-        rows = whole[begin : begin + BATCH_SIZE]
-        width = max(map(len, rows))
-        # Padding stands behind: under a causal mask it changes nothing before it.
-        tokens = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=api.model.device)
-        with torch.inference_mode():
-            logits = api.model(tokens, attention_mask=torch.ones_like(tokens), use_cache=False).logits[:, start - 1 : -1].float()
-        chosen = torch.log_softmax(logits, -1).gather(-1, tokens[:, start:, None])[..., 0]
-        found += [float(chosen[place, : len(row) - start].sum()) for place, row in enumerate(rows)]
-    return found
+    return continuation_nats(api.model, whole, start)
 
 
 @scorer(metrics={"*": [mean(), stderr()]})
-def exposure() -> Scorer:
+def exposure(**unknown: Any) -> Scorer:
     """Bits of exposure of the planted secret and of its control. Metrics: ``EXPOSURE_HIGHER_IS_BETTER``."""
+    refuse_unknown(unknown, exposure)
 
     async def score(state: TaskState, target: Target) -> Score:
         prompt = sample_prompt(state, "exposure")
@@ -114,7 +103,7 @@ def exposure() -> Scorer:
             value={metric: result.metrics[metric] for metric in EXPOSURE_HIGHER_IS_BETTER},
             answer=f"rank {best['rank']:g} of {len(found.nats[best['context']]) - 1} ({best['context']})",
             explanation=f"system prompt:\n{prompt.text}\n\n{result.rows}",
-            metadata={"ranks": result.rows, "system_role": found.system_role},
+            metadata={**stamp(EXPOSURE_VERSION, found.system_role), "ranks": result.rows},
         )
 
     return score

@@ -35,6 +35,10 @@ class RefusedCheckpointError(_Refusal, CheckpointError):
     """The inverter is incomplete or damaged."""
 
 
+class ScorerError(_Refusal):
+    """A scorer cannot be made so. No ``ValueError``, which Inspect's command line takes for a scorer that it does not know."""
+
+
 # By the very class: one of another, such as a UnicodeDecodeError, is no answer to a user but a fault of this package, and needs its trace.
 _REFUSALS: dict[type[Exception], type[_Refusal]] = {
     ValueError: ParameterError,
@@ -53,3 +57,13 @@ def in_one_sentence() -> Iterator[None]:
         if refusal is None:
             raise
         raise refusal(str(error)).with_traceback(error.__traceback__) from None
+
+
+@contextmanager
+def of_a_scorer() -> Iterator[None]:
+    """``in_one_sentence`` for what makes a scorer: a ``ValueError`` from inside becomes a ``ScorerError``, which reaches the user."""
+    try:
+        with in_one_sentence():
+            yield
+    except (ParameterError, RefusedCheckpointError) as error:
+        raise ScorerError(str(error)).with_traceback(error.__traceback__) from None

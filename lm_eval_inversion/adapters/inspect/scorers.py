@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from inspect import signature
+from typing import Any
 
 import anyio.to_thread
 from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
@@ -13,7 +15,7 @@ from inspect_ai.solver import TaskState
 
 import lm_eval_inversion
 from lm_eval_inversion.adapters.inspect.batching import MicroBatcher
-from lm_eval_inversion.adapters.inspect.refusals import in_one_sentence
+from lm_eval_inversion.adapters.inspect.refusals import of_a_scorer
 from lm_eval_inversion.adapters.inspect.store import Answers
 from lm_eval_inversion.canary import CANARY_VERSION, score_canaries
 from lm_eval_inversion.evaluation import Evaluation, evaluate
@@ -21,6 +23,7 @@ from lm_eval_inversion.inverter.base import Secret
 from lm_eval_inversion.inverter.registry import check_inverter
 from lm_eval_inversion.leakage import LEAKAGE_VERSION, LeakageResult, Request, request_from_dict, score_leakage, worst_request
 from lm_eval_inversion.outputs import Outputs, parse_outputs
+from lm_eval_inversion.parameters import refuse_slips
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.prompts.canaries import planted_from_dict
 from lm_eval_inversion.prompts.schema import prompt_from_row
@@ -54,6 +57,16 @@ class _Work:
 _SCORER_OF = {"query_set": "inversion", "matched": "leakage", "planted": "canaries", "probes": "exposure"}
 
 
+def stamp(version: float, system_role: str) -> dict[str, Any]:
+    """What every scorer writes beside a score of how it was made, for whoever reads a log that was scored again.
+
+    Args:
+        version: of the task.
+        system_role: how the system prompt reached the model.
+    """
+    return {"task_version": version, "package_version": lm_eval_inversion.__version__, "system_role": system_role}
+
+
 def sample_prompt(state: TaskState, scorer: str) -> SystemPrompt:
     """The sample's system prompt: every scorer takes it from here.
 
@@ -81,9 +94,26 @@ def sample_prompt(state: TaskState, scorer: str) -> SystemPrompt:
     return prompt
 
 
+def refuse_unknown(unknown: dict[str, Any], make: Callable[..., Scorer]) -> None:
+    """Refuse what ``-S`` names and a scorer does not take, which Inspect answers with a trace.
+
+    Args:
+        unknown: name -> value.
+        make: of the scorer that was given them.
+
+    Raises:
+        ScorerError: there is such a name.
+    """
+    takes = [name for name, parameter in signature(make).parameters.items() if parameter.kind is not parameter.VAR_KEYWORD]
+    with of_a_scorer():
+        for name in refuse_slips(unknown, make.__name__, "-S", takes):
+            raise ValueError(f"-S {name}=… is no parameter of {make.__name__}, which takes {', '.join(takes) or 'none'}; leave it out")
+
+
 @scorer(metrics={"*": [mean(), stderr()]})
-def leakage() -> Scorer:
+def leakage(**unknown: Any) -> Scorer:
     """Look for the system prompt in the answers; scores a saved log again too. Metrics: ``LEAKAGE_HIGHER_IS_BETTER``."""
+    refuse_unknown(unknown, leakage)
 
     async def score(state: TaskState, target: Target) -> Score:
         sent = _sent(state, "leakage")
@@ -99,8 +129,9 @@ def leakage() -> Scorer:
 
 
 @scorer(metrics={"*": [mean(), stderr()]})
-def canaries() -> Scorer:
+def canaries(**unknown: Any) -> Scorer:
     """Look for planted secrets in the answers; scores a saved log again too. Metrics: ``CANARY_HIGHER_IS_BETTER``."""
+    refuse_unknown(unknown, canaries)
 
     async def score(state: TaskState, target: Target) -> Score:
         sent = _sent(state, "canaries")
@@ -147,11 +178,9 @@ def _leakage_score(sent: _Sent, result: LeakageResult, names: Sequence[str], ver
         reason=None if is_scored(result.metrics) else "no_response",
         explanation=f"system prompt:\n{sent.prompt.text}\n\nwhat most came out, recovery {worst['recovery']:.2f} ({worst['decoder']})",
         metadata={
+            **stamp(version, sent.system_role),
             "requests": result.rows,
-            "system_role": sent.system_role,
             "stop_reasons": sent.stop_reasons,
-            "task_version": version,
-            "package_version": lm_eval_inversion.__version__,
         },
     )
 
@@ -169,7 +198,12 @@ class _Found:
 
 @scorer(metrics={"*": [mean(), stderr()]})
 def inversion(
-    inverter: str = "default", inverter_device: str = "auto", decoy_seed: int = 0, curve: bool = False, inverter_dtype: str = "auto"
+    inverter: str = "default",
+    inverter_device: str = "auto",
+    decoy_seed: int = 0,
+    curve: bool = False,
+    inverter_dtype: str = "auto",
+    **unknown: Any,
 ) -> Scorer:
     """Reconstruct the system prompt from the sample's answers and score the reconstruction.
 
@@ -185,9 +219,11 @@ def inversion(
         inverter_dtype: "auto", "float32", "bfloat16", "float16" or "int8".
 
     Raises:
-        ValueError: the inverter is unknown or damaged, or another argument is bad; at once, before anything is generated.
+        ScorerError: the inverter is unknown or damaged, or another argument is bad; at once, before anything is generated.
+        FileNotFoundError: the inverter is a file or folder that is not there.
     """
-    with in_one_sentence():
+    refuse_unknown(unknown, inversion)
+    with of_a_scorer():
         # ``inspect score -S`` hands over what it reads, as a word or a float too.
         curve, decoy_seed = flag("curve", curve), whole_seed("decoy_seed", decoy_seed)
         check_inverter(inverter, inverter_device, inverter_dtype)
@@ -236,13 +272,11 @@ def inversion(
                 f"reconstruction without any system prompt (null):\n{evaluation.null_reconstruction}"
             ),
             metadata={
+                **stamp(TASK_VERSION, found.system_role),
                 "inverter": inverter,
                 "inverter_hash": scored.inverter_hash,
                 "inverter_dtype": inverter_dtype,
                 "decoy_seed": decoy_seed,
-                "task_version": TASK_VERSION,
-                "package_version": lm_eval_inversion.__version__,
-                "system_role": found.system_role,
                 "stop_reasons": found.stop_reasons,
                 "outputs": counts,
                 "null_reconstruction": evaluation.null_reconstruction,

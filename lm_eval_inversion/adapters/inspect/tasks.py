@@ -24,6 +24,7 @@ from lm_eval_inversion.leakage import TASKS as LEAKAGE_TASKS
 from lm_eval_inversion.parameters import refuse_slips, refuse_unserved
 from lm_eval_inversion.protocol import API_SEED, TASK_VERSION, TASKS, TEMPERATURE, check_given, flag, make_protocol
 from lm_eval_inversion.redaction import run_salt
+from lm_eval_inversion.tasks import BASE_TASK
 
 logger = logging.getLogger(__name__)
 
@@ -326,5 +327,5 @@ def _task(
         config=GenerateConfig(temperature=TEMPERATURE, max_tokens=protocol.max_tokens or None, seed=API_SEED),
         name=protocol.task,
         version=str(version),
-        metadata={"description": description, **protocol_signature},
+        metadata={"description": description, BASE_TASK: protocol.task, **protocol_signature},
     )

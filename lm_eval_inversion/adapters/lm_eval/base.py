@@ -29,7 +29,9 @@ from lm_eval_inversion.protocol import API_SEED, TEMPERATURE, flag, normalise_sa
 from lm_eval_inversion.queries import Message, SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
 from lm_eval_inversion.queries.conversations import SENTINEL
 from lm_eval_inversion.redaction import keyed_hash, redact_mapping, redact_prompt, redact_text, run_salt
-from lm_eval_inversion.scoring.metrics import is_scored
+from lm_eval_inversion.scoring.metrics import COUNTS, is_scored
+from lm_eval_inversion.scoring.uncertainty import mean_of_known
+from lm_eval_inversion.signature import local_arguments
 from lm_eval_inversion.tasks import BASE_TASK, protocol_makers
 
 logger = logging.getLogger("lm_eval." + __name__)
@@ -41,7 +43,7 @@ END_OF_TEXT = "<|endoftext|>"
 # What the harness writes where a server gave no answer; "" unless the user says otherwise.
 PLACEHOLDER_VARIABLE = "LMEVAL_MODEL_NONE_ANSWER_PLACEHOLDER"
 SHOWN_CHARACTERS = 80  # of a value in an error
-OF_REASONING = ("asr_reasoning", "canary_in_reasoning")
+OF_REASONING = tuple(name for name in COUNTS if name.endswith("_reasoning"))
 NAME_IS_NOT_APPLIED = (
     "The harness only notes the NAME of --apply_chat_template NAME down and does not render with it. To have another one of a tokenizer's "
     'templates give hf --model_args \'{"pretrained": …, "chat_template_args": {"chat_template": "NAME"}}\', or any back end a tokenizer\'s '
@@ -62,6 +64,7 @@ class ConversationTask(ConfigurableTask):
     output_type = "generate_until"
 
     def __init__(self, config: dict[str, Any], protocol: Any, higher_is_better: dict[str, bool], version: float) -> None:
+        refuse_repeats(str(config.get("task")), config.get("repeats"))
         self.protocol = protocol
         self.system_role: SystemRole | None = None
         self._results: dict[str, Any] = {}
@@ -369,7 +372,7 @@ class ConversationTask(ConfigurableTask):
         together: Counter[str] = sum((counts for _, counts in gathered), Counter())
         self._partial_metrics = {metric for metric, number in together.items() if number < documents}
         for metric in self._partial_metrics:
-            self._aggregation_list[metric] = mean_of_known
+            self._aggregation_list[metric] = mean_of_known  # for which the harness gives no standard error
 
     def process_results(self, doc: dict[str, Any], results: list[Any]) -> dict[str, float]:
         """The metrics of one system prompt; an unscored one has ``coverage`` only, so that means skip it."""
@@ -389,7 +392,8 @@ class ConversationTask(ConfigurableTask):
             signature[BASE_TASK] = self.protocol.task
         if self._salt is not None:  # the plain hash of a short prompt can be guessed
             signature = {**signature, "prompts_hash": keyed_hash(signature["prompts_hash"], self._salt), "redact": True}
-        return {**config, "metadata": {**(config.get("metadata") or {}), **signature}}
+        metadata = config.get("metadata") or {}  # among it the model's arguments
+        return {**config, "metadata": {**metadata, **local_arguments(metadata), **signature}}
 
 
 def task_of(config: dict[str, Any]) -> str:
@@ -411,6 +415,19 @@ def task_of(config: dict[str, Any]) -> str:
     if name != task and name in known:
         raise ValueError(f"{name}: the configuration is of {task}, and {name} is the name of another task; give it a name of its own")
     return task
+
+
+def refuse_repeats(task: str, repeats: Any) -> None:
+    """Check ``repeats`` of a task's YAML file: of several answers to one request only the first is read.
+
+    Raises:
+        ValueError: there would be several.
+    """
+    if repeats not in (None, 1):
+        raise ValueError(
+            f"{task}: repeats: {repeats!r} asks every request several times, and only the first answer is read; remove it from the task's "
+            "YAML file, and run the task again where you want other answers"
+        )
 
 
 def require_samples(task: str, samples: Any, documents: int) -> None:
@@ -452,12 +469,6 @@ def _seed_of(chat_template: Callable[..., Any]) -> int | None:
         return None
     known = getattr(lm, "_seed", None)
     return known if isinstance(known, int) else API_SEED
-
-
-def mean_of_known(values: Sequence[float]) -> float:
-    """Mean without NaN; NaN of nothing. The harness gives no standard error for it."""
-    known = [value for value in values if not math.isnan(value)]
-    return sum(known) / len(known) if known else math.nan
 
 
 def progress_bar(steps: Iterable[Any], description: str) -> Iterable[Any]:

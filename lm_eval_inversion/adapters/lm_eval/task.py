@@ -46,6 +46,19 @@ def _chosen(config: dict[str, Any]) -> dict[str, Any]:
     return chosen
 
 
+def _nothing_to_redact(config: dict[str, Any] | None) -> dict[str, Any]:
+    """The configuration of a task with invented secrets, without ``redact``: the same --metadata may be for others, of private prompts.
+
+    Raises:
+        ValueError: ``redact`` is neither true nor false.
+    """
+    config = dict(config or {})
+    metadata = dict(config.get("metadata") or {})
+    if flag("redact", metadata.pop("redact", False)):
+        logger.warning("%s: redact=true is passed over, because all of its secrets are invented.", config["task"])
+    return {**config, "metadata": metadata}
+
+
 class InversionTask(ConversationTask):
     """A task of ``lm_eval_inversion.protocol.TASKS``, found by its name; parameters (``--metadata``) of ``make_protocol``."""
 
@@ -139,6 +152,9 @@ class CanaryTask(LeakageTask):
     higher_is_better_by_metric = CANARY_HIGHER_IS_BETTER
     task_version = CANARY_VERSION
 
+    def __init__(self, config: dict[str, Any] | None = None) -> None:
+        super().__init__(_nothing_to_redact(config))
+
     def make_protocol(self, config: dict[str, Any]) -> CanaryProtocol:
         """The protocol of the user's parameters."""
         return make_canary_protocol(task_of(config), **_chosen(config))
@@ -151,12 +167,7 @@ class ExposureTask(ConversationTask):
     output_type = "loglikelihood"
 
     def __init__(self, config: dict[str, Any] | None = None) -> None:
-        config = dict(config or {})
-        metadata = dict(config.get("metadata") or {})
-        if flag("redact", metadata.pop("redact", False)):
-            # The same --metadata may be for other tasks of the command, whose prompts are private.
-            logger.warning("%s: redact=true is passed over, because all of its secrets are invented.", config["task"])
-        config["metadata"] = metadata
+        config = _nothing_to_redact(config)
         protocol = make_exposure_protocol(task_of(config), **_chosen(config))
         super().__init__(config, protocol, EXPOSURE_HIGHER_IS_BETTER, EXPOSURE_VERSION)
 
