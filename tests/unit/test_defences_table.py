@@ -130,5 +130,5 @@ def test_markers_of_redacted_runs_say_nothing_of_their_prompts():
 
 def test_a_run_with_next_to_nothing_to_measure_against_is_told_of():
     poor = run("none", ["Good day."], 30.0)
-    poor = replace(poor, rows=[replace(row, metrics={**row.metrics, "null_coverage": 0.0}) for row in poor.rows])
+    poor = replace(poor, rows=[replace(row, metrics={**row.metrics, "null_coverage": 0.25}) for row in poor.rows])
     assert "WARNING: prompt_inversion_ordinary, defence=none: Without a system prompt the model gave few" in defences_table([poor])
