@@ -1,11 +1,11 @@
 """Does the inverter carry over to a strong model? Scores it on answers written by hand in that manner.
 
-    python benchmarks/strong_answers.py [--inverter default] [--examples 17]
+    python benchmarks/strong_answers.py [--inverter default] [--examples 17] [--curve lists.png]
 
 The 17 prompts, their answers and one null conversation lie in ``benchmarks/data/strong_dev.jsonl`` and ``strong_dev_2.jsonl``; none was
 trained on. Decoys come from benchmark v1. Printed, for the list answers and for the ordinary ones: token F1 lift, bits, identification
 among 16, and the share of reconstructions that name the assistant's role, each with its 95 % interval; then all other scores, and
-truths beside reconstructions.
+truths beside reconstructions. ``--curve`` also draws bits from 1, 2, 4, ... of the list lines.
 
 A role is named where one of the words of ``ROLE_WORDS`` stands in the reconstruction. Its floors are the same words looked for in the
 reconstruction of the null, and in the reconstructions of the other prompts.
@@ -17,6 +17,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from baselines import curve_points, draw_curve, with_interval
 
 from lm_eval_inversion import evaluate, load_inverter
 from lm_eval_inversion.evaluation import Evaluation
@@ -113,18 +115,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--inverter", default="default")
     parser.add_argument("--examples", type=int, default=17)
+    parser.add_argument("--curve", type=Path, help="image to write: bits by number of list lines")
     options = parser.parse_args()
     prompted, null = read_rows()
     prompts = [SystemPrompt(id=f"strong-{number:02}", text=row["prompt"], category="strong") for number, row in enumerate(prompted, 1)]
     inverter = load_inverter(options.inverter)
     for name in ("intro4x16", "ordinary16"):
         queries = load_query_set(name)
-        found = evaluate(prompts, [outputs_of(row["answers"], queries) for row in prompted], outputs_of(null["answers"], queries), inverter)
+        outputs = [outputs_of(row["answers"], queries) for row in prompted]
+        curve = options.curve is not None and queries.kind == "list"
+        found = evaluate(prompts, outputs, outputs_of(null["answers"], queries), inverter, curve=curve)
         table = [Row(prompt, result.reconstruction or "", result.metrics) for prompt, result in zip(prompts, found.results)]
         results = Results(name, "by hand", table)
         print(f"\n## {name}, {len(table)} system prompts, inverter {inverter.hash}\n\n{headlines(found, [r['role'] for r in prompted])}\n")
         print(f"{metrics_table(results)}\n\nreconstruction of the null: {found.null_reconstruction}\n")
         print(examples_table(results, options.examples))
+        if curve:
+            points = curve_points(table, max(len(lines.lines) for lines in outputs))
+            print("\n| list lines | bits |\n|---:|---|")
+            print("\n".join(f"| {number} | {with_interval(bits, 1)} |" for number, bits in points))
+            draw_curve(points, options.curve)
 
 
 if __name__ == "__main__":
