@@ -8,7 +8,6 @@ import lzma
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 
@@ -102,8 +101,9 @@ class TellingWordsInverter(Inverter):
 
     def __init__(self) -> None:
         from lm_eval_inversion.inverter.checkpoint import WORDS_FILE, read_words
+        from lm_eval_inversion.inverter.registry import shipped_checkpoint  # late: it imports this module
 
-        folder = Path(str(files("lm_eval_inversion").joinpath("checkpoints")))
+        folder = shipped_checkpoint()
         self.words = read_words(folder)
         self.hash = content_hash([self.name, self.most, file_sha256(folder / WORDS_FILE)])
 

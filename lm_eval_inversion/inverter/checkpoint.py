@@ -58,11 +58,13 @@ class Checkpoint:
         folder: where it is.
         description: the content of ``inverter.json``.
         hash: first digits of the SHA-256 of ``inverter.json``.
+        words: how often outputs hold words; None where the folder does not say.
     """
 
     folder: Path
     description: dict[str, Any]
     hash: str
+    words: OutputWords | None
 
 
 def verify_checkpoint(folder: Path, expected_sha256: str | None = None) -> Checkpoint:
@@ -113,11 +115,10 @@ def verify_checkpoint(folder: Path, expected_sha256: str | None = None) -> Check
         weights = unpacked_shapes(declared_tensors(folder / WEIGHTS_FILE))
         _check_tokenizer(folder / TOKENIZER_FILE, layout, config["vocab_size"])
         _check_model(config, layout, weights)
-        if WORDS_FILE in hashes:
-            read_words(folder)
+        words = read_words(folder) if WORDS_FILE in hashes else None
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from error
-    return Checkpoint(folder, description, actual[:SHORT_HASH_DIGITS])
+    return Checkpoint(folder, description, actual[:SHORT_HASH_DIGITS], words)
 
 
 def declared_tensors(path: Path) -> dict[str, tuple[str, Shape]]:
@@ -174,11 +175,6 @@ def unpacked_shapes(tensors: Mapping[str, tuple[str, Shape]]) -> dict[str, Shape
             raise CheckpointError(f"{WEIGHTS_FILE}: the parts of {base[:80]!r} do not fit each other (their shapes: {_listed(sizes)})")
         shapes[base] = (rows, columns)
     return shapes
-
-
-def words_of_checkpoint(checkpoint: Checkpoint) -> OutputWords | None:
-    """Its counts of words; None where it has none."""
-    return read_words(checkpoint.folder) if WORDS_FILE in checkpoint.description["sha256"] else None
 
 
 def read_words(folder: Path) -> OutputWords:

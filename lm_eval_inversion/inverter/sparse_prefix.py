@@ -14,7 +14,7 @@ import torch
 
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets, Secret, check_pairs, equal_outputs
 from lm_eval_inversion.inverter.candidates import candidate_token_losses
-from lm_eval_inversion.inverter.checkpoint import TOKENIZER_FILE, WEIGHTS_FILE, verify_checkpoint, words_of_checkpoint
+from lm_eval_inversion.inverter.checkpoint import TOKENIZER_FILE, WEIGHTS_FILE, verify_checkpoint
 from lm_eval_inversion.inverter.decoding import decode, sampling
 from lm_eval_inversion.inverter.eight_bit import EightBitLinear, adopt_eight_bits_throughout
 from lm_eval_inversion.inverter.few_rows import adopt_few_rows
@@ -127,7 +127,7 @@ class SparsePrefixInverter(Inverter):
         adopt_few_rows(model)
         model.eval()
         tokenizer = BlockTokenizer(folder / TOKENIZER_FILE, layout)
-        return cls(model, tokenizer, layout, name=name, hash=checkpoint.hash, words=words_of_checkpoint(checkpoint))
+        return cls(model, tokenizer, layout, name=name, hash=checkpoint.hash, words=checkpoint.words)
 
     def of(self, secret: Secret) -> SparsePrefixInverter:
         """See ``Inverter.of``: the same weights, prompts opened with another token."""

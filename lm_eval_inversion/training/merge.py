@@ -22,14 +22,7 @@ from typing import Any
 import torch
 
 from lm_eval_inversion.arguments import positive_whole
-from lm_eval_inversion.inverter.checkpoint import (
-    TOKENIZER_FILE,
-    WEIGHTS_FILE,
-    Checkpoint,
-    verify_checkpoint,
-    words_of_checkpoint,
-    write_checkpoint,
-)
+from lm_eval_inversion.inverter.checkpoint import TOKENIZER_FILE, WEIGHTS_FILE, Checkpoint, verify_checkpoint, write_checkpoint
 from lm_eval_inversion.inverter.packing import pack_adapter, unpack_adapter, without_adapter
 from lm_eval_inversion.inverter.tokens import BlockFormat
 from lm_eval_inversion.training.adapter import same_tensors
@@ -120,7 +113,7 @@ def merge(weights: Mapping[Path, float], output: Path, rank: int, output_layers:
     packed = merge_weights([(weight, load_file(folder / WEIGHTS_FILE)) for folder, weight in weights.items()], rank)
     sha256 = write_checkpoint(
         output, packed, first.folder / TOKENIZER_FILE, block_format=layout, model_config=first.description["model_config"],
-        training=first.description.get("training", {}), words=words_of_checkpoint(first),
+        training=first.description.get("training", {}), words=first.words,
     )  # fmt: skip
     write_training_prompts(output / TRAINING_PROMPTS_FILE, prompts)
     return {
