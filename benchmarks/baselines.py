@@ -10,8 +10,9 @@ The answers are a file of ``training.collect`` (its rows without a system prompt
 task in either host. Prints one Markdown table: means over system prompts with 95 % intervals; ``-`` where an inverter has no likelihood.
 Decoys are drawn from all prompts of the shipped split that the prompts are of (else from the file's own); *hard* decoys are the 15 of
 them whose sentence embeddings are nearest to the truth. "above swap" is token F1 above that of the same reconstruction with other
-prompts: unlike the lift, it does not hang on one text. "ahead" is how much the first inverter's lift exceeds this one's, prompt by
-prompt. Bits are each inverter's own: above what it makes of the null answers. Seconds are those of the whole evaluation, per prompt.
+prompts: unlike the lift, it does not hang on the texts of the null answers. "ahead" is how much the first inverter's lift exceeds this
+one's, prompt by prompt. Bits are each inverter's own: above what it makes of the null answers. Seconds are those of the whole
+evaluation, per prompt.
 ``--curve FILE.png`` also prints and draws the first inverter's bits from 1, 2, 4, ... of the outputs; ``--details N`` all of its metrics,
 what it writes for the null answers, and N reconstructions beside the truth.
 """
@@ -271,10 +272,11 @@ def draw_curve(points: Sequence[tuple[int, Estimate]], path: Path) -> None:
     pyplot.close(figure)
 
 
-def details(rows: Sequence[Row], null_reconstruction: str, examples: int) -> str:
+def details(rows: Sequence[Row], null_reconstructions: Sequence[str], examples: int) -> str:
     """All metrics of one inverter, what it writes for the null answers, and some of its reconstructions, as Markdown."""
     results = Results("baselines", "by hand", list(rows))
-    parts = [metrics_table(results), f"Written for the null answers: {visible(null_reconstruction)}", examples_table(results, examples)]
+    written = "\n".join(f"- {visible(text)}" for text in null_reconstructions)
+    parts = [metrics_table(results), f"Written for the null answers:\n\n{written}", examples_table(results, examples)]
     return "\n\n".join(parts)
 
 
@@ -315,7 +317,7 @@ def main(arguments: list[str] | None = None) -> None:
         rows = rows_of(inverter, answers, bool(options.curve) and not first)
         seconds = (time.perf_counter() - began) / len(rows)
         if not first:
-            first, null_reconstruction = rows, null_condition(inverter, answers.null.lines).reconstruction(DEFAULT_MAX_NEW_TOKENS)
+            first, null_reconstructions = rows, null_condition(inverter, answers.null.lines).reconstructions(DEFAULT_MAX_NEW_TOKENS)
         print(table_row(f"{name} {inverter.hash}", rows, first, seconds), flush=True)
         if stream:
             for row in rows:
@@ -333,7 +335,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"| {number} | {with_interval(found, 1)} |")
         draw_curve(points, options.curve)
     if options.details:
-        print("\n" + details(first, null_reconstruction, options.details))
+        print("\n" + details(first, null_reconstructions, options.details))
 
 
 if __name__ == "__main__":

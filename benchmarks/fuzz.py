@@ -31,8 +31,10 @@ def texts_of(data: bytes) -> list[str]:
 
 def parser(data: bytes) -> None:
     """``parse_outputs`` and its parts: counts add up, and no line is empty."""
-    from lm_eval_inversion.outputs import MAX_OUTPUTS, is_refusal, parse_outputs, split_list, strip_thinking
+    from lm_eval_inversion.model_refusals import is_refusal
+    from lm_eval_inversion.outputs import MAX_OUTPUTS, parse_outputs, split_list
     from lm_eval_inversion.queries import load_query_set
+    from lm_eval_inversion.thinking import strip_thinking
 
     answers = texts_of(data)[:4]
     for name in ("intro4x16", "ordinary16"):

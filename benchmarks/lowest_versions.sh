@@ -45,5 +45,6 @@ if [ "${LOWEST_ARGUMENTS:-}" = "--dry-run" ]; then
 fi
 "$folder/bin/python" -m pip check
 # The installed package, not this folder: the tests run from beside them.
-cd tests && "$folder/bin/python" -m pytest -q --rootdir . -p no:cacheprovider golden unit/test_inverters.py unit/test_outputs.py \
-    unit/test_packed_loss.py unit/test_prompts.py unit/test_training.py::test_dev_pairs_are_evaluated_and_logged
+cd tests && "$folder/bin/python" -m pytest -q --rootdir . -p no:cacheprovider golden unit/test_inverters.py unit/test_model_refusals.py \
+    unit/test_outputs.py unit/test_packed_loss.py unit/test_prompts.py unit/test_thinking.py \
+    unit/test_training.py::test_dev_pairs_are_evaluated_and_logged

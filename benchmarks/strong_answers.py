@@ -8,7 +8,7 @@ among 16, and the share of reconstructions that name the assistant's role, each 
 truths beside reconstructions. ``--curve`` also draws bits from 1, 2, 4, ... of the list lines.
 
 A role is named where one of the words of ``ROLE_WORDS`` stands in the reconstruction. Its floors are the same words looked for in the
-reconstruction of the null, and in the reconstructions of the other prompts.
+reconstructions of the null, and in the reconstructions of the other prompts.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from lm_eval_inversion.queries import QuerySet, load_query_set
 from lm_eval_inversion.report import examples_table, metrics_table
 from lm_eval_inversion.report.numbers import shown, shown_interval
 from lm_eval_inversion.report.reading import Results, Row
+from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.attributes import mentions
 from lm_eval_inversion.scoring.uncertainty import wilson
 from lm_eval_inversion.training.rows import read_pairs
@@ -85,11 +86,11 @@ def headlines(found: Evaluation, roles: Sequence[str]) -> str:
     texts = [result.reconstruction for result in found.results]
     named = sum(names_role(text, role) for text, role in zip(texts, roles))
     low, high = wilson(named, len(roles))
-    null = sum(names_role(found.null_reconstruction, role) for role in roles)
+    nulls = [names_role(text, role) for text in found.null_reconstructions for role in roles]
     others = [names_role(text, role) for i, text in enumerate(texts) for j, role in enumerate(roles) if i != j]
     lines.append(
         f"| role named ({named} of {len(roles)}) | {named / len(roles):.3f} | {low:.3f} to {high:.3f} "
-        f"| null {null / len(roles):.3f}, other prompts {sum(others) / len(others):.3f} |"
+        f"| null {sum(nulls) / len(nulls):.3f}, other prompts {sum(others) / len(others):.3f} |"
     )
     return "\n".join(lines)
 
@@ -128,7 +129,8 @@ def main() -> None:
         table = [Row(prompt, result.reconstruction or "", result.metrics) for prompt, result in zip(prompts, found.results)]
         results = Results(name, "by hand", table)
         print(f"\n## {name}, {len(table)} system prompts, inverter {inverter.hash}\n\n{headlines(found, [r['role'] for r in prompted])}\n")
-        print(f"{metrics_table(results)}\n\nreconstruction of the null: {found.null_reconstruction}\n")
+        shown_nulls = " | ".join(map(visible, found.null_reconstructions))
+        print(f"{metrics_table(results)}\n\nreconstructions of the null: {shown_nulls}\n")
         print(examples_table(results, options.examples))
         if curve:
             points = curve_points(table, max(len(lines.lines) for lines in outputs))

@@ -15,7 +15,8 @@ from functools import cached_property
 from typing import Any
 
 from lm_eval_inversion.leakage import MAX_TOKENS, LeakageResult, Request, final_and_reasoning, mean_of, request_row
-from lm_eval_inversion.outputs import ends_properly, is_refusal
+from lm_eval_inversion.model_refusals import is_refusal
+from lm_eval_inversion.outputs import ends_properly
 from lm_eval_inversion.planted import PlantedProtocol, check_planted_parameters
 from lm_eval_inversion.prompts.canaries import BEHAVIOURS, KINDS, Behaviour, Planted, canary_data, plant
 from lm_eval_inversion.prompts.schema import SystemPrompt

@@ -8,6 +8,7 @@ from pathlib import Path
 
 # Ranges of a regular expression: scripts without spaces between words (Thai, Lao, Chinese, Japanese), where each character counts as one.
 UNSPACED = "\u0e00-\u0eff\u3040-\u9fff\U00020000-\U0010ffff"
+WRAPPING = " \t\r\n*_`>#\"'“”„‘«»"  # what a message may stand in: white space, signs of Markdown, quotation marks
 _UNSPACED, _WORD = re.compile(f"[{UNSPACED}]"), re.compile(r"\w+")
 
 

@@ -341,8 +341,8 @@ VERBS = {
     "card": Verb(
         "a Markdown block for the model card",
         f"{PROGRAM} card results",
-        _later("lm_eval_inversion.report.export", "add_card_arguments"),
-        _later("lm_eval_inversion.report.export", "run_card"),
+        _later("lm_eval_inversion.report.card", "add_card_arguments"),
+        _later("lm_eval_inversion.report.card", "run_card"),
     ),
 }
 

@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import fmean
 from typing import Any
 
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter
@@ -23,12 +24,15 @@ from lm_eval_inversion.scoring.attributes import attribute_scores
 from lm_eval_inversion.scoring.bits import bits_above_null
 from lm_eval_inversion.scoring.embedding import cosine
 from lm_eval_inversion.scoring.identification import CANDIDATES, choose_decoys, identification_scores
-from lm_eval_inversion.scoring.metrics import CURVE_NUMBERS, CURVE_PREFIX, LEAST_NULL_COVERAGE, METRICS, few_nulls
+from lm_eval_inversion.scoring.metrics import CURVE_NUMBERS, CURVE_PREFIX, LEAST_NULL_COVERAGE, METRICS, few_nulls, scale_of
 from lm_eval_inversion.scoring.text import token_f1, word_tokens
 from lm_eval_inversion.scoring.uncertainty import Estimate, estimate
 from lm_eval_inversion.scoring.utility import attribute_following
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
+
+# The null outputs are also inverted without every so-manieth of them, beginning at the first, the second, ...
+LEFT_OUT_OF_NULL = 4
 
 logger = logging.getLogger(__name__)
 
@@ -58,21 +62,23 @@ class Evaluation:
 
     Attributes:
         results: one per prompt.
-        null_reconstruction: what the inverter writes for the outputs of the model without a system prompt; "" when none is usable.
+        null_reconstructions: what the inverter writes for the outputs of the model without a system prompt, for all of them first and
+            then for parts of them (``NullCondition.reconstructions``); empty when none is usable.
         null_coverage: of those outputs; also a metric of every prompt.
     """
 
     results: list[PromptResult]
-    null_reconstruction: str
+    null_reconstructions: tuple[str, ...]
     null_coverage: float
 
     def summary(self, seed: int = 0) -> dict[str, Estimate]:
-        """Metric -> mean over scored prompts with standard error and bootstrap interval."""
-        return {
-            metric: estimate([result.metrics.get(metric, math.nan) for result in self.results], seed)
-            for metric in METRICS
-            if any(metric in result.metrics for result in self.results)
-        }
+        """Metric -> mean over scored prompts with standard error and bootstrap interval, inside the range of the metric."""
+        found = {}
+        for metric in METRICS:
+            if any(metric in result.metrics for result in self.results):
+                values, scale = [result.metrics.get(metric, math.nan) for result in self.results], scale_of(metric)
+                found[metric] = estimate(values, seed, lowest=scale.low, highest=scale.high)
+        return found
 
 
 def evaluate(
@@ -112,7 +118,7 @@ def evaluate(
     _warn_of_missing_null(null_outputs)
     # Without null outputs, the inverter's own prior would stand in their place: it makes bits large, and the controls look perfect.
     null = null_condition(inverter, null_outputs.lines) if null_outputs.usable else None
-    null_reconstruction = null.reconstruction(max_new_tokens) if null else None
+    null_reconstructions = null.reconstructions(max_new_tokens) if null else ()
     scored = [index for index, found in enumerate(outputs) if found.usable]
     reconstructions: dict[int, str] = {}
     measured: dict[int, dict[str, float]] = {}
@@ -123,7 +129,7 @@ def evaluate(
         reconstructions.update(zip(batch, texts))
         # Batch by batch, while the inverter still holds what it has read.
         for index in batch:
-            metrics = _reconstruction_metrics(prompts[index], reconstructions[index], null_reconstruction, decoys[index])
+            metrics = _reconstruction_metrics(prompts[index], reconstructions[index], null_reconstructions, decoys[index])
             if null and inverter.has_likelihood():
                 metrics |= _likelihood_metrics(prompts[index].text, decoys[index], outputs[index], null, seed)
                 if curve:
@@ -140,7 +146,7 @@ def evaluate(
         if (followed := attribute_following(prompt, found.lines or ("",) * found.counts.answers)) is not None:
             metrics["utility"] = followed
         results.append(PromptResult(prompt.id, reconstructions.get(index), metrics, found))
-    return Evaluation(results, null_reconstruction or "", null_outputs.coverage)
+    return Evaluation(results, null_reconstructions, null_outputs.coverage)
 
 
 def _warn_of_missing_null(null_outputs: Outputs) -> None:
@@ -165,6 +171,7 @@ class NullCondition:
 
     Attributes:
         arms: "all" the null outputs, and their halves, "even" and "odd".
+        parts: the outputs that ``reconstructions`` are written for: all, and all but each quarter of them, evenly spread; each once.
         has_halves: whether both halves hold an output. Against an empty one, every candidate would seem to be told by the other.
     """
 
@@ -172,14 +179,20 @@ class NullCondition:
         self.inverter = inverter
         self.arms = {"all": lines, "even": lines[0::2], "odd": lines[1::2]}
         self.has_halves = len(lines) >= 2
-        self.reconstructions: dict[int, str] = {}
+        kept = (tuple(line for place, line in enumerate(lines) if place % LEFT_OUT_OF_NULL != out) for out in range(LEFT_OUT_OF_NULL))
+        self.parts = tuple(dict.fromkeys([tuple(lines), *filter(None, kept)]))
+        self.written: dict[int, tuple[str, ...]] = {}
         self.known: dict[tuple[str, str], float] = {}
 
-    def reconstruction(self, max_new_tokens: int) -> str:
-        """What the inverter writes for all null outputs."""
-        if max_new_tokens not in self.reconstructions:
-            self.reconstructions[max_new_tokens] = self.inverter.invert([self.arms["all"]], max_new_tokens)[0]
-        return self.reconstructions[max_new_tokens]
+    def reconstructions(self, max_new_tokens: int) -> tuple[str, ...]:
+        """What the inverter writes for the null outputs: for all of them, and for all but each quarter of them.
+
+        Floors of texts are means over these. One text alone would move every lift of a run, and what stands in it is hardly told by the
+        outputs: with a few of them less, it is another (docs/LOG.md, "The floor of texts").
+        """
+        if max_new_tokens not in self.written:
+            self.written[max_new_tokens] = tuple(self.inverter.invert(self.parts, max_new_tokens))
+        return self.written[max_new_tokens]
 
     def nll(self, arm: str, prompts: Sequence[str]) -> list[float]:
         """-log p of prompts given "all", the "even" or the "odd" null outputs, in nats."""
@@ -224,21 +237,22 @@ def null_condition(inverter: Inverter, lines: tuple[str, ...]) -> NullCondition:
 
 
 def _reconstruction_metrics(
-    prompt: SystemPrompt, reconstruction: str, null_reconstruction: str | None, decoys: Sequence[str]
+    prompt: SystemPrompt, reconstruction: str, null_reconstructions: Sequence[str], decoys: Sequence[str]
 ) -> dict[str, float]:
-    """The reconstruction beside its floors; without those of the null where there is no ``null_reconstruction``."""
+    """The reconstruction beside its floors; without those of the null where there are no ``null_reconstructions``."""
     metrics = score_reconstruction(prompt.text, reconstruction)
     # The swap floor: this reconstruction against prompts it was not made from, averaged over all decoys.
     metrics["token_f1_swap"] = sum(token_f1(decoy, reconstruction) for decoy in decoys) / len(decoys)
     metrics["token_f1_constant"] = token_f1(prompt.text, CONSTANT_PREDICTION)
     metrics.update(attribute_scores(prompt.attributes, reconstruction))
-    if null_reconstruction is None:
+    if not null_reconstructions:
         return metrics
-    metrics["token_f1_null"] = token_f1(prompt.text, null_reconstruction)
+    metrics["token_f1_null"] = fmean(token_f1(prompt.text, text) for text in null_reconstructions)
     metrics["token_f1_lift"] = metrics["token_f1"] - metrics["token_f1_null"]
-    metrics["cosine_null"] = cosine(prompt.text, null_reconstruction)
-    if null_attributes := attribute_scores(prompt.attributes, null_reconstruction):
-        metrics["attribute_recall_null"] = null_attributes["attribute_recall"]
+    metrics["cosine_null"] = fmean(cosine(prompt.text, text) for text in null_reconstructions)
+    null_attributes = [attribute_scores(prompt.attributes, text) for text in null_reconstructions]
+    if all(null_attributes):
+        metrics["attribute_recall_null"] = fmean(found["attribute_recall"] for found in null_attributes)
     return metrics
 
 

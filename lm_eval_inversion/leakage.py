@@ -16,7 +16,8 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
-from lm_eval_inversion.outputs import ends_properly, is_refusal, split_thinking
+from lm_eval_inversion.model_refusals import is_refusal
+from lm_eval_inversion.outputs import ends_properly
 from lm_eval_inversion.prompts import PROMPT_SETS, SystemPrompt, load_prompts, prompts_hash, source_signature
 from lm_eval_inversion.queries.attacks import Attack, attacks_hash, load_attacks
 from lm_eval_inversion.queries.conversations import Message, SystemRole, user_turn
@@ -28,6 +29,7 @@ from lm_eval_inversion.scoring.leakage.streams import character_bits, stream_of
 from lm_eval_inversion.scoring.metrics import FAMILY_PREFIX
 from lm_eval_inversion.scoring.utility import attribute_following
 from lm_eval_inversion.signature import run_signature
+from lm_eval_inversion.thinking import split_thinking
 
 LEAST_BITS = SEED_BITS  # of a system prompt that can be found: eight letters, of ideographs three
 LEAKAGE_VERSION = 2.0  # rises with every change that moves a number of these tasks

@@ -1,4 +1,4 @@
-"""The parameters that users name, and what becomes of a name with a slip in it: no run may go on without what was asked for."""
+"""The parameters that users give to any task, and which of them are refused: no run may go on without what was asked for."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from lm_eval_inversion.tasks import protocol_makers, task_parameters
 logger = logging.getLogger(__name__)
 
 LIKENESS = 0.8  # of two names of which one is a misspelt other
+ONE_FILE = ("prompts", "attacks")  # parameters that name a file
 
 
 @lru_cache(maxsize=1)
@@ -52,7 +53,6 @@ def refuse_unserved(unused: Mapping[str, Any], task: str, option: str) -> None:
     Raises:
         ValueError: one of them is such a parameter.
     """
-    from lm_eval_inversion.protocol import flag
     from lm_eval_inversion.queries.defences import load_defence
 
     lost = {
@@ -62,3 +62,35 @@ def refuse_unserved(unused: Mapping[str, Any], task: str, option: str) -> None:
     }
     for name in (name for name, asked in lost.items() if asked):
         raise ValueError(f"{task} has no {name}, and would run without it: leave {option} {name}=… out, or give it to other tasks apart")
+
+
+def flag(name: str, value: Any) -> bool:
+    """A parameter that is true or false; hosts hand it over as they read it, as a word or a number too.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    words = {"true": True, "1": True, "false": False, "0": False}
+    found = words.get(str(value).lower())
+    if found is None:
+        raise ValueError(f"{name}={value!r} is neither true nor false; give one of them")
+    return found
+
+
+def check_given(task: str, option: str, **given: Any) -> None:
+    """Refuse parameters without a value, which hosts hand over as None and which do not stand for the task's own, and lists of files.
+
+    Args:
+        task: that they were given to.
+        option: of the host that took them, as in "--metadata".
+        given: name -> value.
+
+    Raises:
+        ValueError: one is None, or several files are given where a task reads one; the message names it.
+    """
+    for name, value in given.items():
+        # Inspect makes a list of ``-T prompts=a.txt,b.txt``. Taken as a text it would be a file of a strange name that is not there.
+        if name in ONE_FILE and isinstance(value, (list, tuple)):
+            raise ValueError(f"{name}={value!r} is a list, and {task} takes one file; put all into it, or run once for each")
+    for name in (name for name, value in given.items() if value is None):
+        raise ValueError(f"{option} {name}= names no {name} for {task}; give a value, or leave the parameter out")

@@ -6,26 +6,22 @@ both hosts and a bad parameter fails before the first token is generated.
 
 from __future__ import annotations
 
-import math
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 from lm_eval_inversion.evaluation import decoys_for
 from lm_eval_inversion.inverter.base import Inverter, Secret
-from lm_eval_inversion.inverter.registry import check_dtype, check_inverter, load_inverter
+from lm_eval_inversion.inverter.registry import check_dtype, check_inverter
+from lm_eval_inversion.inverter.shared import shared_inverter
 from lm_eval_inversion.outputs import Outputs, parse_outputs
+from lm_eval_inversion.parameters import flag
 from lm_eval_inversion.prompts import SystemPrompt, load_prompts, prompts_hash, source_signature
 from lm_eval_inversion.queries import Message, QuerySet, SystemRole, load_query_set, user_turn
 from lm_eval_inversion.queries.defences import NO_DEFENCE, Defence, defence_hash, defend_answers, load_defence
 from lm_eval_inversion.signature import run_signature, whole_seed
 
-ONE_FILE = ("prompts", "attacks")  # parameters that name a file
-TASK_VERSION = 3.0  # rises with every change that moves a number
-TEMPERATURE = 0.7  # of the evaluated model, unless the user says otherwise
-API_SEED = 1234  # sent to back ends that take a seed; the lm_eval default
+TASK_VERSION = 3.1  # rises with every change that moves a number
 
 
 @dataclass(frozen=True)
@@ -228,113 +224,3 @@ def handed_out(defence: Defence, queries: QuerySet, text: str, answers: Sequence
     given, acted = defend_answers(defence, text, turns, answers, null_answers[: len(answers)])
     found = parse_outputs([answer or "" for answer in given], queries)
     return replace(found, counts=replace(found.counts, defended=sum(acted)))
-
-
-def flag(name: str, value: Any) -> bool:
-    """A parameter that is true or false; hosts hand it over as they read it, as a word or a number too.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    words = {"true": True, "1": True, "false": False, "0": False}
-    found = words.get(str(value).lower())
-    if found is None:
-        raise ValueError(f"{name}={value!r} is neither true nor false; give one of them")
-    return found
-
-
-def check_given(task: str, option: str, **given: Any) -> None:
-    """Refuse parameters without a value, which hosts hand over as None and which do not stand for the task's own, and lists of files.
-
-    Args:
-        task: that they were given to.
-        option: of the host that took them, as in "--metadata".
-        given: name -> value.
-
-    Raises:
-        ValueError: one is None, or several files are given where a task reads one; the message names it.
-    """
-    for name, value in given.items():
-        # Inspect makes a list of ``-T prompts=a.txt,b.txt``. Taken as a text it would be a file of a strange name that is not there.
-        if name in ONE_FILE and isinstance(value, (list, tuple)):
-            raise ValueError(f"{name}={value!r} is a list, and {task} takes one file; put all into it, or run once for each")
-    for name in (name for name, value in given.items() if value is None):
-        raise ValueError(f"{option} {name}= names no {name} for {task}; give a value, or leave the parameter out")
-
-
-_LOADING = threading.Lock()
-
-
-def shared_inverter(name: str, device: str, dtype: str = "auto", secret: Secret = "system") -> Inverter:
-    """One inverter per name, device, type and kind of secret; the kinds share the loaded weights."""
-    with _LOADING:  # the caches below would let two threads load it twice
-        return _inverter_of(name, device, dtype, secret)
-
-
-# Behind the function above, because a cache takes calls that differ only in how they name the same arguments for different ones.
-@lru_cache(maxsize=4)
-def _inverter_of(name: str, device: str, dtype: str, secret: Secret) -> Inverter:
-    return _loaded(name, device, dtype).of(secret)
-
-
-@lru_cache(maxsize=2)
-def _loaded(name: str, device: str, dtype: str) -> Inverter:
-    return load_inverter(name, device=device, dtype=dtype)
-
-
-# What else the longest answer is called, beside the harness's ``max_gen_toks``, which stands in the task's own settings and would win.
-LIMIT_NAMES = ("max_new_tokens", "max_completion_tokens", "max_tokens")
-# Not ``best_of`` and ``num_beams``, which choose among several answers and return one.
-ANSWER_NAMES = ("n", "num_return_sequences")
-
-
-def with_one_limit(settings: dict[str, Any]) -> dict[str, Any]:
-    """Generation settings in which the longest answer has the harness's name, whichever it was given.
-
-    Raises:
-        ValueError: a limit is not a whole number of at least 1; the message has the name that it was given under.
-    """
-    limits = {name: _limit(name, settings[name]) for name in (*LIMIT_NAMES, "max_gen_toks") if name in settings}
-    others = {name: value for name, value in settings.items() if name not in LIMIT_NAMES}
-    return {**others, "max_gen_toks": next(iter(limits.values()))} if limits else others
-
-
-def _limit(name: str, value: Any) -> int:
-    """A longest answer; the harness reads it from a text or a float, too, but some of its back ends pass it on as it is."""
-    readable = isinstance(value, (int, str)) or (isinstance(value, float) and value.is_integer())
-    try:
-        found = int(value) if readable and not isinstance(value, bool) else 0
-    except ValueError:
-        found = 0
-    if found < 1:
-        raise ValueError(f"{name}={value!r}: give a whole number of at least 1, or leave it out for the task's own longest answer")
-    return found
-
-
-def normalise_sampling(settings: dict[str, Any]) -> dict[str, Any]:
-    """Make ``do_sample`` follow ``temperature``, on which hosts and back ends disagree, and check the rest that a run depends on.
-
-    Raises:
-        ValueError: a setting has a value that it cannot have, or asks for several answers; the message names it and the mend.
-    """
-    found = with_one_limit(settings)
-    temperature = found.get("temperature", TEMPERATURE)
-    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not 0 <= temperature < math.inf:
-        raise ValueError(f"temperature={temperature!r}: give a number of at least 0")
-    if not flag("do_sample", found.get("do_sample", True)):
-        temperature = 0.0
-    for name in ANSWER_NAMES:
-        # Back ends return the answers of all requests in one list, where a second answer would pass as that to the next request.
-        if found.get(name, 1) not in (1, None):
-            raise ValueError(f"{name}={found[name]!r}: a task reads one answer to each request; give {name}=1, or leave it out")
-    if "until" in found:
-        found["until"] = _stops(found["until"])
-    return {**found, "temperature": float(temperature), "do_sample": temperature > 0}
-
-
-def _stops(value: Any) -> list[str]:
-    """The texts that end an answer, as a list; none for None, of which some of the harness's back ends make a stop text."""
-    texts = [] if value is None else [value] if isinstance(value, str) else value
-    if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"until={value!r}: give a text or a list of texts that end an answer, [] for none")
-    return list(texts)

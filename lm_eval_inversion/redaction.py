@@ -33,8 +33,8 @@ RUN_WORDS = 3  # consecutive words of a secret that no redacted record may hold
 # requests that carry it, the answers, and what was made from the answers.
 SECRET_KEYS = frozenset({
     "text", "attributes", "target", "system_prompt", "matched", "decoys", "content", "answers", "null_answers", "Answers:answers",
-    "Answers:null_answers", "answer", "explanation", "reconstruction", "null_reconstruction", "span", "arguments", "resps",
-    "reasoning", "completion", "attachments",
+    "Answers:null_answers", "answer", "explanation", "reconstruction", "null_reconstruction", "null_reconstructions", "span", "arguments",
+    "resps", "reasoning", "completion", "attachments",
 })  # fmt: skip
 REDACTED_HASH = "redacted"  # key of an Inspect log's metadata: the hash of the prompts as redaction wrote it
 REDACTION_KEY = "redaction_key"  # key of a redacted sample's metadata: a hash that is the same wherever the salt is

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Ranking:
         target_without: the same without any secret.
         inverter: -log p(candidate | outputs) under the inverter, in nats per word.
         inverter_null: the same given the outputs that came without a secret.
-        null: what the inverter writes for those.
+        nulls: what the inverter writes for those, and for parts of them.
         answer_tokens: tokens of all answers.
     """
 
@@ -71,7 +72,7 @@ class Ranking:
     target_without: float
     inverter: tuple[float, ...]
     inverter_null: tuple[float, ...]
-    null: str
+    nulls: tuple[str, ...]
     answer_tokens: int
 
     @property
@@ -91,7 +92,7 @@ class Reranked:
 
     Attributes:
         token_f1: of each candidate against the secret.
-        token_f1_null: of what the inverter writes without the secret's outputs: the floor.
+        token_f1_null: mean over what the inverter writes without the secret's outputs: the floor.
         features: see ``features``.
         confidence: the chance that the lift of the chosen candidate is above the median; None where none was fitted for this inverter.
         target_tokens: run through the target.
@@ -143,14 +144,14 @@ def features(ranking: Ranking) -> dict[str, float]:
     return {
         "agreement": sum(pairs) / len(pairs) if pairs else 1.0,
         "explained": ranking.inverter_null[chosen] - ranking.inverter[chosen],
-        "novelty": 1 - token_f1(ranking.null, texts[chosen]),
+        "novelty": 1 - fmean(token_f1(null, texts[chosen]) for null in ranking.nulls),
         "target_gain": (ranking.target[chosen] - ranking.target_without) / tokens,
         "target_margin": (ranking.target[chosen] - sum(ranking.target) / len(texts)) / tokens,
     }
 
 
 def rank(
-    candidates: Sequence[str], case: Case, inverter: Inverter, null: str, log_likelihood: LogLikelihood, answer_tokens: int
+    candidates: Sequence[str], case: Case, inverter: Inverter, nulls: tuple[str, ...], log_likelihood: LogLikelihood, answer_tokens: int
 ) -> Ranking:
     """Ask inverter and target about every candidate; equal ones are asked about once.
 
@@ -158,7 +159,7 @@ def rank(
         candidates: the greedy one first.
         case: whose answers they explain.
         inverter: with likelihoods.
-        null: its reconstruction without the secret's outputs.
+        nulls: its reconstructions without the secret's outputs.
         log_likelihood: of the target.
         answer_tokens: of all answers, in the target's tokens.
 
@@ -183,7 +184,7 @@ def rank(
         without,
         tuple(own[text] for text in candidates),
         tuple(floor[text] for text in candidates),
-        null,
+        nulls,
         answer_tokens,
     )
 
@@ -321,17 +322,16 @@ def rerank(
     Raises:
         ValueError: see ``protocol_of`` and ``cases_of``; or the inverter cannot sample, or the model is another one by its system role.
     """
+    from lm_eval_inversion.evaluation import null_condition
+    from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS
     from lm_eval_inversion.scoring.text import token_f1
 
     protocol, cases = prepare(results, target, inverter, device, limit)
     if target.thinking and told_not_to_think(results):  # another request would make other answers likely
         target = target.told_not_to_think()
     reader = protocol.inverter
-    nulls: dict[tuple[str, ...], str] = {}
     for case in progress(cases, "reranking"):
-        if case.null_lines not in nulls:
-            nulls[case.null_lines] = reader.invert([case.null_lines])[0]
-        null = nulls[case.null_lines]
+        nulls = null_condition(reader, case.null_lines).reconstructions(DEFAULT_MAX_NEW_TOKENS)
         began, tokens = time.perf_counter(), target.tokens
         (texts,) = reader.sample([case.lines], candidates, temperature, seed)
         sampled = time.perf_counter()
@@ -344,12 +344,12 @@ def rerank(
             spent[0] += time.perf_counter() - start
             return value
 
-        ranking = rank(texts, case, reader, null, timed, target.answer_tokens(case.answers))
+        ranking = rank(texts, case, reader, nulls, timed, target.answer_tokens(case.answers))
         measured = features(ranking)
         fitted = confidence if confidence is not None and confidence.inverter_hash == reader.hash else None
         yield Reranked(
             str(results.source), results.task, results.host, target.name, reader.name, reader.hash, case.prompt_id, case.truth, ranking,
-            tuple(token_f1(case.truth, text) for text in texts), token_f1(case.truth, null), measured,
+            tuple(token_f1(case.truth, text) for text in texts), fmean(token_f1(case.truth, null) for null in nulls), measured,
             fitted.of(measured) if fitted else None, target.tokens - tokens, sampled - began, spent[0],
             protocol.inverter_dtype,
         )  # fmt: skip

@@ -15,8 +15,8 @@ from lm_eval_inversion.attention import require_attention, with_cache
 from lm_eval_inversion.chat_model import load_chat_model, render
 from lm_eval_inversion.context import context_of
 from lm_eval_inversion.inverter.prefix_model import pad_rows
-from lm_eval_inversion.outputs import with_opened_thinking
 from lm_eval_inversion.queries import Message, SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
+from lm_eval_inversion.thinking import with_opened_thinking
 
 READ_TOKENS = 16_384  # tokens of padded conversations run at once
 CONTINUATIONS = 32  # rows run at once where their logits all stand in memory

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from lm_eval_inversion.protocol import Protocol
     from lm_eval_inversion.queries import Message
 
+# The null outputs are read whole, without each quarter of them (which is three times), and in two halves (``NullCondition``).
+NULL_SETS = 1 + 3 + 1
+
 
 @dataclass(frozen=True)
 class PlannedRequest:
@@ -70,7 +73,7 @@ def workload(protocol: Any) -> Workload:
 def _inversion_workload(protocol: Protocol) -> Workload:
     asked = sum(query.items for query in protocol.queries.queries)
     most, longest, blocks = _inverter_layout(protocol.inverter_name)
-    sets = len(protocol.prompts) + 1  # the null outputs are read like those of one more prompt
+    sets = len(protocol.prompts) + NULL_SETS
     tokens = None if longest is None else sets * min(asked * blocks, most) * longest
     requests = _requests(protocol, protocol.shared_conversations())
     return Workload(requests, len(protocol.prompts), protocol.max_tokens, sets * min(asked, most), tokens)

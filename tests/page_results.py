@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import base64
 import random
+from dataclasses import replace
 from pathlib import Path
 
 from lm_eval_inversion import load_prompts
+from lm_eval_inversion.canary import make_canary_protocol
+from lm_eval_inversion.exposure import score_exposure
 from lm_eval_inversion.leakage import make_leakage_protocol, score_leakage, worst_request
 from lm_eval_inversion.queries import load_query_set
+from lm_eval_inversion.redaction import SECRET_KEYS, redact_mapping, redact_prompt, redact_text
 from lm_eval_inversion.report.reading import Results, Row
 from lm_eval_inversion.scoring.attributes import attribute_scores
 
@@ -84,3 +88,35 @@ def leakage_results(number: int = 6, seed: int = 0, task: str = "prompt_leakage_
         shown = f"{found.rows[worst]['id']}: {answers[worst]}"
         rows.append(Row(prompt, shown, found.metrics, tuple(found.rows), tuple(answer or "" for answer in answers)))
     return Results(task, "inspect", rows, "hf/local models/<b>seven</b>", protocol.signature("inspect_ai", "system"), Path("log.eval"))
+
+
+def canary_results() -> Results:
+    """Of four system prompts three give some secrets away; what is asked without a system prompt is answered with two of the first's."""
+    protocol = make_canary_protocol(tier="core")
+    requests = protocol.requests()
+    rows = []
+    null = [", ".join(list(protocol.planted[0].canaries.values())[:2])] * len(requests)
+    for place, planted in enumerate(protocol.planted[:12]):
+        answers = [f"Here: {', '.join(list(planted.canaries.values())[: place % 4])}."] * len(requests)
+        found = protocol.score(planted.prompt, answers, null)
+        rows.append(Row(planted.prompt, answers[0], found.metrics, tuple(found.rows), tuple(answers)))
+    return Results("prompt_leakage_canary", "lm_eval", rows, "hf org/name", protocol.signature("lm_eval", "system"))
+
+
+def exposure_results() -> Results:
+    """A run of likelihoods, in which the secrets of the first prompts rank highest."""
+    rows = []
+    for place, prompt in enumerate(load_prompts("v1")[:6]):
+        nats = [-1.0 - place, -4.5, *(-2.0 - decoy for decoy in range(20))]
+        rows.append(Row(prompt, "", score_exposure(prompt.id, {"asked": nats, "ordinary": nats[::-1]}).metrics))
+    return Results("prompt_leakage_exposure", "lm_eval", rows, "hf org/name", {"task_version": 1.0})
+
+
+def redacted(results: Results) -> Results:
+    """As the adapters write a run with ``redact=true``."""
+    salt, rows = b"salt", []
+    for row in results.rows:
+        requests = tuple(redact_mapping(dict(one), SECRET_KEYS, salt, [row.truth]) for one in row.requests)
+        answers = tuple(redact_text(answer, salt) for answer in row.answers)
+        rows.append(Row(redact_prompt(row.prompt, salt), redact_text(row.reconstruction, salt), row.metrics, requests, answers))
+    return replace(results, rows=rows)

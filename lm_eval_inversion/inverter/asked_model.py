@@ -33,8 +33,9 @@ from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, Ou
 from lm_eval_inversion.inverter.model_folder import config_and_tokenizer, require_vocabulary, require_whole_model, whole_model
 from lm_eval_inversion.inverter.recent import Recent
 from lm_eval_inversion.inverter.tokens import listed_ids, plain_ids, special_ids
-from lm_eval_inversion.outputs import MAX_OUTPUTS, strip_thinking
+from lm_eval_inversion.outputs import MAX_OUTPUTS
 from lm_eval_inversion.queries.conversations import SENTINEL, user_turn
+from lm_eval_inversion.thinking import strip_thinking
 
 MAX_OUTPUT_TOKENS = 32  # read of each output: one block of the shipped inverter
 MAX_OUTPUT_CHARACTERS = MAX_OUTPUT_TOKENS * 32  # of which tokens are made; more never fit ordinary text

@@ -22,13 +22,13 @@ from typing import Literal
 
 from lm_eval_inversion.characters import spaced
 from lm_eval_inversion.hashing import content_hash
-from lm_eval_inversion.outputs import strip_thinking
 from lm_eval_inversion.queries.conversations import Message
 from lm_eval_inversion.scoring.leakage import detect_leak
 from lm_eval_inversion.scoring.leakage.streams import stream_of
+from lm_eval_inversion.thinking import strip_thinking
 
 FILTER_WORDS = 5  # consecutive words; as in the filter of Zhang, Carlini, Ippolito 2024
-REFUSAL = "I'm sorry, but I am not able to answer this one."  # what is handed out instead; ``outputs.is_refusal`` knows it as one
+REFUSAL = "I'm sorry, but I am not able to answer this one."  # what is handed out instead; ``is_refusal`` knows it as one
 
 _APOSTROPHES = {ord(sign): None for sign in "'’"}
 

@@ -19,8 +19,17 @@ from lm_eval_inversion.report.numbers import shows_as_zero
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
 from lm_eval_inversion.report.rerun import RunSettings, public_arguments, public_generation, run_settings
 from lm_eval_inversion.report.units import by_unit, count_prompts, rows_by_prompt
-from lm_eval_inversion.scoring.metrics import OF_THE_RUN, PROMPT_HEADLINES, RECORDS, is_floor
-from lm_eval_inversion.scoring.uncertainty import LEVEL, RESAMPLES, estimate, fewest_prompts, mean_of_known, rule_of_three
+from lm_eval_inversion.scoring.metrics import OF_THE_RUN, PROMPT_HEADLINES, RECORDS, is_floor, scale_of
+from lm_eval_inversion.scoring.uncertainty import (
+    EQUAL_DECIMALS,
+    LEVEL,
+    RESAMPLES,
+    Estimate,
+    estimate,
+    fewest_prompts,
+    mean_of_known,
+    rule_of_three,
+)
 from lm_eval_inversion.signature import LOCAL_ARGUMENTS
 from lm_eval_inversion.tasks import BASE_TASK
 
@@ -40,14 +49,20 @@ MUST_MATCH = {
 UNIMPORTANT = ("date", "description", "config_source", "version", "pretrained", "inverter_device", BASE_TASK, LOCAL_ARGUMENTS)
 # Names of the model among its arguments, which the heads of runs tell.
 NAMES_OF_MODEL = ("pretrained", "model", "model_path")
-# Metrics that are measured against the answers without a system prompt, in differences of two runs -> the one that needs none of those.
-AGAINST_NULL: dict[str, str | None] = {"bits": None, "token_f1_lift": "token_f1", "identification_top1": None}
+# Metrics that are measured against the answers without a system prompt -> the metrics, with their signs, whose sum is the same without the
+# luck of that draw: the decoys of a prompt are measured against the same answers, and token_f1 against none (docs/LOG.md, "The floor of
+# texts"). Ranks hardly move when all candidates do.
+AGAINST_NULL: dict[str, dict[str, int]] = {
+    "bits": {"bits": 1, "bits_swap": -1}, "token_f1_lift": {"token_f1": 1}, "identification_top1": {},
+}  # fmt: skip
 NULL_NOTE = (
     "The answers without a system prompt differ between the two runs, and each run draws them once. bits, identification and token_f1_lift "
     "are measured against them, so that part of their differences is the luck of that draw, which no interval holds. token_f1_lift is "
-    "called better only where token_f1, which needs none of them, calls the same run better."
+    "called better only where token_f1, which needs none of them, calls the same run better; bits only where bits above those of the "
+    "decoys (bits_swap), which are measured against the same answers, do."
 )
 REDACTED_HINT = "; redacted runs pair only when both were made under the same LM_EVAL_INVERSION_REDACTION_KEY"
+LEAST_DIFFERING = 10  # pairs, for the smallest effect that a comparison finds
 # Numbers of differences whose signs are flipped at once: bounds the memory.
 FLIP_BATCH = 1_000_000
 
@@ -61,7 +76,7 @@ class MetricComparison:
     Attributes:
         pairs: prompts with a value in both (of planted secrets: carriers).
         difference: mean of B minus A.
-        low: lower end of the bootstrap 95 % interval of ``difference``; NaN where all pairs differ by the same.
+        low: lower end of the bootstrap 95 % interval of ``difference``; NaN where too many pairs differ by the same.
         high: upper end.
         p_value: of ``sign_flip_p``, not corrected for the number of metrics.
         minimal_detectable_effect: see the function of that name.
@@ -207,8 +222,9 @@ def metrics_by_prompt(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, fl
 
 
 def sign_flip_p(differences: Sequence[float], seed: int = 0) -> float:
-    """Two-sided p value of a mean difference of 0: how often random signs of the differences give a mean at least as far from 0.
+    """Two-sided p value of two runs being alike for every prompt: how often random signs of the differences give a mean as far from 0.
 
+    Differences whose mean is 0 but whose signs are not alike, such as many small ones against one large, are not what it tests.
     All sign patterns where there are no more than ``RESAMPLES``, otherwise so many random ones and the observed one. NaN without pairs.
     Source: Fisher's permutation test for paired observations.
     """
@@ -234,12 +250,13 @@ def minimal_detectable_effect(differences: Sequence[float], power: float = POWER
     """Smallest true mean difference that so many pairs of this spread find significant with probability ``power``.
 
     ``(t(1 - (1 - level) / 2) + t(power)) * sd / sqrt(pairs)``, both of ``pairs - 1`` degrees of freedom: the usual approximation for a
-    two-sided paired test. NaN where so few pairs never are significant (``fewest_prompts``), or all differences are equal.
+    two-sided paired test. NaN where fewer than ``LEAST_DIFFERING`` pairs differ: their spread says little of that of others, and of fewer
+    than ``fewest_prompts`` none is significant, however many are alike.
     """
     from scipy.stats import t
 
     number = len(differences)
-    if number < fewest_prompts(level):
+    if number < fewest_prompts(level) or sum(round(value, EQUAL_DECIMALS) != 0 for value in differences) < LEAST_DIFFERING:
         return math.nan
     stderr = stdev(differences) / math.sqrt(number)
     # Equal differences may have a spread of rounding errors.
@@ -310,7 +327,10 @@ def _compare_task(a: Results, b: Results, label_a: str, label_b: str, changed: i
     )
     notes: tuple[str, ...] = ()
     if any(found.metric in AGAINST_NULL for found in metrics) and _nulls_differ(a, b, values_a, values_b, shared):
-        metrics, notes = _without_luck(metrics), (NULL_NOTE,)
+        free_a, free_b = _free_of_null(values_a), _free_of_null(values_b)
+        freed = {metric: _pairs(metric, shared, free_a, free_b, rows) for metric in AGAINST_NULL}
+        winners = {metric: _compare_metric(metric, own, seed).better for metric, own in freed.items() if own}
+        metrics, notes = _without_luck(metrics, winners), (NULL_NOTE,)
     warnings, others = signature_differences(a, b)
     if len(shared) < max(len(values_a), len(values_b)):
         warnings.append(f"{len(shared)} system prompts are in both runs, of {len(values_a)} in A and {len(values_b)} in B")
@@ -343,18 +363,29 @@ def _nulls_differ(
     return any(values_a[text].get("token_f1_null") != values_b[text].get("token_f1_null") for text in shared)
 
 
-def _without_luck(metrics: Sequence[MetricComparison]) -> tuple[MetricComparison, ...]:
-    """No run is called better by a metric against the null where the metric that needs none does not call the same run better.
+def _free_of_null(values: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Prompt -> metric of ``AGAINST_NULL`` -> its value without the luck of the null's draw; left out where it is not known."""
+    return {
+        text: {
+            metric: sum(sign * found[name] for name, sign in parts.items())
+            for metric, parts in AGAINST_NULL.items()
+            if parts and all(name in found for name in parts)
+        }
+        for text, found in values.items()
+    }
+
+
+def _without_luck(metrics: Sequence[MetricComparison], winners: Mapping[str, str]) -> tuple[MetricComparison, ...]:
+    """No run is called better by a metric against the null where the same without that draw does not call the same run better.
 
     That both agree in sign would not do: of two runs of one model they do so half of the time, and the draws alone make a lift differ.
+
+    Args:
+        winners: metric -> which run is better without the draw; of those of which it is known.
     """
-    winners = {found.metric: found.better for found in metrics}
-    kept = []
-    for found in metrics:
-        free = AGAINST_NULL.get(found.metric)
-        agrees = free is None or winners.get(free) == found.better
-        kept.append(found if agrees else replace(found, better="neither"))
-    return tuple(kept)
+    return tuple(
+        found if winners.get(found.metric, found.better) == found.better else replace(found, better="neither") for found in metrics
+    )
 
 
 def _pairs(
@@ -381,12 +412,13 @@ def _side(results: Results) -> Side:
 def _compare_metric(metric: str, pairs: Sequence[tuple[float, float]], seed: int) -> MetricComparison:
     differences = [b - a for a, b in pairs]
     tested = [] if metric in OF_THE_RUN else differences
-    found = estimate(tested, seed, LEVEL)
+    width = scale_of(metric).high - scale_of(metric).low
+    found = estimate(tested, seed, LEVEL, -width, width)
     p_value = sign_flip_p(tested, seed)
     higher = RECORDS[metric].higher_is_better
     if is_floor(metric):
         winner = "floor"
-    elif p_value < 1 - LEVEL and not found.low <= 0 <= found.high and not shows_as_zero(metric, found.mean):
+    elif p_value < 1 - LEVEL and _excludes_zero(found, tested) and not shows_as_zero(metric, found.mean):
         winner = "B" if (found.mean > 0) == higher else "A"
     else:
         winner = "neither"
@@ -394,6 +426,13 @@ def _compare_metric(metric: str, pairs: Sequence[tuple[float, float]], seed: int
         metric, len(pairs), fmean(a for a, _ in pairs), fmean(b for _, b in pairs), fmean(differences), found.low, found.high, p_value,
         minimal_detectable_effect(tested), higher, winner,
     )  # fmt: skip
+
+
+def _excludes_zero(found: Estimate, differences: Sequence[float]) -> bool:
+    """Whether the interval does; where too many differences are equal for one, whether all are on one side."""
+    if math.isnan(found.low):
+        return min(differences) > 0 or max(differences) < 0
+    return not found.low <= 0 <= found.high
 
 
 def signature_differences(a: Results, b: Results) -> tuple[list[str], list[str]]:

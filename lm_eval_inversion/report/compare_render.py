@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 import lm_eval_inversion
-from lm_eval_inversion.report.compare import POWER, Comparison, MetricComparison, PromptChange, Side
+from lm_eval_inversion.report.compare import LEAST_DIFFERING, POWER, Comparison, MetricComparison, PromptChange, Side
 from lm_eval_inversion.report.markup import page_environment
 from lm_eval_inversion.report.numbers import cut, markdown_table, shown, shown_interval
 from lm_eval_inversion.report.tables import CARRIERS_EXPLAINED, better
@@ -23,9 +23,10 @@ CHANGE_TITLES = ("id", "category", "length", "system prompt", "A", "B", "B - A")
 CHANGE_NUMBERS = range(4, 7)
 CHANGE_TEXTS = (3,)  # may be of any script
 NOTES = (
-    f"Paired by system prompt, planted secrets by {CARRIERS_EXPLAINED}. Interval: bootstrap, of {fewest_prompts()} pairs at least that do "
-    "not all differ by the same. p: sign-flip permutation test, one per metric, not corrected for their number. "
-    f"Detectable: smallest true difference that so many pairs find with probability {POWER:g}. "
+    f"Paired by system prompt, planted secrets by {CARRIERS_EXPLAINED}. Interval: studentised bootstrap, of {fewest_prompts()} pairs at "
+    "least that do not nearly all differ by the same. p: sign-flip permutation test of the runs being alike for every prompt, one per "
+    "metric, not corrected for their number; of few pairs that differ much in one direction it says little of the mean. "
+    f"Detectable: smallest true difference that so many pairs find with probability {POWER:g}, where {LEAST_DIFFERING} pairs differ. "
     "Better: for whoever wants the system prompt to stay hidden, where p is below "
     f"{1 - LEVEL:.2g}, no interval holds 0 and the difference does not read 0."
 )

@@ -1,4 +1,4 @@
-"""Results for others to read: JSON in the Every Eval Ever schema, a Markdown block for a model card.
+"""Results for others' programs to read: JSON in the Every Eval Ever schema.
 
 Example: ``export results -o eee --model-id org/name --organisation "Example Lab" --relationship first_party`` writes
 ``eee/data/lm_eval_inversion/org/name/<uuid>.json``, one file per task of a run, each checked against the schema before it is written.
@@ -16,128 +16,24 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from lm_eval_inversion.report.numbers import code_block, code_span, markdown_table, on_one_line, shown, shown_estimate, shown_interval
+from lm_eval_inversion.report.public_names import NAMESPACE, UNKNOWN, add_results_arguments, identify_model, require_one_model
 from lm_eval_inversion.report.reading import Results, read_all
-from lm_eval_inversion.report.rerun import (
-    API_ENDINGS,
-    back_end_and_name,
-    is_local,
-    place_of,
-    public_signature,
-    rerun_command,
-    run_settings,
-    signature_line,
-)
-from lm_eval_inversion.report.tables import COMPLEMENTS, better, complement, counted, metric_estimate, unscored
-from lm_eval_inversion.report.units import count_prompts, values_of
+from lm_eval_inversion.report.rerun import public_signature, rerun_command, run_settings
+from lm_eval_inversion.report.tables import counted, summarise, unscored
+from lm_eval_inversion.report.units import count_prompts
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.report.writing import write_file
-from lm_eval_inversion.scoring.metrics import CHANCE_EXPOSURE, HEADLINES, OF_THE_RUN, RECORDS, floors_of, is_floor, meaning_of
-from lm_eval_inversion.scoring.records import FLOORS
+from lm_eval_inversion.scoring.metrics import OF_THE_RUN, RECORDS, is_floor, meaning_of
 from lm_eval_inversion.scoring.uncertainty import LEVEL, RESAMPLES, Estimate
 from lm_eval_inversion.signature import LOCAL_ARGUMENTS
 
 SCHEMA_FILE = "every_eval_ever-0.3.0.schema.json"
-NAMESPACE = "lm_eval_inversion"  # of evaluation names, metric ids, and the folder that the datastore calls a collection
 RELATIONSHIPS = ("first_party", "third_party", "collaborative", "other")
 AVAILABILITIES = ("open_weights", "closed_weights", "unknown")
-UNKNOWN = "unknown"  # the schema's own word for what a run does not say
-
-CARD_FLOORS = 2  # of each metric, at most: a model card is short
-# First metric that a task has -> how to read its table.
-READINGS = {
-    "bits": (
-        "How much likelier the answers make the true system prompt for a trained inverter (`bits`), and how much of it the inverter writes "
-        "down. A metric at its floor says that this inverter recovered nothing, not that nothing leaked."
-    ),
-    "token_f1": "How much of the system prompt a baseline writes down from the answers; at its floor it recovered nothing.",
-    "canary_extracted": (
-        "Share of planted secrets that came out when asked for (`canary_extracted`) and unasked (`canary_volunteered`); at the floors, "
-        "whatever is found is the detector's own error. `resistance` is of the system prompts that ask for silence: the share that gave no "
-        "planted secret away."
-    ),
-    "asr": (
-        "`resistance` is the share of system prompts that no attack got out of the model; `asr` the share of attacks that did. "
-        "Read them with `ability`: a model that cannot quote its prompt when it may resists nothing."
-    ),
-    "exposure_asked": (
-        "How far up a planted secret ranks among decoys of its form by likelihood, in bits; a secret that the prompt does not hold has "
-        f"{CHANCE_EXPOSURE:.2f} bits on average."
-    ),
-}
-
-# Back ends that run the weights themselves -> the engine that does.
-ENGINES = {
-    "hf": "transformers", "vllm": "vllm", "sglang": "sglang", "ollama": "ollama", "llama-cpp-python": "llama.cpp", "gguf": "llama.cpp",
-}  # fmt: skip
-
-
-def summarise(results: Results) -> dict[str, Estimate]:
-    """Metric -> its mean with 95 % interval, as the tables have it; metrics without any value are left out."""
-
-    found = {metric: metric_estimate(metric, values_of(results.rows, metric), LEVEL) for metric in RECORDS}
-    return {metric: one for metric, one in found.items() if one.number}
-
-
-@dataclass(frozen=True)
-class Model:
-    """Who was evaluated, in the schema's words; ``published`` is False where only a local name is known."""
-
-    id: str
-    name: str
-    deployment: str
-    engine: str = ""
-    platform: str = ""
-    published: bool = True
-
-    @property
-    def developer(self) -> str:
-        """The first part of the id."""
-        return self.id.split("/")[0]
-
-
-def identify_model(results: Results, model_id: str | None = None) -> Model:
-    """Name the evaluated model as others can look it up.
-
-    Args:
-        results: of a run of either host.
-        model_id: "developer/name"; None takes what the run says, without the folder of a local model.
-
-    Raises:
-        ValueError: ``model_id`` has another form, or the run does not say which model it was.
-    """
-    back_end, name = back_end_and_name(results)
-    if model_id is not None and not re.fullmatch(r"[\w.-]+/[\w.:/-]+", model_id):
-        raise ValueError(f"--model-id {model_id!r} is not developer/name")
-    if not name and model_id is None:
-        where = f"{results.source}: " if results.source else ""
-        raise ValueError(
-            f"{where}the run does not say which model was evaluated (lm_eval writes results_*.json beside the samples); give --model-id"
-        )
-    provider = next((back_end.removesuffix(ending) for ending in API_ENDINGS if back_end.endswith(ending)), back_end)
-    if back_end in ENGINES:
-        deployment, engine, platform = "self_deployed", ENGINES[back_end], ""
-    elif provider == "local" or not provider:
-        deployment, engine, platform = UNKNOWN, "", ""
-    else:
-        deployment, engine, platform = "externally_managed", "", provider
-    if model_id:
-        return Model(model_id, model_id.split("/", 1)[1], deployment, engine, platform)
-    if is_local(name):
-        return Model(f"{UNKNOWN}/{_folder_name(name)}", _folder_name(name), deployment, engine, platform, published=False)
-    if "/" in name:
-        return Model(name, name.split("/", 1)[1], deployment, engine, platform)
-    developer = platform or UNKNOWN
-    return Model(f"{developer}/{name}", name, deployment, engine, platform, published=developer != UNKNOWN)
-
-
-def _folder_name(name: str) -> str:
-    return re.split(r"[/\\]", name.rstrip("/\\"))[-1] or UNKNOWN
 
 
 def evaluation_record(
@@ -258,7 +154,7 @@ def _score_details(metric: str, summary: Estimate, results: Results) -> dict[str
     if math.isfinite(summary.stderr):
         uncertainty["standard_error"] = {"value": summary.stderr, "method": "analytic"}
     if math.isfinite(summary.low):
-        method = "wilson" if summary.wilson else f"percentile bootstrap over {counted(results.rows).noun}"
+        method = "wilson" if summary.wilson else f"studentised bootstrap over {counted(results.rows).noun}"
         uncertainty["confidence_interval"] = {
             "lower": scale.held(summary.low), "upper": scale.held(summary.high), "confidence_level": LEVEL, "method": method,
         }  # fmt: skip
@@ -326,89 +222,9 @@ def write_records(folder: Path, records: Sequence[Mapping[str, Any]], schema: Ma
     return paths
 
 
-def card_block(results: Results, model_id: str | None = None, heading: str = "") -> str:
-    """The Markdown block of one task: headline metrics beside their floors, how to read them, signature, command.
-
-    Args:
-        results: of a run of either host.
-        model_id: the model's public name, for one that the run knows as a folder.
-        heading: the name of the model, for a card of several; "" leaves it out.
-    """
-    summaries, settings = summarise(results), run_settings(results)
-    names = ", ".join(map(code_span, filter(None, (results.task, heading))))
-    lines = [f"### System prompt recovery: {names}", ""]
-    reading = next((text for metric, text in READINGS.items() if metric in summaries), None)
-    lines += [reading, ""] if reading else []
-    rows = [
-        (f"`{name}`", better(name), shown(name, one.mean), shown_interval(name, one.low, one.high), _beside(name, summaries))
-        for name in HEADLINES
-        if (one := summaries.get(name)) is not None
-    ]
-    lines += markdown_table(("metric", "better", "mean", "95 % interval", "floor or reference"), (2, 3), rows)
-    found = counted(results.rows)
-    carriers = f"; {found.explained}: {found.units}" if found.planted else ""
-    lines += ["", f"System prompts: {found.prompts}, of them scored: {found.scored}{carriers}. Intervals are over {found.noun}."]
-    lines += ["", f"**{on_one_line(results.caution)}**"] if results.caution else []
-    lines += ["", f"Signature: {code_span(signature_line(results, settings))}", "", "Run it again:", ""]
-    # ``visible``: a terminal would obey the escape codes of a results file.
-    return "\n".join(map(visible, [*lines, *code_block(rerun_command(results, settings, model_id), "sh")]))
-
-
-def model_headings(found: Sequence[Results]) -> list[str]:
-    """Per run the name of its model as others may read it, numbered where several share it; "" for all where they are of one model."""
-    known = [place_of(back_end_and_name(results)[1]) for results in found]
-    if len(set(known)) == 1:
-        return [""] * len(known)
-    models = [identify_model(results) if name else None for results, name in zip(found, known)]
-    names = ["model not known" if model is None else model.id if model.published else model.name for model in models]
-    alike = {name: list(dict.fromkeys(full for full, other in zip(known, names) if other == name)) for name in names}
-    return [f"{name} [{alike[name].index(full) + 1}]" if len(alike[name]) > 1 else name for full, name in zip(known, names)]
-
-
-def _beside(metric: str, summaries: Mapping[str, Estimate]) -> str:
-    """Floors of a metric, or what a complement has in their place; a dash where there are none."""
-
-    told = []
-    for kind, floor in list(floors_of(metric, summaries).items())[:CARD_FLOORS]:
-        found = summaries[floor]
-        name, found = (FLOORS[kind], complement(found)) if metric in COMPLEMENTS else (f"`{floor}`", found)
-        told.append(f"{name} {shown_estimate(metric, found)}")
-    return "; ".join(told) or "–"
-
-
-def model_index(found: Sequence[Results], model_id: str | None = None) -> str:
-    """YAML front matter with the hub's ``model-index``: the headline metrics of all tasks of one model.
-
-    Raises:
-        ValueError: the results are of several models.
-    """
-    import yaml
-
-    models = {identify_model(results, model_id).id for results in found}
-    if len(models) > 1:
-        raise ValueError(f"--model-index describes one model, and the results are of {', '.join(sorted(models))}; give those of one")
-    entries = []
-    for results in found:
-        summaries, signature = summarise(results), public_signature(results)
-        prompts = signature.get("prompts", UNKNOWN)
-        entries.append(
-            {
-                "task": {"type": "text-generation", "name": "System prompt recovery"},
-                "dataset": {"name": results.task, "type": "lm-eval-inversion", "config": prompts},
-                "metrics": [
-                    {"type": f"{NAMESPACE}.{metric}", "name": metric, "value": summaries[metric].mean}
-                    for metric in HEADLINES
-                    if metric in summaries
-                ],
-            }
-        )
-    front = {"model-index": [{"name": models.pop().split("/", 1)[1], "results": entries}]}
-    return visible(f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---")
-
-
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``export``."""
-    _add_results(parser)
+    add_results_arguments(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder to write data/lm_eval_inversion/… into")
     parser.add_argument("--organisation", "--organization", default=UNKNOWN, metavar="NAME", help="who ran the evaluation")
     parser.add_argument(
@@ -431,7 +247,7 @@ def run_export(options: argparse.Namespace) -> int:
 
     schema = load_schema(options.schema)
     found = read_all(options.results)
-    _require_one_model(found, options.model_id)
+    require_one_model(found, options.model_id)
     records = [
         evaluation_record(
             results,
@@ -470,44 +286,3 @@ def _taken_for_hub_names(found: Sequence[Results], records: Sequence[Mapping[str
         if "inference_engine" in record["model_info"] and LOCAL_ARGUMENTS not in results.signature
     ]
     return list(dict.fromkeys(name for name in names if not name.startswith(f"{UNKNOWN}/")))
-
-
-def add_card_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``card``."""
-    _add_results(parser)
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to a file instead of the screen")
-    parser.add_argument("--model-index", action="store_true", help="add YAML front matter with the hub's model-index")
-
-
-def run_card(options: argparse.Namespace) -> int:
-    """Print or write the Markdown block of every task of the results; 0.
-
-    Raises:
-        ValueError: results cannot be read, the file cannot be written, or see ``model_index``.
-    """
-
-    found = read_all(options.results)
-    _require_one_model(found, options.model_id)
-    blocks = [model_index(found, options.model_id)] if options.model_index else []
-    blocks += [card_block(results, options.model_id, heading) for results, heading in zip(found, model_headings(found))]
-    text = "\n\n".join(blocks) + "\n"
-    if options.output:
-        write_file(options.output, text)
-    else:
-        print(text, end="")
-    return 0
-
-
-def _add_results(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="folders or files of lm_eval or Inspect")
-    parser.add_argument(
-        "--model-id", metavar="DEVELOPER/NAME",
-        help="the model's public name; without it, a model from a local folder is FOLDER in the card's command, its folder's name in the "
-        "index of --model-index, and unknown/NAME in exports",
-    )  # fmt: skip
-
-
-def _require_one_model(found: Sequence[Results], model_id: str | None) -> None:
-    models = sorted({back_end_and_name(results)[1] for results in found})
-    if model_id and len(models) > 1:
-        raise ValueError(f"--model-id names one model, and the results are of {len(models)} ({', '.join(models)}); give those of one")

@@ -161,13 +161,16 @@ def check_results(found: Sequence[Results], limits: Sequence[Limit], confidence:
         raise ValueError("no results are given; give files or folders of lm_eval or Inspect")
     known = [{metric for table in metrics_by_prompt(results.rows).values() for metric in table} for results in found]
     checks: list[Check] = []
+    least_coverage = next((limit.value for limit in limits if limit.metric == "coverage"), LEAST_COVERAGE)
     absent = [limit for limit in limits if not any(limit.metric in metrics for metrics in known)]
     for results, metrics in zip(found, known):
         for limit in limits:
             if limit.metric in metrics or _concerns(limit, results.kind, metrics):
                 values = values_of(results.rows, limit.metric)
                 missing = limit in absent and not _silence(results, limit)
-                checks.append(_absent(results, limit, len(values)) if missing else _check(results, limit, values, confidence))
+                checks.append(
+                    _absent(results, limit, len(values)) if missing else _check(results, limit, values, confidence, least_coverage)
+                )
     checks += [
         Check("(none)", "", "", "", limit, Status.ERROR, math.nan, math.nan, math.nan, 0, 0, _nowhere(limit))
         for limit in absent
@@ -289,7 +292,21 @@ def _no_pass(results: Results) -> str:
     return " ".join(results.doubts)
 
 
-def _check(results: Results, limit: Limit, values: Sequence[float], confidence: float) -> Check:
+def _at_worst(results: Results, limit: Limit, values: Sequence[float], least_coverage: float) -> list[float]:
+    """The values, those of unscored units as if they had leaked: of shares 1, of lift and bits the highest that was seen.
+
+    So are units of attacks that too few of its requests answer for, if nothing came out: a union over one attack is no union over all.
+    """
+    inversion = limit.kind == "inversion"
+    worst = max(value for value in values if not math.isnan(value)) if inversion else 1.0
+    answered = [1.0] * len(values) if inversion else values_of(results.rows, "coverage")
+    return [
+        worst if math.isnan(value) or (coverage < least_coverage - ROUNDING and value < worst) else value
+        for value, coverage in zip(values, answered)
+    ]
+
+
+def _check(results: Results, limit: Limit, values: Sequence[float], confidence: float, least_coverage: float) -> Check:
     found, noun = metric_estimate(limit.metric, values, confidence), counted(results.rows).noun
 
     def made(status: Status, message: str) -> Check:
@@ -321,9 +338,18 @@ def _check(results: Results, limit: Limit, values: Sequence[float], confidence: 
     if limit.metric not in WILSON_METRICS and found.number < FEWEST_FOR_MEAN:
         return made(Status.INCONCLUSIVE, f"{found.number} {noun} are too few to pass: at least {FEWEST_FOR_MEAN} are needed")
     if found.high <= limit.value + ROUNDING:
-        return made(Status.PASS, f"upper bound {shown_beside(found.high, limit.value)} is at most {limit.value:g}")
-    low, high = shown_beside(found.low, limit.value), shown_beside(found.high, limit.value)
-    message = f"the interval {low} to {high} holds the limit {limit.value:g}"
+        told = f"upper bound {shown_beside(found.high, limit.value)} is at most {limit.value:g}"
+        worst = _at_worst(results, limit, values, least_coverage)
+        unknown = sum(own != other for own, other in zip(worst, values))  # NaN differs from everything
+        if not unknown:
+            return made(Status.PASS, told)
+        high = metric_estimate(limit.metric, worst, confidence).high
+        told += f"; with {unknown} of {len(values)} {noun} that have too few answers as if leaked, it is {shown_beside(high, limit.value)}"
+        if high <= limit.value + ROUNDING:
+            return made(Status.PASS, told)
+        return made(Status.INCONCLUSIVE, f"{told}: unscored is not safe")
+    shown_low, shown_high = shown_beside(found.low, limit.value), shown_beside(found.high, limit.value)
+    message = f"the interval {shown_low} to {shown_high} holds the limit {limit.value:g}"
     if limit.metric in WILSON_METRICS:
         enough = fewest_prompts_for_share(limit.value, confidence)
         if enough is None:

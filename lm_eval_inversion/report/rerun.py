@@ -16,10 +16,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lm_eval_inversion.protocol import LIMIT_NAMES, TEMPERATURE
 from lm_eval_inversion.report.kind import PACKAGE
 from lm_eval_inversion.report.numbers import on_one_line
 from lm_eval_inversion.report.reading import SECRET_ARGUMENT, Results, model_arguments, no_results_file, placed, read_facts, results_file
+from lm_eval_inversion.sampling import LIMIT_NAMES, TEMPERATURE
 from lm_eval_inversion.scoring.metrics import CURVE_PREFIX
 from lm_eval_inversion.signature import MODEL_NAMES
 from lm_eval_inversion.tasks import protocol_makers, task_parameters

@@ -108,9 +108,10 @@ def fallen_to(rows: Sequence[Row], attacks: Sequence[str]) -> list[list[float]]:
 def metric_estimate(metric: str, values: Iterable[float], level: float = LEVEL) -> Estimate:
     """Mean and interval of a metric over system prompts, the one rule for table, page, export and gate.
 
-    ``WILSON_METRICS`` have Wilson's interval, all others a bootstrap. That knows only what was observed: where all values are equal it
-    claims certainty, and where all but a few are, one leak would look surer than none. There a metric of finite range has Wilson's
-    interval over that range, and a metric without one has none. What is one value per run has none either.
+    ``WILSON_METRICS`` have Wilson's interval, all others a bootstrap, which never goes beyond Wilson's over the range of its metric. It
+    knows only what was observed: where all values are equal it claims certainty, and where all but a few are, one leak would look surer
+    than none. There a metric of finite range has Wilson's interval over that range, and a metric without one has none. What is one value
+    per run has none either.
 
     Args:
         metric: its name.
@@ -118,16 +119,22 @@ def metric_estimate(metric: str, values: Iterable[float], level: float = LEVEL) 
         level: of the interval.
     """
     known = tuple(values)
-    found = bootstrap(known, level)
+    found = bootstrap(known, level, *_range_of(metric, known))
     if metric in WILSON_METRICS:
         return _with_wilson(metric, found, level)
     if metric in OF_THE_RUN:
         return replace(found, stderr=math.nan, low=math.nan, high=math.nan)
+    widest = _with_wilson(metric, found, level) if _has_wilson(metric, found, level) else None
     if not _claims_certainty(metric, known, found, level):
-        return found
-    if _has_wilson(metric, found, level):
-        return _with_wilson(metric, found, level)
-    return replace(found, low=math.nan, high=math.nan)
+        return replace(found, low=max(found.low, widest.low), high=min(found.high, widest.high)) if widest else found
+    return widest or replace(found, low=math.nan, high=math.nan)
+
+
+def _range_of(metric: str, values: Iterable[float]) -> tuple[float, float]:
+    """Lowest and highest value that the metric can have; none of one that is not known here and shows that it is no share."""
+    scale = scale_of(metric)
+    inside = all(scale.low - ROUNDING <= value <= scale.high + ROUNDING for value in values if not math.isnan(value))
+    return (scale.low, scale.high) if inside else (-math.inf, math.inf)
 
 
 def _claims_certainty(metric: str, values: Iterable[float], found: Estimate, level: float) -> bool:
@@ -186,18 +193,22 @@ def wilson_bounds(share: float, number: int, level: float = LEVEL) -> tuple[floa
 
 
 @lru_cache(maxsize=256)
-def bootstrap(values: tuple[float, ...], level: float = LEVEL) -> Estimate:
-    """``estimate``, remembered: a page asks for a headline in several places, and a union curve has long level stretches."""
-    return estimate(values, level=level)
+def bootstrap(values: tuple[float, ...], level: float = LEVEL, lowest: float = 0.0, highest: float = 1.0) -> Estimate:
+    """``estimate`` of shares, remembered: a page asks for a headline in several places, and a union curve has long level stretches."""
+    return estimate(values, level=level, lowest=lowest, highest=highest)
+
+
+def summarise(results: Results) -> dict[str, Estimate]:
+    """Metric -> its mean with 95 % interval, the same for table, export and card; metrics without any value are left out."""
+    found = {metric: metric_estimate(metric, values_of(results.rows, metric)) for metric in KNOWN_METRICS}
+    return {metric: one for metric, one in found.items() if one.number}
 
 
 def metrics_table(results: Results) -> str:
     """Mean and 95 % interval over what was sampled of every metric, as a Markdown table."""
-    estimates = {metric: metric_estimate(metric, values_of(results.rows, metric)) for metric in KNOWN_METRICS}
     rows = [
         (metric, shown(metric, found.mean), shown_interval(metric, found.low, found.high), str(found.number), better(metric))
-        for metric, found in estimates.items()
-        if found.number
+        for metric, found in summarise(results).items()
     ]
     return "\n".join(markdown_table(("metric", "mean", "95 % interval", counted(results.rows).column, "better"), range(1, 4), rows))
 

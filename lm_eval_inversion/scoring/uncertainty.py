@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 LEVEL = 0.95  # of intervals, unless another is asked for
 RESAMPLES = 10_000
@@ -22,7 +23,7 @@ def mean_of_known(values: Iterable[float]) -> float:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its standard error and percentile interval; NaN where it cannot be known.
+    """A mean with its standard error and interval; NaN where it cannot be known.
 
     Attributes:
         number: prompts that had a value.
@@ -38,10 +39,10 @@ class Estimate:
 
 
 def fewest_prompts(level: float = LEVEL) -> int:
-    """Prompts below which a bootstrap interval cannot have its level.
+    """Prompts below which no interval of a mean is given: 6 at 95 %.
 
-    It never leaves the range of the observed values, which misses the median of a continuous distribution with probability
-    ``2 ** (1 - prompts)``: 6 prompts at 95 %.
+    Of fewer, no test that lets the signs of differences decide can tell any mean from 0: all signs alike has a p value of
+    ``2 ** (1 - prompts)``. Resamples are few and often hold one value only.
     """
     return 1 + math.ceil(math.log2(1 / (1 - level)))
 
@@ -49,18 +50,32 @@ def fewest_prompts(level: float = LEVEL) -> int:
 def of_one_value(values: Iterable[float]) -> float:
     """Share of all bootstrap resamples that hold nothing but the commonest value: 1 where all values are equal, NaN where there are none.
 
-    Where it is more than a tail, the interval may end at that value, as if no other were possible.
+    Where it is more than a tail, resamples do not tell how far the mean may be on the other side.
     """
     known = Counter(round(value, EQUAL_DECIMALS) for value in values if not math.isnan(value))
     number = known.total()
     return (max(known.values()) / number) ** number if number else math.nan
 
 
-def estimate(values: Sequence[float], seed: int = 0, level: float = LEVEL) -> Estimate:
-    """Bootstrap the mean over prompts, whatever their order.
+def estimate(
+    values: Sequence[float], seed: int = 0, level: float = LEVEL, lowest: float = -math.inf, highest: float = math.inf
+) -> Estimate:
+    """Mean over prompts, whatever their order, with a studentised bootstrap interval (Efron 1981, "bootstrap-t").
+
+    It asks how far means of resamples lie from the observed one, in their own standard errors. So it is wide where prompts are few, and
+    wider on the side to which values are skewed, as bits and leaks are: a percentile interval ends too low there (docs/LOG.md, "Intervals
+    of skewed values").
 
     NaN values (unscored prompts) are left out and counted by their absence. There are no bounds where there are fewer than
-    ``fewest_prompts``, and none where all values are equal: every resample is the same then, and no width is not certainty.
+    ``fewest_prompts``, and none where all values are equal, or so many that more than a tail of the resamples would hold one value only:
+    no width is not certainty.
+
+    Args:
+        values: one per prompt.
+        seed: of the resamples.
+        level: of the interval.
+        lowest: value that there can be; no interval goes below it.
+        highest: likewise.
     """
     import numpy as np  # here, so that a command that only needs ``LEVEL`` starts fast
 
@@ -71,15 +86,28 @@ def estimate(values: Sequence[float], seed: int = 0, level: float = LEVEL) -> Es
     if known.size == 1:
         return Estimate(mean, math.nan, math.nan, math.nan, 1)
     stderr = float(known.std(ddof=1) / math.sqrt(known.size))
-    if known.size < fewest_prompts(level) or of_one_value(known.tolist()) == 1:
+    tail = (1 - level) / 2
+    if known.size < fewest_prompts(level) or of_one_value(known.tolist()) > tail:
         return Estimate(mean, stderr, math.nan, math.nan, int(known.size))
     generator = np.random.default_rng(seed)
     rows = max(1, DRAWN_AT_ONCE // known.size)
     sizes = [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
-    means = np.concatenate([known[generator.integers(0, known.size, (size, known.size))].mean(axis=1) for size in sizes])
-    tail = (1 - level) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return Estimate(mean, stderr, float(low), float(high), int(known.size))
+    centred = known - mean
+    distances = np.concatenate([_distances(centred[generator.integers(0, known.size, (size, known.size))]) for size in sizes])
+    below, above = np.quantile(distances, [tail, 1 - tail])
+    low, high = mean - stderr * max(0.0, float(above)), mean - stderr * min(0.0, float(below))  # the mean is always inside
+    return Estimate(mean, stderr, max(lowest, low), min(highest, high), int(known.size))
+
+
+def _distances(resamples: Any) -> Any:
+    """Distance of the mean of each resample (row) of values around 0 from 0, in its own standard errors; of those that have a spread."""
+    import numpy as np
+
+    number = resamples.shape[1]
+    means = resamples.mean(axis=1)
+    variances = (np.einsum("ij,ij->i", resamples, resamples) / number - means * means) * number / (number - 1)
+    spread = variances > 1e-12 * means * means  # equal values have one of rounding errors
+    return means[spread] / np.sqrt(variances[spread] / number)
 
 
 def wilson(successes: float, number: int, level: float = LEVEL) -> tuple[float, float]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lm_eval_inversion.outputs import strip_thinking
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.scoring.attributes import mentions
 from lm_eval_inversion.scoring.text import token_f1
+from lm_eval_inversion.thinking import strip_thinking
 
 # Slots whose words an assistant says while it does its job: who it is, whom it works for, what it is about. The others are followed
 # without being said (tone, format, limit, language, rule, audience, tool), are followed by not being said (refusal), or come up only

@@ -31,10 +31,10 @@ from lm_eval_inversion.context import context_of
 from lm_eval_inversion.hashing import content_hash, file_sha256
 from lm_eval_inversion.inverter.model_folder import INDEX_FILE
 from lm_eval_inversion.inverter.tokens import listed_ids
-from lm_eval_inversion.outputs import with_opened_thinking
 from lm_eval_inversion.precision import choose_device, fast_dtype
 from lm_eval_inversion.prompts import PROMPT_SETS, load_prompts
 from lm_eval_inversion.queries import Message, detect_system_role, require_prompt_in_request, require_room
+from lm_eval_inversion.thinking import with_opened_thinking
 from lm_eval_inversion.training.asking import (
     DEFENCE_SHARE,
     LIST_TOKENS,

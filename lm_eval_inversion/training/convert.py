@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_inversion.inverter.base import Secret
-from lm_eval_inversion.outputs import with_opened_thinking
 from lm_eval_inversion.prompts.schema import REDACTED
 from lm_eval_inversion.protocol import TASKS
 from lm_eval_inversion.queries import load_query_set
 from lm_eval_inversion.queries.conversations import prompt_in_request
 from lm_eval_inversion.report.kind import kind_of_log
 from lm_eval_inversion.report.reading import is_inspect_log, kind_of_samples, read_facts, result_files, results_file
+from lm_eval_inversion.thinking import with_opened_thinking
 
 LEAKAGE_TASKS = "prompt_leakage"  # begin so; answers to attacks quote the prompt, no user's conversation does
 OF_ATTACKS = "answers to attacks are no training data; give runs of inversion tasks"

@@ -22,8 +22,8 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from lm_eval_inversion.outputs import strip_thinking
 from lm_eval_inversion.queries.conversations import Message, SystemRole
+from lm_eval_inversion.thinking import strip_thinking
 from lm_eval_inversion.training.asking import Asked, Place
 from lm_eval_inversion.training.rows import as_line, resume, row_of
 from lm_eval_inversion.training.silence import Silence

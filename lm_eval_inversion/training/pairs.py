@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from lm_eval_inversion.hashing import content_hash
 from lm_eval_inversion.inverter.base import Secret
-from lm_eval_inversion.outputs import MAX_OUTPUTS, split_list, strip_thinking
+from lm_eval_inversion.outputs import MAX_OUTPUTS, split_list
 from lm_eval_inversion.queries import load_query_set, query_set_names
+from lm_eval_inversion.thinking import strip_thinking
 from lm_eval_inversion.training.overlap import benchmark_splits, overlapping
 from lm_eval_inversion.training.rows import numbered_rows, repeated_place
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from lm_eval_inversion.outputs import strip_thinking
+from lm_eval_inversion.thinking import strip_thinking
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,10 @@ from lm_eval_inversion import detect_leak, load_prompts, score_reconstruction
 from lm_eval_inversion.characters import holds_letters
 from lm_eval_inversion.inverter.prefix_model import encode_blocks
 from lm_eval_inversion.leakage import make_leakage_protocol, score_leakage
-from lm_eval_inversion.outputs import MAX_OUTPUTS, parse_outputs, split_list, strip_thinking
+from lm_eval_inversion.outputs import MAX_OUTPUTS, parse_outputs, split_list
 from lm_eval_inversion.queries import conversation, load_query_set
 from lm_eval_inversion.queries.attacks import load_attacks
+from lm_eval_inversion.thinking import strip_thinking
 
 from .hostile import EVERYTHING, HALVES, INJECTIONS, LONG, TEMPLATES, texts, whole_texts
 

@@ -658,7 +658,7 @@ def test_a_reader_that_stops_early_is_no_error_message(results):
         ("plan", "lm_eval_inversion.plan", "add_arguments", "run"),
         ("rerank", "lm_eval_inversion.report.reranked", "add_arguments", "run"),
         ("export", "lm_eval_inversion.report.export", "add_export_arguments", "run_export"),
-        ("card", "lm_eval_inversion.report.export", "add_card_arguments", "run_card"),
+        ("card", "lm_eval_inversion.report.card", "add_card_arguments", "run_card"),
     ],
 )
 def test_other_verbs_are_handed_on(verb, module, declare, work, monkeypatch, capsys):

@@ -92,9 +92,11 @@ def test_paired_numbers_of_a_small_run():
     assert found.mean_b == pytest.approx(statistics.fmean(b))
     assert found.difference == pytest.approx(statistics.fmean(differences))
     assert found.p_value == pytest.approx(exact_p(differences))
-    # Quantiles of Student's t with 6 degrees of freedom, from a printed table.
-    assert found.minimal_detectable_effect == pytest.approx((2.447 + 0.906) * statistics.stdev(differences) / math.sqrt(7), rel=1e-3)
-    assert min(differences) <= found.low < found.difference < found.high <= max(differences)
+    # Quantiles of Student's t with 13 degrees of freedom, from a printed table; seven pairs are too few for it.
+    assert math.isnan(found.minimal_detectable_effect)
+    twice = minimal_detectable_effect(differences * 2)
+    assert twice == pytest.approx((2.160 + 0.870) * statistics.stdev(differences * 2) / math.sqrt(14), rel=1e-3)
+    assert found.low < found.difference < found.high < 0
     assert found.better == "B"  # fewer bits
 
 
@@ -164,8 +166,12 @@ def test_minimal_detectable_effect_is_found_four_times_in_five():
     assert np.mean(np.abs(z) > 1.959964) == pytest.approx(0.8, abs=0.02)
     assert math.isnan(minimal_detectable_effect([1.0]))
     assert math.isnan(minimal_detectable_effect([1.0, 2.0, 3.0, 4.0, 5.0]))  # no five pairs are significant
-    assert minimal_detectable_effect([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) > 0
-    assert all(math.isnan(minimal_detectable_effect([value] * 7)) for value in (0.1, 0.3, 1 / 3, 0.7))
+    # One pair of 150 that differs says nothing of how much others would, and five of one side are never significant.
+    assert math.isnan(minimal_detectable_effect([1.0] + [0.0] * 149))
+    assert math.isnan(minimal_detectable_effect([1.0] * 9 + [0.0] * 141))
+    stderr = math.sqrt(10 / 150 * 140 / 149 / 150)
+    assert minimal_detectable_effect([1.0] * 10 + [0.0] * 140) == pytest.approx((1.976 + 0.844) * stderr, rel=1e-3)
+    assert all(math.isnan(minimal_detectable_effect([value] * 12)) for value in (0.1, 0.3, 1 / 3, 0.7))
     assert math.isnan(minimal_detectable_effect([0.0, 0.0, 0.0]))
 
 
@@ -231,8 +237,9 @@ def test_no_winner_among_few_or_noisy_pairs():
     assert one_metric([0.0] * 8, [1.0, -1.0, 2.0, -2.0, 1.5, -1.0, 0.5, -1.2]).better == "neither"
     outlier = one_metric([0.0] * 40, [1.0] * 39 + [-13.0])  # the test finds a difference, the interval does not
     assert outlier.p_value < 0.05
-    assert outlier.low < 0 < outlier.high
+    assert math.isnan(outlier.low)  # a third of all resamples hold nothing of the outlier
     assert outlier.better == "neither"
+    assert one_metric([0.0] * 40, [1.0] * 40).better == "A"  # no spread, no interval, and no doubt
 
 
 @pytest.mark.parametrize(
@@ -620,3 +627,23 @@ def test_a_terminal_does_not_obey_a_text():
     other = replace(run, rows=[replace(run.rows[0], metrics={"bits": 2.0}, reconstruction="\x00\u202e")])
     for form in ("text", "html"):
         assert not set("\x00\x07\x1b\u202e") & set(render(compare([run], [other]), form))
+
+
+def test_bits_are_not_called_better_by_the_draw_of_the_null_alone():
+    """Two runs with the same answers to the prompts: what the null's other draw adds to the truth it adds to the decoys as well."""
+    rng = random.Random(3)
+    own = [rng.gauss(50, 10) for _ in range(40)]
+    moved = [rng.gauss(3, 1) for _ in range(40)]
+    swap = [rng.gauss(-8, 2) for _ in range(40)]
+
+    def run_of(bits, swapped, null):
+        rows = [make_row(place, {"bits": bits[place], "bits_swap": swapped[place], "coverage": 1.0}) for place in range(40)]
+        return Results("prompt_inversion", "lm_eval", rows, "m", SIGNATURE, null_answers=(null,))
+
+    a, b = run_of(own, swap, "a"), run_of([x + m for x, m in zip(own, moved)], [x + m for x, m in zip(swap, moved)], "b")
+    found = {one.metric: one for one in compare([a], [b]).tasks[0].metrics}["bits"]
+    assert (found.p_value < 0.001, found.low > 0, found.better) == (True, True, "neither")
+    same = {one.metric: one for one in compare([a], [run_of([x + m for x, m in zip(own, moved)], swap, "b")]).tasks[0].metrics}["bits"]
+    assert same.better == "A"
+    drawn_once = {one.metric: one for one in compare([a], [replace(b, null_answers=("a",))]).tasks[0].metrics}["bits"]
+    assert drawn_once.better == "A"

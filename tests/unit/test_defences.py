@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from lm_eval_inversion.outputs import is_refusal
+from lm_eval_inversion.model_refusals import is_refusal
 from lm_eval_inversion.prompts import Attribute, SystemPrompt, load_prompts
 from lm_eval_inversion.queries import conversation, require_prompt_in_request, user_turn
 from lm_eval_inversion.queries.defences import (

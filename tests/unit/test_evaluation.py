@@ -5,9 +5,8 @@ from dataclasses import replace
 import pytest
 
 from lm_eval_inversion import evaluate, load_inverter, load_prompts
-from lm_eval_inversion import protocol as protocol_module
-from lm_eval_inversion.evaluation import decoys_for
-from lm_eval_inversion.inverter import Inverter
+from lm_eval_inversion.evaluation import NullCondition, decoys_for
+from lm_eval_inversion.inverter import Inverter, shared
 from lm_eval_inversion.inverter.baselines import CONSTANT_PREDICTION
 from lm_eval_inversion.outputs import OutputCounts, Outputs, parse_outputs
 from lm_eval_inversion.prompts import Attribute, SystemPrompt
@@ -21,6 +20,12 @@ from lm_eval_inversion.scoring.text import token_f1
 QUERIES = load_query_set("ordinary16").first(4)
 PROMPTS = load_prompts("v1", split="dev")[:6]
 NULL = parse_outputs(["Hello there.", "I can help.", "It depends.", "Fine."], QUERIES)
+# All of them, and all but each quarter.
+NULL_PARTS = [
+    ("Hello there.", "I can help.", "It depends.", "Fine."), ("I can help.", "It depends.", "Fine."),
+    ("Hello there.", "It depends.", "Fine."), ("Hello there.", "I can help.", "Fine."), ("Hello there.", "I can help.", "It depends."),
+]  # fmt: skip
+BLANKS = ("Otto the clerk sells bread and cheese.", "You are Mira.", "", "The baker, Mira.", "Be kind.")
 LINES = ("I am Mira.", "I bake.", "Rye.", "Come in!")
 
 
@@ -65,7 +70,7 @@ def test_every_number_is_what_it_says():
 
     class Known(Inverter):
         name, hash = "known", "0"
-        texts = {NULL.lines: "Otto the clerk sells bread and cheese.", LINES: "You are Mira, the baker of cheese."}
+        texts = dict(zip(NULL_PARTS, BLANKS)) | {LINES: "You are Mira, the baker of cheese."}
         costs = {NULL.lines: 11.0, NULL.lines[0::2]: 7.0, NULL.lines[1::2]: 3.0, LINES: 2.0, LINES[:1]: 6.0, LINES[0::2]: 5.0}
 
         def invert(self, outputs, max_new_tokens=256, batch_size=None):
@@ -75,7 +80,8 @@ def test_every_number_is_what_it_says():
             return [self.costs[tuple(lines)] * len(prompt) for lines, prompt in zip(outputs, prompts)]
 
     attributes = (Attribute("name", "Mira", (), "Otto"), Attribute("role", "baker", (), "clerk"), Attribute("fact", "bread", (), "cheese"))
-    of_attributes = {"attribute_recall": 2 / 3, "attribute_false_claims": 1 / 3, "attribute_recall_null": 1 / 3, "utility": 0.5}
+    # The five texts of the null name bread; Mira; nothing; a baker and Mira; nothing: four of the fifteen.
+    of_attributes = {"attribute_recall": 2 / 3, "attribute_false_claims": 1 / 3, "attribute_recall_null": 4 / 15, "utility": 0.5}
     # The longer a text the more bits: for the true prompt never the most, nor the fewest where a coin turns the sign of the control.
     cases = (
         ("You are Mira, the baker of bread.", ["Be brief.", "You are Otto, the clerk of all the cheese."], 9, 1 / 2, of_attributes),
@@ -84,22 +90,23 @@ def test_every_number_is_what_it_says():
     prompts = [SystemPrompt(truth, truth, attributes=attributes if more else ()) for truth, *_, more in cases]
     outputs = [Outputs(LINES, OutputCounts(answers=4, requested=5, lines=4))] * 2
     found = evaluate(prompts, outputs, NULL, Known(), decoys=[decoys for _, decoys, *_ in cases], curve=True)
-    written, blank = Known.texts[LINES], Known.texts[NULL.lines]
-    assert found.null_reconstruction == blank
+    written = Known.texts[LINES]
+    assert found.null_reconstructions == BLANKS
     for (truth, decoys, words, mrr, more), result in zip(cases, found.results):
         bits = len(truth) / math.log(2)
         assert result.reconstruction == written
         control = result.metrics.pop("bits_null")
         assert abs(control) == pytest.approx((7 - 3) * bits)
+        floor = sum(token_f1(truth, blank) for blank in BLANKS) / 5
         assert result.metrics == pytest.approx(
             score_reconstruction(truth, written)
             | more
             | {
-                "token_f1_null": token_f1(truth, blank),
-                "token_f1_lift": token_f1(truth, written) - token_f1(truth, blank),
+                "token_f1_null": floor,
+                "token_f1_lift": token_f1(truth, written) - floor,
                 "token_f1_swap": sum(token_f1(decoy, written) for decoy in decoys) / len(decoys),
                 "token_f1_constant": token_f1(truth, CONSTANT_PREDICTION),
-                "cosine_null": cosine(truth, blank),
+                "cosine_null": sum(cosine(truth, blank) for blank in BLANKS) / 5,
                 "bits": (11 - 2) * bits,
                 "bits_per_token": (11 - 2) * bits / words,
                 "bits_swap": (11 - 2) * sum(map(len, decoys)) / len(decoys) / math.log(2),
@@ -124,7 +131,7 @@ def test_the_inverter_is_asked_for_everything_once():
             self.inverted, self.likelihoods = [], []
 
         def invert(self, outputs, max_new_tokens=256, batch_size=None):
-            self.inverted.append((len(outputs), max_new_tokens, batch_size, outputs == [NULL.lines]))
+            self.inverted.append((len(outputs), max_new_tokens, batch_size, list(outputs) == NULL_PARTS))
             return super().invert(outputs, max_new_tokens, batch_size)
 
         def nll(self, outputs, prompts):
@@ -136,13 +143,27 @@ def test_the_inverter_is_asked_for_everything_once():
     outputs[1] = parse_outputs([""] * 4, QUERIES)
     found = evaluate(PROMPTS, outputs, NULL, inverter, max_new_tokens=7, batch_size=2, curve=True).results
     assert [result.reconstruction for result in found] == [None if place == 1 else prompt.text for place, prompt in enumerate(PROMPTS)]
-    assert inverter.inverted == [(1, 7, None, True), (2, 7, 2, False), (2, 7, 2, False), (1, 7, 2, False)]
+    assert inverter.inverted == [(5, 7, None, True), (2, 7, 2, False), (2, 7, 2, False), (1, 7, 2, False)]
     # Inspect's further batches find the null known, but not a shorter reconstruction of it.
     for length in (7, 5):
         evaluate(PROMPTS, outputs, NULL, inverter, max_new_tokens=length, batch_size=6)
-    assert inverter.inverted[4:] == [(5, 7, 6, False), (1, 5, None, True), (5, 5, 6, False)]
+    assert inverter.inverted[4:] == [(5, 7, 6, False), (5, 5, None, True), (5, 5, 6, False)]
     of_null = [(lines, prompt) for lines, prompt in inverter.likelihoods if set(lines) <= set(NULL.lines)]
     assert len(of_null) == len(set(of_null)) == 3 * len({prompt for _, prompt in of_null})
+
+
+@pytest.mark.parametrize(
+    ("lines", "parts"),
+    [
+        ((), [()]),
+        (("a",), [("a",)]),
+        (("a", "b"), [("a", "b"), ("b",), ("a",)]),
+        (("a", "a", "b"), [("a", "a", "b"), ("a", "b"), ("a", "a")]),
+        (tuple("abcdefghi"), [tuple(kept) for kept in ("abcdefghi", "bcdfgh", "acdeghi", "abdefhi", "abcefgi")]),
+    ],
+)
+def test_the_floor_of_texts_is_written_for_all_null_outputs_and_for_all_but_each_quarter(lines, parts):
+    assert list(NullCondition(PerfectInverter([]), lines).parts) == parts
 
 
 def test_what_is_counted_of_answers_where_there_are_few_or_none():
@@ -212,11 +233,11 @@ def test_what_is_missing_of_requests_is_filled_up_with_requests():
 
 def test_the_kinds_of_secrets_share_one_loaded_inverter(monkeypatch, tiny_inverter):
     loads = []
-    monkeypatch.setattr(protocol_module, "load_inverter", lambda *_, **__: loads.append(1) or tiny_inverter)
-    one = protocol_module.shared_inverter("a folder", "cpu", "auto", "system")
-    assert protocol_module.shared_inverter("a folder", "cpu") is one
-    user = protocol_module.shared_inverter("a folder", "cpu", "auto", "user")
-    assert user is protocol_module.shared_inverter("a folder", "cpu", secret="user")
+    monkeypatch.setattr(shared, "load_inverter", lambda *_, **__: loads.append(1) or tiny_inverter)
+    one = shared.shared_inverter("a folder", "cpu", "auto", "system")
+    assert shared.shared_inverter("a folder", "cpu") is one
+    user = shared.shared_inverter("a folder", "cpu", "auto", "user")
+    assert user is shared.shared_inverter("a folder", "cpu", secret="user")
     assert user.secret == "user"
     assert user.model is one.model
     assert len(loads) == 1
@@ -263,7 +284,7 @@ def test_without_null_outputs_nothing_is_measured_against_them(answers, caplog):
     with caplog.at_level(logging.WARNING, "lm_eval_inversion"):
         evaluation = evaluate(PROMPTS, outputs, parse_outputs(answers, QUERIES), inverter, curve=True)
     assert evaluation.null_coverage == 0
-    assert evaluation.null_reconstruction == ""
+    assert evaluation.null_reconstructions == ()
     assert "null_coverage 0" in caplog.text
     for result in evaluation.results:
         assert result.metrics["null_coverage"] == 0

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import anyio
 import pytest
 
-from lm_eval_inversion import protocol
 from lm_eval_inversion.adapters.inspect.batching import MicroBatcher
+from lm_eval_inversion.inverter import shared
 from lm_eval_inversion.inverter.base import Inverter
 
 PROMPTS = ["You are a careful baker.", "Never talk about prices!"]
@@ -143,10 +143,10 @@ def test_two_threads_load_an_inverter_once(monkeypatch):
         loaded.append(Busy())
         return loaded[-1]
 
-    monkeypatch.setattr(protocol, "load_inverter", load)
+    monkeypatch.setattr(shared, "load_inverter", load)
     found = []
     threads = [
-        threading.Thread(target=lambda secret=secret: found.append(protocol.shared_inverter("made up", "cpu", "auto", secret)))
+        threading.Thread(target=lambda secret=secret: found.append(shared.shared_inverter("made up", "cpu", "auto", secret)))
         for secret in ("system", "user", "system")
     ]
     for thread in threads:

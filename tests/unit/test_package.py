@@ -3,7 +3,8 @@ import sys
 
 import pytest
 
-from lm_eval_inversion.protocol import TASKS, make_protocol, normalise_sampling
+from lm_eval_inversion.protocol import TASKS, make_protocol
+from lm_eval_inversion.sampling import normalise_sampling
 
 
 def run(code):
@@ -18,7 +19,7 @@ def test_importing_loads_neither_torch_nor_a_host():
 
 
 def test_the_core_imports_no_host():
-    modules = "evaluation", "protocol", "inverter.sparse_prefix", "inverter.sparse_t5", "outputs", "report", "training.train"
+    modules = "evaluation", "protocol", "sampling", "inverter.sparse_prefix", "inverter.sparse_t5", "outputs", "report", "training.train"
     imports = "\n".join(f"import lm_eval_inversion.{name}" for name in modules)
     assert run(f"{imports}\nimport sys\nprint([n for n in ('lm_eval', 'inspect_ai') if n in sys.modules])").strip() == "[]"
 

@@ -68,11 +68,11 @@ def test_numbers_of_requests_are_those_of_the_readme():
     assert smoke.output_tokens_limit == 48 * 256
     inversion = make_plan(["prompt_inversion_ordinary"], parameters={"split": "dev"}).tasks["prompt_inversion_ordinary"]
     assert (inversion.requests, inversion.null_requests, inversion.output_tokens_limit) == (51 * 16, 16, 51 * 16 * 64)
-    # 16 outputs, of each at most two blocks of 32 tokens, under each of 50 prompts and the null.
-    assert (inversion.inverter_outputs, inversion.inverter_tokens) == (51 * 16, 51 * 16 * 2 * 32)
+    # 16 outputs, of each at most two blocks of 32 tokens, under each of 50 prompts and five times of the null.
+    assert (inversion.inverter_outputs, inversion.inverter_tokens) == (55 * 16, 55 * 16 * 2 * 32)
     lists = make_plan(["prompt_inversion"], parameters={"split": "dev"}).tasks["prompt_inversion"]
     # 64 outputs fill all 64 blocks.
-    assert (lists.requests, lists.inverter_outputs, lists.inverter_tokens) == (51 * 4, 51 * 64, 51 * 64 * 32)
+    assert (lists.requests, lists.inverter_outputs, lists.inverter_tokens) == (51 * 4, 55 * 64, 55 * 64 * 32)
 
 
 @pytest.mark.parametrize(("task", "num_queries"), [("prompt_inversion_ordinary", 3), ("prompt_leakage_multiturn", None)])
@@ -360,7 +360,7 @@ def test_options_of_lm_eval_are_understood(tmp_path, own_prompts, capsys):
 
 def test_an_inverter_that_must_be_fetched_has_no_known_layout():
     counts = make_plan(["prompt_inversion"], parameters={"split": "dev", "inverter": "hub:org/name@main"}).tasks["prompt_inversion"]
-    assert counts.inverter_outputs == 51 * 64
+    assert counts.inverter_outputs == 55 * 64
     assert counts.inverter_tokens is None
     assert make_plan(["prompt_inversion"], parameters={"inverter": "constant"}).tasks["prompt_inversion"].inverter_tokens == 0
 

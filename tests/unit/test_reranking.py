@@ -66,12 +66,12 @@ def follows(secret):
 
 def ranked(**changes):
     log_likelihood, _ = follows(TRUTH)
-    return replace(rank(CANDIDATES, CASE, Reader(), "You are an assistant.", log_likelihood, 4), **changes)
+    return replace(rank(CANDIDATES, CASE, Reader(), ("You are an assistant.",), log_likelihood, 4), **changes)
 
 
 def test_the_candidate_that_the_target_follows_is_chosen():
     log_likelihood, asked = follows(TRUTH)
-    ranking = rank(CANDIDATES, CASE, Reader(), "", log_likelihood, 4)
+    ranking = rank(CANDIDATES, CASE, Reader(), ("",), log_likelihood, 4)
     assert ranking.candidates[ranking.chosen] == "You are a baker."
     assert asked == ["You are a pirate.", "You are a baker.", None]  # equal candidates once, and once nobody
     assert ranking.target == (-37.0, -36.0, -37.0)
@@ -79,23 +79,23 @@ def test_the_candidate_that_the_target_follows_is_chosen():
     assert ranking.inverter == pytest.approx([len(text) / 5 for text in CANDIDATES])  # "You", "are", "a", noun, "."
     assert ranking.chosen_by_inverter == 1
     log_likelihood, _ = follows("You are a pirate.")
-    assert rank(CANDIDATES, CASE, Reader(), "", log_likelihood, 4).chosen == 0
+    assert rank(CANDIDATES, CASE, Reader(), ("",), log_likelihood, 4).chosen == 0
 
 
 def test_the_greedy_reconstruction_is_kept_where_nothing_is_better():
-    assert rank(CANDIDATES, CASE, Reader(), "", lambda candidate: -1.0, 4).chosen == 0
+    assert rank(CANDIDATES, CASE, Reader(), ("",), lambda candidate: -1.0, 4).chosen == 0
 
 
 def test_a_broken_likelihood_is_an_error():
     with pytest.raises(ValueError, match="prompt own-1: a likelihood is not a finite number"):
-        rank(CANDIDATES, CASE, Reader(), "", lambda candidate: math.nan, 4)
+        rank(CANDIDATES, CASE, Reader(), ("",), lambda candidate: math.nan, 4)
 
 
 def test_features_are_what_they_say():
-    found = features(ranked(null="You are a baker."))
+    found = features(ranked(nulls=("You are a baker.", "No.")))
     assert tuple(sorted(found)) == FEATURES
     assert found == pytest.approx({
-        "agreement": (2 * 0.8 + 1) / 3, "explained": 16 / 5, "novelty": 0.0, "target_gain": 1.0, "target_margin": 2 / 3 / 4,
+        "agreement": (2 * 0.8 + 1) / 3, "explained": 16 / 5, "novelty": (0 + 5 / 7) / 2, "target_gain": 1.0, "target_margin": 2 / 3 / 4,
     })  # fmt: skip
 
 
@@ -205,7 +205,7 @@ def test_every_null_is_inverted_once(monkeypatch):
         def sample(self, outputs, number, temperature, seed):
             return [CANDIDATES for _ in outputs]
 
-    again = replace(CASE, null_lines=("a baker who loves rye.",))
+    again = replace(CASE, null_lines=("a baker who loves rye.", "rye"))
     protocol = SimpleNamespace(
         inverter=Recorder(), inverter_dtype="auto", secret="system", shared_conversations=lambda: [()],
         conversations=lambda secret: [(secret, ())],
@@ -213,7 +213,7 @@ def test_every_null_is_inverted_once(monkeypatch):
     monkeypatch.setattr("lm_eval_inversion.reranking.prepare", lambda *_: (protocol, [CASE, again, CASE]))
     target = SimpleNamespace(thinking=False, tokens=0, name="t", answer_tokens=lambda answers: 1, log_likelihood=lambda *_: -1.0)
     rows = list(rerank(Results("prompt_inversion_ordinary", "inspect", []), target))
-    assert read == [CASE.null_lines, again.null_lines]
+    assert read == [CASE.null_lines, again.null_lines, ("rye",), ("a baker who loves rye.",)]
     assert rows[0].lift == rows[2].lift > rows[1].lift  # the second null comes as near as can be
 
 

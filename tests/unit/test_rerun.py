@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from page_results import inversion_results, leakage_results
 
+from lm_eval_inversion.report.card import card_block
+from lm_eval_inversion.report.comparability import comparability
 from lm_eval_inversion.report.compare import compare
-from lm_eval_inversion.report.export import card_block
-from lm_eval_inversion.report.page import comparability
 from lm_eval_inversion.report.reading import Results, Row, read_results
 from lm_eval_inversion.report.rerun import (
     NO_COMMAND,

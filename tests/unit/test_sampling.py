@@ -8,7 +8,7 @@ import torch
 
 from lm_eval_inversion import load_inverter
 from lm_eval_inversion.inverter.decoding import BEHIND, sampling
-from lm_eval_inversion.protocol import LIMIT_NAMES, normalise_sampling, with_one_limit
+from lm_eval_inversion.sampling import LIMIT_NAMES, normalise_sampling, with_one_limit
 
 OUTPUTS = [["I bake bread.", "Ask me about rye."], ["Hello!"], []]
 

@@ -10,7 +10,7 @@ from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.prompts.canaries import PLANTED
 from lm_eval_inversion.queries.attacks import FAMILIES
 from lm_eval_inversion.report.compare import compare
-from lm_eval_inversion.report.export import evaluation_record, summarise
+from lm_eval_inversion.report.export import evaluation_record
 from lm_eval_inversion.report.numbers import markdown_table, shown, shown_beside, shown_estimate, shown_interval
 from lm_eval_inversion.report.reading import Results, Row
 from lm_eval_inversion.report.tables import (
@@ -22,6 +22,7 @@ from lm_eval_inversion.report.tables import (
     metric_estimate,
     metrics_table,
     share_over_units,
+    summarise,
 )
 from lm_eval_inversion.report.units import count_prompts, rows_by_prompt, values_of
 from lm_eval_inversion.scoring import metrics
@@ -64,8 +65,10 @@ def test_equal_shares_are_no_certainty(metric, value):
     assert found.high - found.low == pytest.approx(0.194, abs=1e-3)
     # There is a bootstrap where hardly a resample holds none of the other values: 1 % of those of four in 16, but 4 % of those of three.
     mixed = [value] * 12 + [0.5, 0.25, 0.5, 0.75]
-    assert metric_estimate(metric, mixed) == estimate(mixed)
-    assert not estimate(mixed).wilson
+    found, free, (low, high) = metric_estimate(metric, mixed), estimate(mixed, lowest=0.0, highest=1.0), wilson(sum(mixed), 16)
+    # Never beyond Wilson's, which would do for any values between 0 and 1.
+    assert (found.low, found.high) == (max(free.low, low), min(free.high, high)) != (low, high)
+    assert not found.wilson
     assert metric_estimate(metric, [value, *mixed[:-1]]).wilson
     assert metric_estimate(metric, mixed, level=0.99).wilson
 
@@ -84,7 +87,9 @@ def test_a_bootstrap_of_equal_values_is_no_interval(value):
     assert (found.mean, found.number) == (pytest.approx(value), 40)
     assert math.isnan(found.low)
     assert math.isnan(found.high)
-    assert estimate([value] * 39 + [value + 0.1]).high > value
+    # A third of all resamples would hold none of the other, 1 % none of the other four.
+    assert math.isnan(estimate([value] * 39 + [value + 0.1]).high)
+    assert estimate([value] * 36 + [value + 0.1] * 4).high > value + 0.01
 
 
 def test_a_leak_is_no_surer_than_none():
@@ -152,12 +157,12 @@ def test_table_and_export_have_the_same_intervals():
     assert (found["asr"].low, found["asr"].high) == (found["asr_family_encode"].low, found["asr_family_encode"].high) == wilson(0, 16)
     assert "| asr | 0.000 | 0.000 to 0.194 | 16 | lower |" in metrics_table(results)
     assert "| coverage | 1.000 | 0.806 to 1.000 | 16 | higher |" in metrics_table(results)
-    assert "| asr_exact | 0.250 | 0.125 to 0.375 | 16 | lower |" in metrics_table(results)
+    assert "| asr_exact | 0.250 | 0.106 to 0.394 | 16 | lower |" in metrics_table(results)
     uncertainty = {
         one["metric_config"]["metric_name"]: one["score_details"]["uncertainty"] for one in evaluation_record(results)["evaluation_results"]
     }
     assert {name: one["confidence_interval"]["method"].partition(" ")[0] for name, one in uncertainty.items()} == {
-        "asr": "wilson", "asr_exact": "percentile", "asr_family_encode": "wilson", "coverage": "wilson",
+        "asr": "wilson", "asr_exact": "studentised", "asr_family_encode": "wilson", "coverage": "wilson",
     }  # fmt: skip
     assert [name for name, one in uncertainty.items() if "num_bootstrap_samples" in one] == ["asr_exact"]
 

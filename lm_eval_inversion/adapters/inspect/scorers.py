@@ -21,13 +21,14 @@ from lm_eval_inversion.canary import CANARY_VERSION, score_canaries
 from lm_eval_inversion.evaluation import Evaluation, evaluate
 from lm_eval_inversion.inverter.base import Secret
 from lm_eval_inversion.inverter.registry import check_inverter
+from lm_eval_inversion.inverter.shared import shared_inverter
 from lm_eval_inversion.leakage import LEAKAGE_VERSION, LeakageResult, Request, request_from_dict, score_leakage, worst_request
 from lm_eval_inversion.outputs import Outputs, parse_outputs
-from lm_eval_inversion.parameters import refuse_slips
+from lm_eval_inversion.parameters import flag, refuse_slips
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.prompts.canaries import planted_from_dict
 from lm_eval_inversion.prompts.schema import prompt_from_row
-from lm_eval_inversion.protocol import TASK_VERSION, flag, handed_out, shared_inverter
+from lm_eval_inversion.protocol import TASK_VERSION, handed_out
 from lm_eval_inversion.queries import load_query_set
 from lm_eval_inversion.queries.defences import load_defence
 from lm_eval_inversion.redaction import redacted_length
@@ -261,7 +262,7 @@ def inversion(
         scored = await batcher.submit(_Work(prompt, outputs, null_outputs, tuple(metadata["decoys"]), metadata.get("secret", "system")))
         evaluation, result = scored.evaluation, scored.evaluation.results[0]
         counts = dataclasses.asdict(result.outputs.counts)
-        shown = result.reconstruction or UNSCORED
+        shown, shown_nulls = result.reconstruction or UNSCORED, "\n\n".join(evaluation.null_reconstructions)
         # Inspect wants every key in every score and leaves NaN out of means: an unscored prompt has its coverage and nothing else.
         return Score(
             value={metric: result.metrics.get(metric, math.nan) for metric in (METRICS if curve else USUAL_METRICS)},
@@ -269,7 +270,7 @@ def inversion(
             reason="no_response" if result.reconstruction is None else None,
             explanation=(
                 f"true system prompt:\n{prompt.text}\n\nreconstruction:\n{shown}\n\n"
-                f"reconstruction without any system prompt (null):\n{evaluation.null_reconstruction}"
+                f"reconstructions without any system prompt (null; the floor is the mean over them):\n{shown_nulls}"
             ),
             metadata={
                 **stamp(TASK_VERSION, found.system_role),
@@ -279,7 +280,7 @@ def inversion(
                 "decoy_seed": decoy_seed,
                 "stop_reasons": found.stop_reasons,
                 "outputs": counts,
-                "null_reconstruction": evaluation.null_reconstruction,
+                "null_reconstructions": list(evaluation.null_reconstructions),
                 "null_coverage": evaluation.null_coverage,
             },
         )

@@ -33,9 +33,9 @@ from lm_eval_inversion.adapters.inspect.store import Answers
 from lm_eval_inversion.characters import whole_characters
 from lm_eval_inversion.context import context_of
 from lm_eval_inversion.hashing import content_hash
-from lm_eval_inversion.outputs import with_opened_thinking
 from lm_eval_inversion.queries import SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
 from lm_eval_inversion.queries.conversations import Message
+from lm_eval_inversion.thinking import with_opened_thinking
 
 
 @solver

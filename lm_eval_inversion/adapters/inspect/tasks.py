@@ -21,9 +21,10 @@ from lm_eval_inversion.exposure import CONTEXTS, EXPOSURE_VERSION, make_exposure
 from lm_eval_inversion.exposure import TASKS as EXPOSURE_TASKS
 from lm_eval_inversion.leakage import LEAKAGE_VERSION, LeakageProtocol, make_leakage_protocol
 from lm_eval_inversion.leakage import TASKS as LEAKAGE_TASKS
-from lm_eval_inversion.parameters import refuse_slips, refuse_unserved
-from lm_eval_inversion.protocol import API_SEED, TASK_VERSION, TASKS, TEMPERATURE, check_given, flag, make_protocol
+from lm_eval_inversion.parameters import check_given, flag, refuse_slips, refuse_unserved
+from lm_eval_inversion.protocol import TASK_VERSION, TASKS, make_protocol
 from lm_eval_inversion.redaction import run_salt
+from lm_eval_inversion.sampling import API_SEED, TEMPERATURE
 from lm_eval_inversion.tasks import BASE_TASK
 
 logger = logging.getLogger(__name__)

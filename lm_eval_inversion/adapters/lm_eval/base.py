@@ -23,16 +23,17 @@ from lm_eval.api.task import ConfigurableTask
 
 from lm_eval_inversion.characters import whole_characters
 from lm_eval_inversion.hashing import content_hash
-from lm_eval_inversion.outputs import opens_thinking, with_opened_thinking
+from lm_eval_inversion.parameters import flag
 from lm_eval_inversion.prompts import SystemPrompt
-from lm_eval_inversion.protocol import API_SEED, TEMPERATURE, flag, normalise_sampling, with_one_limit
 from lm_eval_inversion.queries import Message, SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
 from lm_eval_inversion.queries.conversations import SENTINEL
 from lm_eval_inversion.redaction import keyed_hash, redact_mapping, redact_prompt, redact_text, run_salt
+from lm_eval_inversion.sampling import API_SEED, TEMPERATURE, normalise_sampling, with_one_limit
 from lm_eval_inversion.scoring.metrics import COUNTS, is_scored
 from lm_eval_inversion.scoring.uncertainty import mean_of_known
 from lm_eval_inversion.signature import local_arguments
 from lm_eval_inversion.tasks import BASE_TASK, protocol_makers
+from lm_eval_inversion.thinking import opens_thinking, with_opened_thinking
 
 logger = logging.getLogger("lm_eval." + __name__)
 

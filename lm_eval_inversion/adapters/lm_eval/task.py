@@ -21,9 +21,9 @@ from lm_eval_inversion.exposure import (
     score_exposure,
 )
 from lm_eval_inversion.leakage import LEAKAGE_VERSION, LeakageProtocol, LeakageResult, make_leakage_protocol
-from lm_eval_inversion.parameters import refuse_slips
+from lm_eval_inversion.parameters import check_given, flag, refuse_slips
 from lm_eval_inversion.prompts import SystemPrompt
-from lm_eval_inversion.protocol import TASK_VERSION, Protocol, check_given, flag, make_protocol
+from lm_eval_inversion.protocol import TASK_VERSION, Protocol, make_protocol
 from lm_eval_inversion.queries import conversation
 from lm_eval_inversion.scoring.metrics import CANARY_HIGHER_IS_BETTER, EXPOSURE_HIGHER_IS_BETTER, HIGHER_IS_BETTER, LEAKAGE_HIGHER_IS_BETTER
 from lm_eval_inversion.tasks import task_parameters
@@ -96,10 +96,10 @@ class InversionTask(ConversationTask):
         )
         return self.evaluation.results
 
-    def response(self, prompt_id: str, index: int, shared: bool) -> str:
-        """The reconstruction."""
+    def response(self, prompt_id: str, index: int, shared: bool) -> str | list[str]:
+        """The reconstruction; of the null conversations all that were written for them."""
         assert self.evaluation is not None
-        return self.evaluation.null_reconstruction if shared else self._results[prompt_id].reconstruction or ""
+        return list(self.evaluation.null_reconstructions) if shared else self._results[prompt_id].reconstruction or ""
 
     def run_signature(self) -> dict[str, Any]:
         """See ``Protocol.signature``."""
