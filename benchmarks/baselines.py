@@ -38,8 +38,10 @@ from lm_eval_inversion.prompts import PROMPT_SETS, SystemPrompt
 from lm_eval_inversion.protocol import TASKS, handed_out
 from lm_eval_inversion.queries import QuerySet, load_query_set, query_set_names
 from lm_eval_inversion.queries.defences import load_defence
+from lm_eval_inversion.report.estimates import metric_estimate
 from lm_eval_inversion.report.reading import Results, Row, read_results
-from lm_eval_inversion.report.tables import examples_table, metric_estimate, metrics_table, values_of
+from lm_eval_inversion.report.tables import examples_table, metrics_table
+from lm_eval_inversion.report.units import values_of
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.embedding import embed, embed_many
 from lm_eval_inversion.scoring.identification import CANDIDATES, identification_scores

@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from lm_eval_inversion.evaluation import decoys_for
 from lm_eval_inversion.queries import load_query_set, query_set_names, user_turn
+from lm_eval_inversion.report.estimates import metric_estimate
 from lm_eval_inversion.report.numbers import shown, shown_interval
-from lm_eval_inversion.report.tables import metric_estimate
 from lm_eval_inversion.scoring.identification import identification_scores
 from lm_eval_inversion.target import Target
 from lm_eval_inversion.training.rows import read_pairs

@@ -26,8 +26,8 @@ from lm_eval_inversion.inverter import load_inverter
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS
 from lm_eval_inversion.inverter.decoding import decode
 from lm_eval_inversion.inverter.sparse_prefix import GUIDANCE, MINIMUM_TOKENS, REPEAT_RUN, SparsePrefixInverter
+from lm_eval_inversion.report.estimates import metric_estimate
 from lm_eval_inversion.report.numbers import shown_estimate
-from lm_eval_inversion.report.tables import metric_estimate
 from lm_eval_inversion.scoring.text import token_f1
 
 Setting = tuple[int, float]  # fewest tokens, guidance

@@ -6,11 +6,12 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from lm_eval_inversion.report.estimates import COMPLEMENTS, complement, summarise
 from lm_eval_inversion.report.numbers import code_block, code_span, markdown_table, on_one_line, shown, shown_estimate, shown_interval
 from lm_eval_inversion.report.public_names import NAMESPACE, UNKNOWN, add_results_arguments, identify_model, require_one_model
 from lm_eval_inversion.report.reading import Results, read_all
 from lm_eval_inversion.report.rerun import back_end_and_name, place_of, public_signature, rerun_command, run_settings, signature_line
-from lm_eval_inversion.report.tables import COMPLEMENTS, better, complement, counted, summarise
+from lm_eval_inversion.report.tables import better, counted
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.report.writing import write_file
 from lm_eval_inversion.scoring.metrics import CHANCE_EXPOSURE, HEADLINES, floors_of

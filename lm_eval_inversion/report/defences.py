@@ -9,9 +9,9 @@ from lm_eval_inversion.protocol import TASKS
 from lm_eval_inversion.queries import QuerySet, load_query_set, user_turn
 from lm_eval_inversion.queries.defences import DEFENCES, Defence, defence_hash, defend_answers, load_defence
 from lm_eval_inversion.report.compare import REDACTED_HINT, signature_differences
+from lm_eval_inversion.report.estimates import metric_estimate
 from lm_eval_inversion.report.numbers import markdown_table, shown_estimate
 from lm_eval_inversion.report.reading import Results, Row
-from lm_eval_inversion.report.tables import metric_estimate
 from lm_eval_inversion.report.units import by_unit, count_prompts, values_of
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.utility import answer_similarity

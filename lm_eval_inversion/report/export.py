@@ -20,10 +20,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from lm_eval_inversion.report.estimates import summarise
 from lm_eval_inversion.report.public_names import NAMESPACE, UNKNOWN, add_results_arguments, identify_model, require_one_model
 from lm_eval_inversion.report.reading import Results, read_all
 from lm_eval_inversion.report.rerun import public_signature, rerun_command, run_settings
-from lm_eval_inversion.report.tables import counted, summarise, unscored
+from lm_eval_inversion.report.tables import counted, unscored
 from lm_eval_inversion.report.units import count_prompts
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.report.writing import write_file

@@ -17,10 +17,11 @@ from lm_eval_inversion.canary import TASKS as CANARY_TASKS
 from lm_eval_inversion.inverter.baselines import BASELINES
 from lm_eval_inversion.leakage import TASKS as LEAKAGE_TASKS
 from lm_eval_inversion.report.compare import metrics_by_prompt, sampling
+from lm_eval_inversion.report.estimates import WILSON_METRICS, metric_estimate
 from lm_eval_inversion.report.numbers import shown_beside
 from lm_eval_inversion.report.reading import CANNOT_QUOTE, ROUNDING, Results
 from lm_eval_inversion.report.rerun import changed_parameters
-from lm_eval_inversion.report.tables import WILSON_METRICS, counted, metric_estimate
+from lm_eval_inversion.report.tables import counted
 from lm_eval_inversion.report.units import values_of
 from lm_eval_inversion.scoring.metrics import LEAST_ABILITY, LEAST_COVERAGE, LEAST_NULL_COVERAGE, is_scored
 from lm_eval_inversion.scoring.uncertainty import LEVEL, Estimate, fewest_prompts, mean_of_known

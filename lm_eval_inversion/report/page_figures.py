@@ -13,19 +13,11 @@ from markupsafe import Markup
 
 from lm_eval_inversion.prompts.schema import MEDIUM_MAX_WORDS, SHORT_MAX_WORDS, SLOTS
 from lm_eval_inversion.queries import QuerySet
+from lm_eval_inversion.report.estimates import bootstrap, metric_estimate, share_over_units, wilson_bounds
 from lm_eval_inversion.report.numbers import shown, shown_interval
 from lm_eval_inversion.report.plots import SHARES, Axis, Cell, DotRow, Mark, axis_of, curve, dot_plot, heat_map
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
-from lm_eval_inversion.report.tables import (
-    answers_to,
-    bootstrap,
-    counted,
-    fallen_to,
-    metric_estimate,
-    over_answers,
-    share_over_units,
-    wilson_bounds,
-)
+from lm_eval_inversion.report.tables import answers_to, counted, fallen_to, over_answers
 from lm_eval_inversion.report.units import by_unit, prompt_key, values_of
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.attributes import mentions

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from lm_eval_inversion.report.estimates import COMPLEMENTS, complement, metric_estimate
 from lm_eval_inversion.report.numbers import shown, shown_estimate, shown_interval
 from lm_eval_inversion.report.page_figures import mark_of, metric_axis, metric_names
 from lm_eval_inversion.report.plots import strip
 from lm_eval_inversion.report.reading import Results, Row
-from lm_eval_inversion.report.tables import COMPLEMENTS, complement, counted, metric_estimate
+from lm_eval_inversion.report.tables import counted
 from lm_eval_inversion.report.units import values_of
 from lm_eval_inversion.scoring.metrics import (
     CURVE_PREFIX,

@@ -13,10 +13,10 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from lm_eval_inversion.arguments import positive, positive_whole
+from lm_eval_inversion.report.estimates import metric_estimate
 from lm_eval_inversion.report.numbers import markdown_table, shown, shown_interval
 from lm_eval_inversion.report.reading import Results, progress_bar, read_all
 from lm_eval_inversion.report.rerun import back_end_and_name, place_of
-from lm_eval_inversion.report.tables import metric_estimate
 from lm_eval_inversion.report.units import count_prompts
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.report.writing import open_file

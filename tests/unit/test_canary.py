@@ -302,8 +302,9 @@ def test_a_kept_sign_off_is_no_broken_off_answer(protocol):
 
 
 def test_intervals_are_over_carriers_and_never_claim_certainty():
+    from lm_eval_inversion.report.estimates import metric_estimate
     from lm_eval_inversion.report.reading import Row
-    from lm_eval_inversion.report.tables import metric_estimate, values_of
+    from lm_eval_inversion.report.units import values_of
 
     planted = make_canary_protocol(tier="full").planted
     values = values_of([Row(one.prompt, "", {"canary_any": float(one.secrecy)}) for one in planted], "canary_any")

@@ -14,7 +14,7 @@ from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.queries.attacks import FAMILIES, load_attacks
 from lm_eval_inversion.report import attacks_table
 from lm_eval_inversion.report.reading import Results, Row
-from lm_eval_inversion.report.tables import values_of
+from lm_eval_inversion.report.units import values_of
 from lm_eval_inversion.scoring.leakage import detect_leak
 from lm_eval_inversion.scoring.metrics import LEAKAGE_HIGHER_IS_BETTER
 from lm_eval_inversion.scoring.uncertainty import rule_of_three, wilson

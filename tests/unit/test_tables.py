@@ -10,20 +10,11 @@ from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.prompts.canaries import PLANTED
 from lm_eval_inversion.queries.attacks import FAMILIES
 from lm_eval_inversion.report.compare import compare
+from lm_eval_inversion.report.estimates import complement, metric_estimate, share_over_units, summarise
 from lm_eval_inversion.report.export import evaluation_record
 from lm_eval_inversion.report.numbers import markdown_table, shown, shown_beside, shown_estimate, shown_interval
 from lm_eval_inversion.report.reading import Results, Row
-from lm_eval_inversion.report.tables import (
-    attacks_table,
-    complement,
-    counted,
-    examples_table,
-    fallen_to,
-    metric_estimate,
-    metrics_table,
-    share_over_units,
-    summarise,
-)
+from lm_eval_inversion.report.tables import attacks_table, counted, examples_table, fallen_to, metrics_table
 from lm_eval_inversion.report.units import count_prompts, rows_by_prompt, values_of
 from lm_eval_inversion.scoring import metrics
 from lm_eval_inversion.scoring.leakage.detector import ROUGE_SHARE
