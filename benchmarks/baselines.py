@@ -277,7 +277,7 @@ def draw_curve(points: Sequence[tuple[int, Estimate]], path: Path) -> None:
 def details(rows: Sequence[Row], null_reconstructions: Sequence[str], examples: int) -> str:
     """All metrics of one inverter, what it writes for the null answers, and some of its reconstructions, as Markdown."""
     results = Results("baselines", "by hand", list(rows))
-    written = "\n".join(f"- {visible(text)}" for text in null_reconstructions)
+    written = "\n".join(f"- {' '.join(visible(text).split())}" for text in null_reconstructions)
     parts = [metrics_table(results), f"Written for the null answers:\n\n{written}", examples_table(results, examples)]
     return "\n\n".join(parts)
 

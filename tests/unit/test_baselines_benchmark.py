@@ -173,7 +173,7 @@ def test_details_show_every_metric_and_some_reconstructions(collected, tiny_inve
     first, _, rest = capsys.readouterr().out.partition("\n| metric |")
     (bits,) = [line.split("|")[2].strip() for line in rest.splitlines() if line.startswith("| bits |")]
     assert f"| {float(bits):.1f} |" in first  # that of the first inverter
-    assert "Written for the null answers: " in rest
+    assert "Written for the null answers:\n\n- " in rest
     table = rest.partition("| id |")[2].splitlines()[2:]
     assert len(table) == 2
     prompts = [prompt.id for prompt in baselines.read_answers(collected).prompts]
@@ -182,7 +182,7 @@ def test_details_show_every_metric_and_some_reconstructions(collected, tiny_inve
 
 def test_a_text_in_a_cell_is_no_markup():
     rows = [Row(SystemPrompt(id="one", text="a | b\n<script>", category="x"), "x " * 1000, {"bits": 1.0})]
-    *_, cells = baselines.details(rows, "", 1).splitlines()
+    *_, cells = baselines.details(rows, [""], 1).splitlines()
     _, _, truth, reconstruction, _ = re.split(r"(?<!\\)\|", cells)[:5]
     assert truth.strip() == "a \\| b &lt;script>"
     assert 200 < len(reconstruction.strip()) <= 300
