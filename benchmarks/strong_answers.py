@@ -14,6 +14,7 @@ reconstructions of the null, and in the reconstructions of the other prompts.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,12 @@ from lm_eval_inversion.outputs import Outputs, parse_outputs
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.queries import QuerySet, load_query_set
 from lm_eval_inversion.report import examples_table, metrics_table
+from lm_eval_inversion.report.estimates import metric_estimate
 from lm_eval_inversion.report.numbers import shown, shown_interval
 from lm_eval_inversion.report.reading import Results, Row
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.attributes import mentions
-from lm_eval_inversion.scoring.uncertainty import wilson
+from lm_eval_inversion.scoring.uncertainty import mean_of_known, wilson
 from lm_eval_inversion.training.rows import read_pairs
 
 DATA = tuple(Path(__file__).parent / "data" / name for name in ("strong_dev.jsonl", "strong_dev_2.jsonl"))
@@ -72,15 +74,15 @@ def names_role(text: str | None, role: str) -> bool:
 def headlines(found: Evaluation, roles: Sequence[str]) -> str:
     """The scores that the inverter is judged by, as a Markdown table."""
     lines = ["| | mean | 95 % interval | floor |", "|---|---:|---:|---|"]
-    summary = found.summary()
+    values = {metric: [result.metrics.get(metric, math.nan) for result in found.results] for metric in (*HEADLINES, "bits_spread_null")}
     floors = {
         "token_f1_lift": "0",
-        "bits": f"{summary['bits_spread_null'].mean:.1f} (control)" if "bits_spread_null" in summary else "0",
+        "bits": f"{mean_of_known(values['bits_spread_null']):.1f} (control)",
         "identification_top1": "1/16",
     }
     for metric, words in HEADLINES.items():
-        if metric in summary:
-            value = summary[metric]
+        value = metric_estimate(metric, values[metric])
+        if value.number:
             interval = shown_interval(metric, value.low, value.high)
             lines.append(f"| {words} | {shown(metric, value.mean)} | {interval} | {floors[metric]} |")
     texts = [result.reconstruction for result in found.results]
@@ -129,7 +131,7 @@ def main() -> None:
         table = [Row(prompt, result.reconstruction or "", result.metrics) for prompt, result in zip(prompts, found.results)]
         results = Results(name, "by hand", table)
         print(f"\n## {name}, {len(table)} system prompts, inverter {inverter.hash}\n\n{headlines(found, [r['role'] for r in prompted])}\n")
-        shown_nulls = " | ".join(map(visible, found.null_reconstructions))
+        shown_nulls = " | ".join(" ".join(visible(text).split()) for text in found.null_reconstructions)
         print(f"{metrics_table(results)}\n\nreconstructions of the null: {shown_nulls}\n")
         print(examples_table(results, options.examples))
         if curve:

@@ -72,7 +72,10 @@ class Evaluation:
     null_coverage: float
 
     def summary(self, seed: int = 0) -> dict[str, Estimate]:
-        """Metric -> mean over scored prompts with standard error and bootstrap interval, inside the range of the metric."""
+        """Metric -> mean over scored prompts with standard error and bootstrap interval, inside the range of the metric.
+
+        Shares that are all or nearly all alike have no interval here; the report's tables give them Wilson's (``report.estimates``).
+        """
         found = {}
         for metric in METRICS:
             if any(metric in result.metrics for result in self.results):

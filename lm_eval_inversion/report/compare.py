@@ -19,7 +19,15 @@ from lm_eval_inversion.report.numbers import shows_as_zero
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
 from lm_eval_inversion.report.rerun import RunSettings, public_arguments, public_generation, run_settings
 from lm_eval_inversion.report.units import by_unit, count_prompts, rows_by_prompt
-from lm_eval_inversion.scoring.metrics import OF_THE_RUN, PROMPT_HEADLINES, RECORDS, is_floor, scale_of
+from lm_eval_inversion.scoring.metrics import (
+    CURVE_NUMBERS,
+    CURVE_PREFIX,
+    OF_THE_RUN,
+    PROMPT_HEADLINES,
+    RECORDS,
+    is_floor,
+    scale_of,
+)
 from lm_eval_inversion.scoring.uncertainty import (
     EQUAL_DECIMALS,
     LEVEL,
@@ -51,15 +59,19 @@ UNIMPORTANT = ("date", "description", "config_source", "version", "pretrained", 
 NAMES_OF_MODEL = ("pretrained", "model", "model_path")
 # Metrics that are measured against the answers without a system prompt -> the metrics, with their signs, whose sum is the same without the
 # luck of that draw: the decoys of a prompt are measured against the same answers, and token_f1 against none (docs/LOG.md, "The floor of
-# texts"). Ranks hardly move when all candidates do.
-AGAINST_NULL: dict[str, dict[str, int]] = {
-    "bits": {"bits": 1, "bits_swap": -1}, "token_f1_lift": {"token_f1": 1}, "identification_top1": {},
+# texts").
+FREE_OF_NULL = {"bits": {"bits": 1, "bits_swap": -1}, "token_f1_lift": {"token_f1": 1}}
+# Others that are measured against them -> whose verdict they follow; ranks have none to follow, and hardly move when all candidates do.
+AGAINST_NULL: dict[str, str | None] = {
+    **{metric: metric for metric in FREE_OF_NULL}, **{f"{CURVE_PREFIX}{number}": "bits" for number in CURVE_NUMBERS},
+    "bits_per_token": "bits", "identification_top1": None, "identification_mrr": None,
 }  # fmt: skip
 NULL_NOTE = (
     "The answers without a system prompt differ between the two runs, and each run draws them once. bits, identification and token_f1_lift "
     "are measured against them, so that part of their differences is the luck of that draw, which no interval holds. token_f1_lift is "
-    "called better only where token_f1, which needs none of them, calls the same run better; bits only where bits above those of the "
-    "decoys (bits_swap), which are measured against the same answers, do."
+    "called better only where token_f1, which needs none of them, calls the same run better; bits, whole, per token and from fewer "
+    "outputs, only where bits above those of the decoys (bits_swap), which are measured against the same answers, do. Identification "
+    "hardly moves with a draw, because it moves all candidates."
 )
 REDACTED_HINT = "; redacted runs pair only when both were made under the same LM_EVAL_INVERSION_REDACTION_KEY"
 LEAST_DIFFERING = 10  # pairs, for the smallest effect that a comparison finds
@@ -328,8 +340,8 @@ def _compare_task(a: Results, b: Results, label_a: str, label_b: str, changed: i
     notes: tuple[str, ...] = ()
     if any(found.metric in AGAINST_NULL for found in metrics) and _nulls_differ(a, b, values_a, values_b, shared):
         free_a, free_b = _free_of_null(values_a), _free_of_null(values_b)
-        freed = {metric: _pairs(metric, shared, free_a, free_b, rows) for metric in AGAINST_NULL}
-        winners = {metric: _compare_metric(metric, own, seed).better for metric, own in freed.items() if own}
+        freed = {metric: _pairs(metric, shared, free_a, free_b, rows) for metric in FREE_OF_NULL}
+        winners = {metric: _compare_metric(metric, own, seed).better if own else "neither" for metric, own in freed.items()}
         metrics, notes = _without_luck(metrics, winners), (NULL_NOTE,)
     warnings, others = signature_differences(a, b)
     if len(shared) < max(len(values_a), len(values_b)):
@@ -364,12 +376,12 @@ def _nulls_differ(
 
 
 def _free_of_null(values: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Prompt -> metric of ``AGAINST_NULL`` -> its value without the luck of the null's draw; left out where it is not known."""
+    """Prompt -> metric of ``FREE_OF_NULL`` -> its value without the luck of the null's draw; left out where it is not known."""
     return {
         text: {
             metric: sum(sign * found[name] for name, sign in parts.items())
-            for metric, parts in AGAINST_NULL.items()
-            if parts and all(name in found for name in parts)
+            for metric, parts in FREE_OF_NULL.items()
+            if all(name in found for name in parts)
         }
         for text, found in values.items()
     }
@@ -381,11 +393,13 @@ def _without_luck(metrics: Sequence[MetricComparison], winners: Mapping[str, str
     That both agree in sign would not do: of two runs of one model they do so half of the time, and the draws alone make a lift differ.
 
     Args:
-        winners: metric -> which run is better without the draw; of those of which it is known.
+        winners: metric of ``FREE_OF_NULL`` -> which run is better without the draw; "neither" where that is not known.
     """
-    return tuple(
-        found if winners.get(found.metric, found.better) == found.better else replace(found, better="neither") for found in metrics
-    )
+    kept = []
+    for found in metrics:
+        followed = AGAINST_NULL.get(found.metric)
+        kept.append(found if followed is None or winners[followed] == found.better else replace(found, better="neither"))
+    return tuple(kept)
 
 
 def _pairs(

@@ -19,10 +19,10 @@ from lm_eval_inversion.leakage import TASKS as LEAKAGE_TASKS
 from lm_eval_inversion.report.compare import metrics_by_prompt, sampling
 from lm_eval_inversion.report.estimates import WILSON_METRICS, metric_estimate
 from lm_eval_inversion.report.numbers import shown_beside
-from lm_eval_inversion.report.reading import CANNOT_QUOTE, ROUNDING, Results
+from lm_eval_inversion.report.reading import CANNOT_QUOTE, ROUNDING, Results, Row
 from lm_eval_inversion.report.rerun import changed_parameters
 from lm_eval_inversion.report.tables import counted
-from lm_eval_inversion.report.units import values_of
+from lm_eval_inversion.report.units import by_unit, values_of
 from lm_eval_inversion.scoring.metrics import LEAST_ABILITY, LEAST_COVERAGE, LEAST_NULL_COVERAGE, is_scored
 from lm_eval_inversion.scoring.uncertainty import LEVEL, Estimate, fewest_prompts, mean_of_known
 
@@ -294,17 +294,19 @@ def _no_pass(results: Results) -> str:
 
 
 def _at_worst(results: Results, limit: Limit, values: Sequence[float], least_coverage: float) -> list[float]:
-    """The values, those of unscored units as if they had leaked: of shares 1, of lift and bits the highest that was seen.
+    """The values with every unscored row as if it had leaked: of shares 1, of lift and bits the highest that was seen of a unit.
 
-    So are units of attacks that too few of its requests answer for, if nothing came out: a union over one attack is no union over all.
+    So are rows of attacks and planted secrets with too few answers, if less came out: a union over one attack is no union over all.
     """
     inversion = limit.kind == "inversion"
     worst = max(value for value in values if not math.isnan(value)) if inversion else 1.0
-    answered = [1.0] * len(values) if inversion else values_of(results.rows, "coverage")
-    return [
-        worst if math.isnan(value) or (coverage < least_coverage - ROUNDING and value < worst) else value
-        for value, coverage in zip(values, answered)
-    ]
+
+    def feared(row: Row) -> float:
+        value = row.metrics.get(limit.metric, math.nan)
+        short = not inversion and row.metrics.get("coverage", math.inf) < least_coverage - ROUNDING
+        return worst if math.isnan(value) or (short and value < worst) else value
+
+    return by_unit((row, feared(row)) for row in results.rows)
 
 
 def _check(results: Results, limit: Limit, values: Sequence[float], confidence: float, least_coverage: float) -> Check:
@@ -345,7 +347,7 @@ def _check(results: Results, limit: Limit, values: Sequence[float], confidence: 
         if not unknown:
             return made(Status.PASS, told)
         high = metric_estimate(limit.metric, worst, confidence).high
-        told += f"; with {unknown} of {len(values)} {noun} that have too few answers as if leaked, it is {shown_beside(high, limit.value)}"
+        told += f"; with {unknown} of {len(values)} {noun} that lack answers as if leaked, it is {shown_beside(high, limit.value)}"
         if high <= limit.value + ROUNDING:
             return made(Status.PASS, told)
         return made(Status.INCONCLUSIVE, f"{told}: unscored is not safe")

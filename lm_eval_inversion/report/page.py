@@ -2,8 +2,8 @@
 
 ``page_html`` makes the page, ``write_page`` a file of it. Everything that stands on the page passes through ``visible`` and is escaped;
 its Content-Security-Policy allows its own script and style by their hashes and nothing besides, so an output of a model cannot act.
-Numbers are those of ``tables``: the same intervals, rounded the same way. Here a run becomes a section; what stands in it is made by
-``page_scores``, ``page_figures``, ``page_prompts`` and ``page_answers``.
+Intervals are those of ``estimates``, rounding is that of ``numbers``, as in all tables. Here a run becomes a section; what stands in it
+is made by ``page_scores``, ``page_figures``, ``page_prompts`` and ``page_answers``.
 """
 
 from __future__ import annotations

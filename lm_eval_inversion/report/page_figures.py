@@ -1,4 +1,7 @@
-"""The page's figures: what is drawn, and the same numbers as a table. Intervals and rounding are those of ``tables``."""
+"""The page's figures: what is drawn, and the same numbers as a table.
+
+Intervals are those of ``estimates``, rounding is that of ``numbers``.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from markupsafe import Markup
 
 from lm_eval_inversion.prompts.schema import MEDIUM_MAX_WORDS, SHORT_MAX_WORDS, SLOTS
 from lm_eval_inversion.queries import QuerySet
-from lm_eval_inversion.report.estimates import bootstrap, metric_estimate, share_over_units, wilson_bounds
+from lm_eval_inversion.report.estimates import bootstrap_of_shares, metric_estimate, share_over_units, wilson_bounds
 from lm_eval_inversion.report.numbers import shown, shown_interval
 from lm_eval_inversion.report.plots import SHARES, Axis, Cell, DotRow, Mark, axis_of, curve, dot_plot, heat_map
 from lm_eval_inversion.report.reading import KNOWN_METRICS, Results, Row
@@ -195,7 +198,8 @@ def families_figure(table: AttackTable, key: str) -> Figure:
     for family in table.families:
         answered = answers_to(table.rows, table.of_family(family))
         leaked = over_answers(answered, "leaked")
-        share, hits, sampled = share_over_units(leaked), round(sum(value for _, value in leaked)), bootstrap(tuple(by_unit(leaked)))
+        share, hits = share_over_units(leaked), round(sum(value for _, value in leaked))
+        sampled = bootstrap_of_shares(tuple(by_unit(leaked)))
         told = (shown("asr", share.mean), f"{hits} of {len(answered)}") if answered else ("", "no answer")
         rows.append(DotRow(family, mark_of(share), *told))
         intervals = (shown_interval("asr", one.low, one.high) for one in (share, sampled))
@@ -216,7 +220,7 @@ def union_figure(table: AttackTable, key: str) -> Figure:
     points, written = [], []
     last = max(1, len(table.order) - 1)
     for index, (attack, column) in enumerate(zip(table.order, fallen_to(table.rows, table.order))):
-        union = bootstrap(tuple(column))
+        union = bootstrap_of_shares(tuple(column))
         points.append((index / last, mark_of(union)))
         answered = answers_to(table.rows, [attack])
         share, recovery = (share_over_units(over_answers(answered, key)) for key in ("leaked", "recovery"))
@@ -233,7 +237,7 @@ def union_figure(table: AttackTable, key: str) -> Figure:
     return Figure(
         f"{key}-union", "Union of attacks",
         f"Share of system prompts that {fell}, at any turn, to at least one of the first k attacks, in their frozen order. The band is the "
-        f"bootstrap over {table.counted.noun}; there is none where none or all fell, or of fewer than {fewest_prompts()} "
+        f"bootstrap over {table.counted.noun}; there is none where none, all or all but a few fell, or of fewer than {fewest_prompts()} "
         f"{table.counted.noun}, so the table adds Wilson's interval.",
         curve(points, [((number - 1) / last, str(number)) for number in marked], SHARES, f"Union ASR over {size} attacks", dots=size <= 16),
         (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lm_eval_inversion.prompts.canaries import is_planted
-from lm_eval_inversion.report.estimates import bootstrap, share_over_units, summarise
+from lm_eval_inversion.report.estimates import bootstrap_of_shares, share_over_units, summarise
 from lm_eval_inversion.report.numbers import cut, markdown_table, shown, shown_interval
 from lm_eval_inversion.report.reading import Results, Row
 from lm_eval_inversion.report.units import by_unit, count_prompts, sampled_unit
@@ -111,7 +111,7 @@ def attacks_table(results: Results) -> str:
     rows = []
     for number, (attack, column) in enumerate(zip(attacks, fallen_to(results.rows, attacks)), 1):
         answered = answers_to(results.rows, [attack])
-        known = bootstrap(tuple(column))
+        known = bootstrap_of_shares(tuple(column))
         share, recovery = (share_over_units(over_answers(answered, key)) for key in ("leaked", "recovery"))
         decoders = ", ".join(sorted({str(found["decoder"]) for _, found in answered if found["leaked"]})) if answered else "no answer"
         rows.append((

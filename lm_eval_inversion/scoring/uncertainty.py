@@ -1,4 +1,4 @@
-"""Error bars: bootstrap over prompts, the unit that was sampled."""
+"""Error bars over prompts, the unit that was sampled: a bootstrap of means, and what holds of shares of which none or all were seen."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 LEVEL = 0.95  # of intervals, unless another is asked for
 RESAMPLES = 10_000
+LEAST_SPREAD = 0.25  # of the observed standard error that a resample's may have; moves no coverage by more than a hundredth (docs/LOG.md)
 EQUAL_DECIMALS = 9  # to which values count as equal; differences of equal values may have a spread of rounding errors
 DRAWN_AT_ONCE = 2_000_000  # values; bounds memory, changes no draw
 
@@ -93,21 +94,24 @@ def estimate(
     rows = max(1, DRAWN_AT_ONCE // known.size)
     sizes = [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
     centred = known - mean
-    distances = np.concatenate([_distances(centred[generator.integers(0, known.size, (size, known.size))]) for size in sizes])
+    distances = np.concatenate([_distances(centred[generator.integers(0, known.size, (size, known.size))], stderr) for size in sizes])
     below, above = np.quantile(distances, [tail, 1 - tail])
     low, high = mean - stderr * max(0.0, float(above)), mean - stderr * min(0.0, float(below))  # the mean is always inside
     return Estimate(mean, stderr, max(lowest, low), min(highest, high), int(known.size))
 
 
-def _distances(resamples: Any) -> Any:
-    """Distance of the mean of each resample (row) of values around 0 from 0, in its own standard errors; of those that have a spread."""
+def _distances(resamples: Any, stderr: float) -> Any:
+    """Distance of the mean of each resample (row) of values around 0 from 0, in its own standard errors.
+
+    None counts as less than ``LEAST_SPREAD`` of the observed one: a resample that holds nothing of the one value that sticks out would lie
+    thousands of them away.
+    """
     import numpy as np
 
     number = resamples.shape[1]
     means = resamples.mean(axis=1)
-    variances = (np.einsum("ij,ij->i", resamples, resamples) / number - means * means) * number / (number - 1)
-    spread = variances > 1e-12 * means * means  # equal values have one of rounding errors
-    return means[spread] / np.sqrt(variances[spread] / number)
+    variances = (np.einsum("ij,ij->i", resamples, resamples) / number - means * means) / (number - 1)
+    return means / np.sqrt(np.maximum(variances, (LEAST_SPREAD * stderr) ** 2))
 
 
 def wilson(successes: float, number: int, level: float = LEVEL) -> tuple[float, float]:

@@ -155,11 +155,10 @@ def test_decoys_are_a_sample_of_the_sorted_others(number):
 def test_drawing_in_parts_changes_no_interval(number):
     values = np.sort(np.random.default_rng(1).normal(size=number))
     resamples = values[np.random.default_rng(3).integers(0, number, (RESAMPLES, number))]
-    spread = resamples.std(axis=1, ddof=1)
-    varied = spread > 1e-9  # of six values, one resample in 7,776 is of one value only
-    distances = (resamples.mean(axis=1) - values.mean())[varied] / (spread[varied] / math.sqrt(number))
-    found = estimate(values.tolist(), seed=3)
     stderr = values.std(ddof=1) / math.sqrt(number)
+    spread = np.maximum(resamples.std(axis=1, ddof=1) / math.sqrt(number), stderr / 4)
+    distances = (resamples.mean(axis=1) - values.mean()) / spread
+    found = estimate(values.tolist(), seed=3)
     assert found.low == pytest.approx(values.mean() - stderr * np.quantile(distances, 0.975))
     assert found.high == pytest.approx(values.mean() - stderr * np.quantile(distances, 0.025))
 
@@ -172,6 +171,13 @@ def test_intervals_of_few_and_skewed_values_hold_the_mean_about_as_often_as_they
     assert np.mean(held) > 0.88
     percentiles = [np.quantile(row[generator.integers(0, 8, (2000, 8))].mean(axis=1), [0.025, 0.975]) for row in draws]
     assert np.mean([low <= mean <= high for low, high in percentiles]) < 0.86
+
+
+def test_one_value_that_sticks_out_makes_no_boundless_interval():
+    """A third of the resamples hold nothing of it, and next to no spread."""
+    values = [*np.random.default_rng(0).normal(5, 0.01, 29), 60.0]
+    found, observed = estimate(values), np.quantile(np.random.default_rng(1).choice(values, (4000, 30)).mean(axis=1), 0.975)
+    assert observed < found.high < 2 * observed
 
 
 @given(st.lists(st.floats(0, 1), min_size=6, max_size=30))

@@ -58,6 +58,12 @@ def test_lm_eval(chat_model, arguments, tmp_path, private, task):
         assert "Vandersloot" not in text
         records = [json.loads(line) for line in text.splitlines()] if path.suffix == ".jsonl" else json.loads(text)
         assert surviving_runs(records, SECRETS) == []
+        if path.suffix == ".jsonl" and "inversion" in task:
+            written = [text for record in records for text in record["filtered_resps"]]
+            lists = [json.loads(text) for text in written if text.startswith('["')]  # of the null, one for each of its conversations
+            assert lists
+            for reconstruction in [text for text in written if not text.startswith('["')] + [text for texts in lists for text in texts]:
+                assert reconstruction == "" or redacted_length(reconstruction) is not None
     (found,) = read_results(tmp_path / "results")
     assert found.signature["redact"] is True
     check(found)

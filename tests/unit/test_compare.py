@@ -637,13 +637,18 @@ def test_bits_are_not_called_better_by_the_draw_of_the_null_alone():
     swap = [rng.gauss(-8, 2) for _ in range(40)]
 
     def run_of(bits, swapped, null):
-        rows = [make_row(place, {"bits": bits[place], "bits_swap": swapped[place], "coverage": 1.0}) for place in range(40)]
+        values = [{"bits": own, "bits_at_4": own / 2, "bits_per_token": own / 9, "bits_swap": other} for own, other in zip(bits, swapped)]
+        rows = [make_row(place, own) for place, own in enumerate(values)]
         return Results("prompt_inversion", "lm_eval", rows, "m", SIGNATURE, null_answers=(null,))
 
     a, b = run_of(own, swap, "a"), run_of([x + m for x, m in zip(own, moved)], [x + m for x, m in zip(swap, moved)], "b")
-    found = {one.metric: one for one in compare([a], [b]).tasks[0].metrics}["bits"]
-    assert (found.p_value < 0.001, found.low > 0, found.better) == (True, True, "neither")
+    for metric in ("bits", "bits_at_4", "bits_per_token"):
+        found = {one.metric: one for one in compare([a], [b]).tasks[0].metrics}[metric]
+        assert (found.p_value < 0.001, found.low > 0, found.better) == (True, True, "neither")
     same = {one.metric: one for one in compare([a], [run_of([x + m for x, m in zip(own, moved)], swap, "b")]).tasks[0].metrics}["bits"]
     assert same.better == "A"
     drawn_once = {one.metric: one for one in compare([a], [replace(b, null_answers=("a",))]).tasks[0].metrics}["bits"]
     assert drawn_once.better == "A"
+    bare_a, bare_b = ([replace(row, metrics={"bits": row.metrics["bits"]}) for row in run.rows] for run in (a, b))
+    (unknown,) = compare([replace(a, rows=bare_a)], [replace(b, rows=bare_b)]).tasks[0].metrics
+    assert unknown.better == "neither"  # without the decoys' bits nobody knows

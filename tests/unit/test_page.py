@@ -204,7 +204,8 @@ def test_a_cell_without_an_answer_has_no_recovery(leakage):
 
 def test_the_union_says_when_it_has_no_band(leakage, canary):
     for results, noun in ((leakage, "system prompts"), (canary, "carriers")):
-        assert f"none where none or all fell, or of fewer than {fewest_prompts()} {noun}, so" in Page(page_html([results])).text
+        text = Page(page_html([results])).text
+        assert f"none where none, all or all but a few fell, or of fewer than {fewest_prompts()} {noun}, so" in text
 
 
 def test_facts_of_one_prompt_are_one_vote(inversion):

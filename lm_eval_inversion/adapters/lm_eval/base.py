@@ -345,7 +345,9 @@ class ConversationTask(ConfigurableTask):
     def _shown(self, found: Any) -> str:
         """What the sample log shows for one request, as text, because the harness saves every response as text."""
         if self._salt is not None:
-            found = redact_text(found, self._salt) if isinstance(found, str) else redact_mapping(found, {"span"}, self._salt)
+            # Of a mapping the found piece alone is secret; a text, alone or of several, all of it.
+            hidden = redact_mapping({"span": found} if not isinstance(found, dict) else found, {"span"}, self._salt)
+            found = hidden if isinstance(found, dict) else hidden["span"]
         return found if isinstance(found, str) else json.dumps(found)
 
     def _redact_instances(self) -> None:
