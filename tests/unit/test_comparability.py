@@ -4,21 +4,8 @@ import json
 import re
 from dataclasses import replace
 
-import pytest
-from page_results import inversion_results, leakage_results
-
 from lm_eval_inversion.report.comparability import comparability, distinctions
 from lm_eval_inversion.report.page import page_html
-
-
-@pytest.fixture(scope="module")
-def inversion():
-    return inversion_results()
-
-
-@pytest.fixture(scope="module")
-def leakage():
-    return leakage_results()
 
 
 def test_runs_that_cannot_be_compared_are_named(inversion):

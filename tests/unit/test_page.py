@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from page_reading import Page, table_lines
-from page_results import HOSTILE, canary_results, exposure_results, inversion_results, leakage_results
+from page_results import HOSTILE, inversion_results, leakage_results
 
 from lm_eval_inversion.leakage import worst_request
 from lm_eval_inversion.report import attacks_table, metrics_table
@@ -29,31 +29,6 @@ from lm_eval_inversion.scoring.attributes import mentions
 from lm_eval_inversion.scoring.subsequence import common_subsequence
 from lm_eval_inversion.scoring.uncertainty import fewest_prompts, wilson
 from lm_eval_inversion.tasks import BASE_TASK
-
-
-@pytest.fixture(scope="module")
-def inversion():
-    return inversion_results()
-
-
-@pytest.fixture(scope="module")
-def leakage():
-    return leakage_results()
-
-
-@pytest.fixture(scope="module")
-def canary():
-    return canary_results()
-
-
-@pytest.fixture(scope="module")
-def exposure():
-    return exposure_results()
-
-
-@pytest.fixture(scope="module")
-def page(inversion, leakage):
-    return Page(page_html([inversion, leakage]))
 
 
 @pytest.mark.parametrize("kind", ["inversion", "leakage", "canary", "exposure"])

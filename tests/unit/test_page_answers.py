@@ -5,27 +5,12 @@ from dataclasses import replace
 
 import pytest
 from page_reading import Page
-from page_results import inversion_results, leakage_results, redacted
+from page_results import inversion_results, redacted
 
 from lm_eval_inversion.leakage import attacks_of_tier, make_leakage_protocol
 from lm_eval_inversion.report.page import page_html
 from lm_eval_inversion.report.page_answers import _cut_answer
 from lm_eval_inversion.report.reading import Results, Row
-
-
-@pytest.fixture(scope="module")
-def inversion():
-    return inversion_results()
-
-
-@pytest.fixture(scope="module")
-def leakage():
-    return leakage_results()
-
-
-@pytest.fixture(scope="module")
-def page(inversion, leakage):
-    return Page(page_html([inversion, leakage]))
 
 
 def answers_of(results):

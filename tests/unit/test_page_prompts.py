@@ -2,23 +2,12 @@
 
 from dataclasses import replace
 
-import pytest
 from page_reading import Page
-from page_results import exposure_results, inversion_results, redacted
+from page_results import redacted
 
 from lm_eval_inversion.report.alignment import MAX_WORDS
 from lm_eval_inversion.report.page import _run_view, page_html
 from lm_eval_inversion.report.page_prompts import SHOWN_CHARACTERS
-
-
-@pytest.fixture(scope="module")
-def inversion():
-    return inversion_results()
-
-
-@pytest.fixture(scope="module")
-def exposure():
-    return exposure_results()
 
 
 def test_epochs_of_a_prompt_are_told_apart(inversion):

@@ -4,34 +4,13 @@ import math
 import re
 from dataclasses import replace
 
-import pytest
 from page_reading import Page, table_lines
-from page_results import canary_results, exposure_results, inversion_results, leakage_results
+from page_results import leakage_results
 
 from lm_eval_inversion.report import examples_table
 from lm_eval_inversion.report.card import card_block
 from lm_eval_inversion.report.page import page_html
 from lm_eval_inversion.scoring.uncertainty import fewest_prompts, wilson
-
-
-@pytest.fixture(scope="module")
-def inversion():
-    return inversion_results()
-
-
-@pytest.fixture(scope="module")
-def leakage():
-    return leakage_results()
-
-
-@pytest.fixture(scope="module")
-def canary():
-    return canary_results()
-
-
-@pytest.fixture(scope="module")
-def exposure():
-    return exposure_results()
 
 
 def titles_of(page, number=0):
