@@ -1,4 +1,4 @@
-"""Shared fixtures: a tiny random chat model, a tiny random inverter, and the real SmolLM2-135M-Instruct."""
+"""Shared fixtures: a tiny random chat model, a tiny random inverter, the real SmolLM2-135M-Instruct, and a run of each kind."""
 
 from __future__ import annotations
 
@@ -114,3 +114,43 @@ def smollm2(tmp_path_factory) -> Path:
     from lm_eval_inversion.demo import prepare_model
 
     return prepare_model(Path(os.environ.get("SMOLLM2_FOLDER") or tmp_path_factory.mktemp("smollm2")))
+
+
+# A run of each kind, and a page of two of them, for the tests of what the report makes of runs.
+
+
+@pytest.fixture(scope="session")
+def inversion():
+    from page_results import inversion_results
+
+    return inversion_results()
+
+
+@pytest.fixture(scope="session")
+def leakage():
+    from page_results import leakage_results
+
+    return leakage_results()
+
+
+@pytest.fixture(scope="session")
+def canary():
+    from page_results import canary_results
+
+    return canary_results()
+
+
+@pytest.fixture(scope="session")
+def exposure():
+    from page_results import exposure_results
+
+    return exposure_results()
+
+
+@pytest.fixture(scope="session")
+def page(inversion, leakage):
+    from page_reading import Page
+
+    from lm_eval_inversion.report.page import page_html
+
+    return Page(page_html([inversion, leakage]))
