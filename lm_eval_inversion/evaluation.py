@@ -31,7 +31,7 @@ from lm_eval_inversion.scoring.utility import attribute_following
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 
-# The null outputs are also inverted without every so-manieth of them, beginning at the first, the second, ...
+# In so many parts, evenly spread, the null outputs are cut; they are also inverted without each of the parts.
 LEFT_OUT_OF_NULL = 4
 
 logger = logging.getLogger(__name__)
