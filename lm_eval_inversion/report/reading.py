@@ -599,7 +599,7 @@ def _why_unscored(sample: Any) -> str:
         return "was redacted before it was scored, and its answers are gone: run the task again, with scoring"
     if edited := [name for name, score in (sample.scores or {}).items() if score.history]:
         return f"has a score that was edited into something without metrics ({', '.join(edited)}); give the log as it was before"
-    return "has no score of this package; score the log with inspect score"
+    return "has no score of this package; score the log with inspect score (--scorer lm_eval_inversion/inversion, leakage or canaries)"
 
 
 def _own_scores(sample: Any) -> dict[str, Any]:
