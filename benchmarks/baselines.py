@@ -39,6 +39,7 @@ from lm_eval_inversion.protocol import TASKS, handed_out
 from lm_eval_inversion.queries import QuerySet, load_query_set, query_set_names
 from lm_eval_inversion.queries.defences import load_defence
 from lm_eval_inversion.report.estimates import metric_estimate
+from lm_eval_inversion.report.numbers import on_one_line
 from lm_eval_inversion.report.reading import Results, Row, read_results
 from lm_eval_inversion.report.tables import examples_table, metrics_table
 from lm_eval_inversion.report.units import values_of
@@ -277,7 +278,7 @@ def draw_curve(points: Sequence[tuple[int, Estimate]], path: Path) -> None:
 def details(rows: Sequence[Row], null_reconstructions: Sequence[str], examples: int) -> str:
     """All metrics of one inverter, what it writes for the null answers, and some of its reconstructions, as Markdown."""
     results = Results("baselines", "by hand", list(rows))
-    written = "\n".join(f"- {' '.join(visible(text).split())}" for text in null_reconstructions)
+    written = "\n".join(f"- {on_one_line(visible(text))}" for text in null_reconstructions)
     parts = [metrics_table(results), f"Written for the null answers:\n\n{written}", examples_table(results, examples)]
     return "\n\n".join(parts)
 

@@ -28,7 +28,7 @@ from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.queries import QuerySet, load_query_set
 from lm_eval_inversion.report import examples_table, metrics_table
 from lm_eval_inversion.report.estimates import metric_estimate
-from lm_eval_inversion.report.numbers import shown, shown_interval
+from lm_eval_inversion.report.numbers import on_one_line, shown, shown_interval
 from lm_eval_inversion.report.reading import Results, Row
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.attributes import mentions
@@ -131,7 +131,7 @@ def main() -> None:
         table = [Row(prompt, result.reconstruction or "", result.metrics) for prompt, result in zip(prompts, found.results)]
         results = Results(name, "by hand", table)
         print(f"\n## {name}, {len(table)} system prompts, inverter {inverter.hash}\n\n{headlines(found, [r['role'] for r in prompted])}\n")
-        shown_nulls = " | ".join(" ".join(visible(text).split()) for text in found.null_reconstructions)
+        shown_nulls = " | ".join(on_one_line(visible(text)) for text in found.null_reconstructions)
         print(f"{metrics_table(results)}\n\nreconstructions of the null: {shown_nulls}\n")
         print(examples_table(results, options.examples))
         if curve:

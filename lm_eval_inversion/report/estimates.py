@@ -59,7 +59,7 @@ def metric_estimate(metric: str, values: Iterable[float], level: float = LEVEL) 
         return replace(found, stderr=math.nan, low=math.nan, high=math.nan)
     widest = _with_wilson(metric, found, level) if _has_wilson(metric, found, level) else None
     if not _claims_certainty(metric, known, found, level):
-        return replace(found, low=max(found.low, widest.low), high=min(found.high, widest.high)) if widest else found
+        return _within(found, widest.low, widest.high) if widest else found
     return widest or replace(found, low=math.nan, high=math.nan)
 
 
@@ -126,17 +126,19 @@ def wilson_bounds(share: float, number: int, level: float = LEVEL) -> tuple[floa
 
 
 @lru_cache(maxsize=256)
-def bootstrap(values: tuple[float, ...], level: float = LEVEL, lowest: float = -math.inf, highest: float = math.inf) -> Estimate:
-    """``estimate``, remembered: a page asks for a headline in several places."""
+def bootstrap(values: tuple[float, ...], level: float, lowest: float, highest: float) -> Estimate:
+    """``estimate``, remembered: a page asks for a headline in several places, and a union curve has long level stretches."""
     return estimate(values, level=level, lowest=lowest, highest=highest)
 
 
-@lru_cache(maxsize=256)
 def bootstrap_of_shares(values: tuple[float, ...]) -> Estimate:
-    """Mean of shares with a bootstrap interval that is never wider than Wilson's, and none where it would claim certainty; remembered,
-    because a union curve has long level stretches."""
-    found = estimate(values, lowest=0.0, highest=1.0)
-    low, high = wilson_bounds(found.mean, found.number)
+    """Mean of shares with a bootstrap interval that is never wider than Wilson's, and none where it would claim certainty."""
+    found = bootstrap(values, LEVEL, 0.0, 1.0)
+    return _within(found, *wilson_bounds(found.mean, found.number))
+
+
+def _within(found: Estimate, low: float, high: float) -> Estimate:
+    """The estimate with an interval that ends inside these bounds; none where it has none."""
     return replace(found, low=max(found.low, low), high=min(found.high, high))
 
 
