@@ -191,18 +191,18 @@ def _add_gate_arguments(parser: argparse.ArgumentParser) -> None:
 def _run_gate(options: argparse.Namespace) -> int:
     from lm_eval_inversion.report.gate import check_results, make_limits, outcome
     from lm_eval_inversion.report.gate_render import gate_table, junit
-    from lm_eval_inversion.report.reading import read_all
+    from lm_eval_inversion.report.reading import read_with_unscored
     from lm_eval_inversion.report.writing import write_file
 
     limits = make_limits(
         max_lift=options.max_lift, max_asr=options.max_asr, max_canary=options.max_canary, max_bits=options.max_bits,
         min_coverage=options.min_coverage,
     )  # fmt: skip
-    found = read_all(options.results)
-    checks = check_results(found, limits, options.confidence)
+    found, unscored = read_with_unscored(options.results)
+    checks = check_results(found, limits, options.confidence, unscored)
     if options.junit is not None:
         write_file(options.junit, junit(checks, options.confidence))
-    print(gate_table(checks, options.confidence, found))
+    print(gate_table(checks, options.confidence, [*found, *unscored]))
     return outcome(checks).value
 
 
@@ -285,7 +285,7 @@ def _later(module: str, function: str) -> Callable[[Any], Any]:
 GATE_EXIT_CODES = (
     "exit codes: 0 every limit holds; 1 a limit is broken; 2 inconclusive (also if coverage is too low, with or without a system prompt, "
     "and for incomplete and unsigned runs and those that report doubts); 3 error (also if no result has the metric: each limit needs a run "
-    "of its tasks)"
+    "of its tasks; and if a run that is there has no scores)"
 )
 VERBS = {
     "report": Verb(

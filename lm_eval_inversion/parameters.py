@@ -13,7 +13,12 @@ from lm_eval_inversion.tasks import protocol_makers, task_parameters
 logger = logging.getLogger(__name__)
 
 LIKENESS = 0.8  # of two names of which one is a misspelt other
-ONE_FILE = ("prompts", "attacks")  # parameters that name a file
+NAMES_ONE = {"prompts": "file", "attacks": "file", "inverter": "inverter"}  # parameter -> what it names one of
+# Options of Inspect, which split a value at its commas, quoted or not -> how else one gets through.
+COMMAS = {
+    "-T": 'write "{name}: {value}" into a YAML file and give --task-config FILE.yaml, or rename it',
+    "-S": "rename it",
+}
 
 
 @lru_cache(maxsize=1)
@@ -86,11 +91,31 @@ def check_given(task: str, option: str, **given: Any) -> None:
         given: name -> value.
 
     Raises:
-        ValueError: one is None, or several files are given where a task reads one; the message names it.
+        ValueError: one is None, or see ``refuse_lists``; the message names it.
     """
-    for name, value in given.items():
-        # Inspect makes a list of ``-T prompts=a.txt,b.txt``. Taken as a text it would be a file of a strange name that is not there.
-        if name in ONE_FILE and isinstance(value, (list, tuple)):
-            raise ValueError(f"{name}={value!r} is a list, and {task} takes one file; put all into it, or run once for each")
+    refuse_lists(task, option, **given)
     for name in (name for name, value in given.items() if value is None):
         raise ValueError(f"{option} {name}= names no {name} for {task}; give a value, or leave the parameter out")
+
+
+def refuse_lists(task: str, option: str, **given: Any) -> None:
+    """Refuse several files where one is read. Taken as a text, the list would be a file of a strange name that is not there.
+
+    Args:
+        task: or scorer that they were given to.
+        option: of the host that took them, as in "-T".
+        given: name -> value.
+
+    Raises:
+        ValueError: several files or inverters are given; the message says so, and how a name with a comma in it is given.
+    """
+    for name, value in given.items():
+        if name not in NAMES_ONE or not isinstance(value, (list, tuple)):
+            continue
+        mend = "put all into it, or run once for each" if NAMES_ONE[name] == "file" else "run once for each"
+        if option in COMMAS:
+            whole = ",".join(map(str, value))
+            mend += f". If {whole} is the name of one: {option} splits it at its commas, quoted too; " + COMMAS[option].format(
+                name=name, value=whole
+            )
+        raise ValueError(f"{name}={value!r} is a list, and {task} takes one {NAMES_ONE[name]}; {mend}")

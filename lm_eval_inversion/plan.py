@@ -14,6 +14,7 @@ send, because the same protocols make them.
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -30,25 +31,35 @@ from lm_eval_inversion.workload import workload
 
 
 def expand_tasks(names: Sequence[str]) -> list[str]:
-    """Tasks in the order given, groups replaced by what they hold, each once.
+    """Tasks in the order given, groups replaced by what they hold.
+
+    Args:
+        names: as lm_eval takes them: tasks, groups and patterns, also several between commas; those that are repeated count once.
 
     Raises:
-        ValueError: a name is neither a task nor a group.
+        ValueError: a name is neither a task nor a group, a pattern fits none, or a task comes from two of the names, which lm_eval refuses.
     """
     known, groups = protocol_makers(), _groups()
-    chosen: dict[str, None] = {}
+    chosen: dict[str, str] = {}  # task -> the name that it came from
 
     def add(name: str, path: tuple[str, ...]) -> None:
         if name in groups and name not in path:
             for member in groups[name]:
                 add(member, (*path, name))
         elif name in known:
-            chosen[name] = None
+            source = (*path, name)[0]
+            if (other := chosen.setdefault(name, source)) != source:
+                of_patterns = "" if source in given and other in given else ": give names in place of patterns, which fit groups too"
+                raise ValueError(
+                    f"task {name!r} comes from both {other!r} and {source!r}, and lm_eval refuses a task that it finds twice; leave one of "
+                    f"the two out{of_patterns}"
+                )
         else:
             origin = f" (of group {path[-1]})" if path else ""
             raise ValueError(f"task {name!r}{origin} is unknown to plan; known: {', '.join([*known, *groups])}")
 
-    for name in names:
+    given = dict.fromkeys(part for name in names for part in name.split(","))
+    for name in dict.fromkeys(found for part in given for found in fnmatch.filter(sorted([*known, *groups]), part) or [part]):
         add(name, ())
     return list(chosen)
 
@@ -243,7 +254,7 @@ def _cell(name: str, value: float | None) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``plan``."""
-    parser.add_argument("tasks", nargs="+", metavar="TASK", help="tasks or groups, by the names that the hosts use")
+    parser.add_argument("tasks", nargs="+", metavar="TASK", help="tasks or groups, named as for lm_eval's --tasks")
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
         "--model-args", nargs="+", action="append", metavar="pretrained=FOLDER", help="as given to lm_eval; only the tokenizer is read"

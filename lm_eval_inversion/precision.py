@@ -30,7 +30,8 @@ def choose_device(device: str = "auto", setting: str = "device") -> str:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         message = str(error).splitlines()[0]
-        raise ValueError(f"{setting}={device!r} cannot be used ({message}); give auto, cpu, or cuda:N") from error
+        known = "auto, cpu, cuda:N, or mps" if torch.backends.mps.is_available() else "auto, cpu, or cuda:N"
+        raise ValueError(f"{setting}={device!r} cannot be used ({message}); give {known}") from error
     return device
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from lm_eval_inversion.evaluation import decoys_for
 from lm_eval_inversion.inverter.base import Inverter, Secret
-from lm_eval_inversion.inverter.registry import check_dtype, check_inverter
+from lm_eval_inversion.inverter.registry import check_curve, check_dtype, check_inverter
 from lm_eval_inversion.inverter.shared import shared_inverter
 from lm_eval_inversion.outputs import Outputs, parse_outputs
 from lm_eval_inversion.parameters import flag
@@ -198,6 +198,8 @@ def make_protocol(
         raise ValueError(f"task {task!r} is unknown; known: {', '.join(TASKS)}")
     decoy_seed = whole_seed("decoy_seed", decoy_seed)
     check_dtype(str(inverter_dtype))
+    curve = flag("curve", curve)
+    check_curve(str(inverter), curve)
     queries = load_query_set(TASKS[task].query_set).first(num_queries)
     chosen = load_defence(defence)
     if TASKS[task].secret == "user" and chosen != NO_DEFENCE:
@@ -206,7 +208,7 @@ def make_protocol(
     loaded = tuple(load_prompts(source, split=split))
     return Protocol(
         task, loaded, queries, str(inverter), str(inverter_device), decoy_seed, source_signature(source, loaded),
-        flag("curve", curve), chosen, str(inverter_dtype),
+        curve, chosen, str(inverter_dtype),
     )  # fmt: skip
 
 

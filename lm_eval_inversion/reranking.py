@@ -320,13 +320,14 @@ def rerank(
         progress: wraps the loop over cases, called with (cases, description).
 
     Raises:
-        ValueError: see ``protocol_of`` and ``cases_of``; or the inverter cannot sample, or the model is another one by its system role.
+        ValueError: see ``prepare`` and ``require_same_role``.
     """
     from lm_eval_inversion.evaluation import null_condition
     from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS
     from lm_eval_inversion.scoring.text import token_f1
 
-    protocol, cases = prepare(results, target, inverter, device, limit)
+    protocol, cases = prepare(results, inverter, device, limit)
+    require_same_role(results, target)
     if target.thinking and told_not_to_think(results):  # another request would make other answers likely
         target = target.told_not_to_think()
     reader = protocol.inverter
@@ -355,24 +356,32 @@ def rerank(
         )  # fmt: skip
 
 
-def prepare(results: Results, target: Target, inverter: str | None, device: str, limit: int | None) -> tuple[Protocol, list[Case]]:
-    """The task as the run had it, and its secrets, once everything is known to fit.
+def prepare(results: Results, inverter: str | None, device: str, limit: int | None) -> tuple[Protocol, list[Case]]:
+    """The task as the run had it, and its secrets: all that can be refused without the evaluated model, which takes long to load.
 
     Raises:
-        ValueError: see ``rerank``.
+        ValueError: see ``protocol_of`` and ``cases_of``; or the inverter is unknown, damaged, or cannot sample.
     """
     protocol = protocol_of(results, inverter, device)
     cases = cases_of(results, protocol, limit)
+    protocol.check_inverter()
+    if not (protocol.inverter.has_sampling() and protocol.inverter.has_likelihood()):
+        raise ValueError(f"inverter {protocol.inverter_name!r} does not sample, so there is nothing to rank; give --inverter default")
+    return protocol, cases
+
+
+def require_same_role(results: Results, target: Target) -> None:
+    """Check that the model can be the one that answered.
+
+    Raises:
+        ValueError: its system prompts stand in another message than the run's.
+    """
     role = results.signature.get("system_role", target.system_role)
     if role != target.system_role:
         raise ValueError(
             f"{results.source}: system prompts reached the model in the {role} message, and {target.name} takes them in the "
             f"{target.system_role} message; give the model that answered"
         )
-    protocol.check_inverter()
-    if not (protocol.inverter.has_sampling() and protocol.inverter.has_likelihood()):
-        raise ValueError(f"inverter {protocol.inverter_name!r} does not sample, so there is nothing to rank; give --inverter default")
-    return protocol, cases
 
 
 def read_reranked(path: Path) -> list[dict[str, Any]]:

@@ -153,9 +153,10 @@ class Inverter(ABC):
         other.__dict__["_turn"] = self.lock
         return other
 
-    def has_likelihood(self) -> bool:
+    @classmethod
+    def has_likelihood(cls) -> bool:
         """Whether ``nll`` works."""
-        return type(self).nll is not Inverter.nll or type(self).token_nll is not Inverter.token_nll
+        return cls.nll is not Inverter.nll or cls.token_nll is not Inverter.token_nll
 
     def has_word_evidence(self) -> bool:
         """Whether ``word_evidence`` says anything."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import lzma
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
 
@@ -123,7 +123,7 @@ class TellingWordsInverter(Inverter):
         return self.words.evidence_of_pairs(outputs, prompts)
 
 
-BASELINES: dict[str, Callable[[], Inverter]] = {
+BASELINES: dict[str, type[Inverter]] = {
     "nearest": NearestPromptInverter,
     "central": CentralOutputInverter,
     "constant": ConstantInverter,

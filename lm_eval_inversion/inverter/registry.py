@@ -57,6 +57,7 @@ def check_inverter(name: str, device: str = "auto", dtype: str = "auto", prompts
     """
     check_dtype(dtype)
     if name in BASELINES:
+        check_device(device)
         return
     if device != "auto" or dtype == "int8":
         choose_dtype(dtype, choose_device(device, "inverter_device"), name)
@@ -133,6 +134,7 @@ def load_inverter(name: str | os.PathLike[str] = DEFAULT, device: str = "auto", 
     """
     name = os.fspath(name)
     if name in BASELINES:
+        check_device(device)
         return BASELINES[name]()
     if name.startswith("t5:"):
         from lm_eval_inversion.inverter.sparse_t5 import SparseT5Inverter
@@ -151,6 +153,29 @@ def load_inverter(name: str | os.PathLike[str] = DEFAULT, device: str = "auto", 
     return SparsePrefixInverter.from_folder(
         folder, name=name, device=chosen, dtype=choose_dtype(dtype, chosen, name), expected_sha256=expected
     )
+
+
+def check_curve(name: str, curve: bool) -> None:
+    """Check that an inverter can do what ``curve=true`` asks for.
+
+    Raises:
+        ValueError: bits from fewer outputs are asked for, of a baseline that has no likelihoods.
+    """
+    if curve and name in BASELINES and not BASELINES[name].has_likelihood():
+        raise ValueError(
+            f"curve=true measures bits from fewer outputs, and inverter={name!r} is a baseline without likelihoods, which has no bits; "
+            f"leave curve out, or give inverter={DEFAULT} or another with likelihoods"
+        )
+
+
+def check_device(device: str) -> None:
+    """Check a device, without loading torch for "auto".
+
+    Raises:
+        ValueError: see ``choose_device``.
+    """
+    if device != "auto":
+        choose_device(device, "inverter_device")
 
 
 def check_dtype(dtype: str) -> None:

@@ -8,7 +8,14 @@ from pathlib import Path
 
 from lm_eval_inversion.report.estimates import COMPLEMENTS, complement, summarise
 from lm_eval_inversion.report.numbers import code_block, code_span, markdown_table, on_one_line, shown, shown_estimate, shown_interval
-from lm_eval_inversion.report.public_names import NAMESPACE, UNKNOWN, add_results_arguments, identify_model, require_one_model
+from lm_eval_inversion.report.public_names import (
+    NAMESPACE,
+    UNKNOWN,
+    add_results_arguments,
+    check_model_id,
+    identify_model,
+    require_one_model,
+)
 from lm_eval_inversion.report.reading import Results, read_all
 from lm_eval_inversion.report.rerun import back_end_and_name, place_of, public_signature, rerun_command, run_settings, signature_line
 from lm_eval_inversion.report.tables import better, counted
@@ -49,7 +56,11 @@ def card_block(results: Results, model_id: str | None = None, heading: str = "")
         results: of a run of either host.
         model_id: the model's public name, for one that the run knows as a folder.
         heading: the name of the model, for a card of several; "" leaves it out.
+
+    Raises:
+        ValueError: see ``check_model_id``.
     """
+    check_model_id(model_id)
     summaries, settings = summarise(results), run_settings(results)
     names = ", ".join(map(code_span, filter(None, (results.task, heading))))
     lines = [f"### System prompt recovery: {names}", ""]
@@ -64,7 +75,8 @@ def card_block(results: Results, model_id: str | None = None, heading: str = "")
     found = counted(results.rows)
     carriers = f"; {found.explained}: {found.units}" if found.planted else ""
     lines += ["", f"System prompts: {found.prompts}, of them scored: {found.scored}{carriers}. Intervals are over {found.noun}."]
-    lines += ["", f"**{on_one_line(results.caution)}**"] if results.caution else []
+    caution = results.cautions(public=True)
+    lines += ["", f"**{on_one_line(caution)}**"] if caution else []
     lines += ["", f"Signature: {code_span(signature_line(results, settings))}", "", "Run it again:", ""]
     # ``visible``: a terminal would obey the escape codes of a results file.
     return "\n".join(map(visible, [*lines, *code_block(rerun_command(results, settings, model_id), "sh")]))
@@ -133,9 +145,9 @@ def run_card(options: argparse.Namespace) -> int:
     """Print or write the Markdown block of every task of the results; 0.
 
     Raises:
-        ValueError: results cannot be read, the file cannot be written, or see ``model_index``.
+        ValueError: results cannot be read, the file cannot be written, or see ``check_model_id`` and ``model_index``.
     """
-
+    check_model_id(options.model_id)  # before a folder is read
     found = read_all(options.results)
     require_one_model(found, options.model_id)
     blocks = [model_index(found, options.model_id)] if options.model_index else []

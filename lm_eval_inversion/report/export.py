@@ -21,7 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_inversion.report.estimates import summarise
-from lm_eval_inversion.report.public_names import NAMESPACE, UNKNOWN, add_results_arguments, identify_model, require_one_model
+from lm_eval_inversion.report.public_names import (
+    NAMESPACE,
+    UNKNOWN,
+    add_results_arguments,
+    check_model_id,
+    identify_model,
+    require_one_model,
+)
 from lm_eval_inversion.report.reading import Results, read_all
 from lm_eval_inversion.report.rerun import public_signature, rerun_command, run_settings
 from lm_eval_inversion.report.tables import counted, unscored
@@ -243,9 +250,9 @@ def run_export(options: argparse.Namespace) -> int:
 
     Raises:
         FileNotFoundError: see ``load_schema``.
-        ValueError: results cannot be read, or see ``evaluation_record`` and ``check_record``.
+        ValueError: results cannot be read, or see ``check_model_id``, ``evaluation_record`` and ``check_record``.
     """
-
+    check_model_id(options.model_id)  # before a folder is read
     schema = load_schema(options.schema)
     found = read_all(options.results)
     require_one_model(found, options.model_id)

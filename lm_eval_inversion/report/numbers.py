@@ -12,6 +12,8 @@ from lm_eval_inversion.scoring.metrics import scale_of
 from lm_eval_inversion.scoring.records import BITS, SHARE
 from lm_eval_inversion.scoring.uncertainty import Estimate
 
+SHOWN_NAMES = 5  # of many files
+
 _BY_ROUNDING = 1e-9  # by which a mean of zeros or ones may miss them
 _OPENS_A_TAG = re.compile("<(?=[A-Za-z/!?])")  # whatever else follows "<", it is text to Markdown and to a browser
 
@@ -76,6 +78,12 @@ def shown_estimate(metric: str, found: Estimate) -> str:
 def cut(text: str, characters: int) -> str:
     """The beginning of a text on one line, at most so many characters of it; what is invisible is shown by name."""
     return textwrap.shorten(visible(text), characters, placeholder=" …")
+
+
+def some_names(names: Sequence[str]) -> str:
+    """The first of many names, and how many more there are."""
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(names[:SHOWN_NAMES]) + more
 
 
 def on_one_line(text: str) -> str:

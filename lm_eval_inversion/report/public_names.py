@@ -36,6 +36,16 @@ class Model:
         return self.id.split("/")[0]
 
 
+def check_model_id(model_id: str | None) -> None:
+    """Refuse a public name that nobody could look up; None is no name, and fine.
+
+    Raises:
+        ValueError: it is not "developer/name".
+    """
+    if model_id is not None and not re.fullmatch(r"[\w.-]+/[\w.:/-]+", model_id):
+        raise ValueError(f"--model-id {model_id!r} is not developer/name")
+
+
 def identify_model(results: Results, model_id: str | None = None) -> Model:
     """Name the evaluated model as others can look it up.
 
@@ -46,9 +56,8 @@ def identify_model(results: Results, model_id: str | None = None) -> Model:
     Raises:
         ValueError: ``model_id`` has another form, or the run does not say which model it was.
     """
+    check_model_id(model_id)
     back_end, name = back_end_and_name(results)
-    if model_id is not None and not re.fullmatch(r"[\w.-]+/[\w.:/-]+", model_id):
-        raise ValueError(f"--model-id {model_id!r} is not developer/name")
     if not name and model_id is None:
         where = f"{results.source}: " if results.source else ""
         raise ValueError(

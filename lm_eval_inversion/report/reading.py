@@ -20,8 +20,9 @@ from lm_eval_inversion.prompts.schema import REDACTED, SystemPrompt, prompt_from
 from lm_eval_inversion.redaction import REDACTED_HASH
 from lm_eval_inversion.report.doubts import doubts_of
 from lm_eval_inversion.report.kind import kind_of_log, name_of_log
-from lm_eval_inversion.report.numbers import shown_beside
+from lm_eval_inversion.report.numbers import cut, shown_beside, some_names
 from lm_eval_inversion.report.units import count_prompts, values_of
+from lm_eval_inversion.report.unscored import part_unscored
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.scoring.metrics import (
     LEAST_ABILITY,
@@ -43,10 +44,13 @@ CANNOT_QUOTE = (
     "model?"
 )
 
+NO_PROMPT = "no system prompt is in the file; was the run interrupted?"
+PREDICT_ONLY = "the run was made with --predict_only and has no scores; run it without, or give it to training.convert"
+
 # What Inspect's scorers write beside each score: after ``inspect score`` it is true, and what the log's head says is of the first scoring.
 OF_THE_SCORER = ("inverter", "inverter_hash", "inverter_dtype", "decoy_seed", "task_version", "package_version", "system_role")
 
-SHOWN_FILES = 5  # of those that are left out, by name
+SHOWN_ERROR = 160  # characters of an error of the host in a sentence
 _INSPECT_JSON = re.compile(r'\s*\{\s*"version":\s*\d+,\s*"status":\s*"\w+",\s*"eval":\s*\{')  # how a log of Inspect in JSON begins
 _INSPECT_JSON_START = 200  # characters that hold that beginning
 # Model arguments stand among lm_eval's parameters of a task; what opens a server is no part of a result. A token opens one unless it is a
@@ -57,6 +61,8 @@ SECRET_ARGUMENT = re.compile(
     re.IGNORECASE,
 )
 EXPOSURE = "prompt_leakage_exposure"  # how the names of tasks of likelihoods begin
+# The beginning of an error's text that holds nothing of what was sent or where to.
+_KIND_OF_ERROR = re.compile(r"\w*(?:Error|Exception|Timeout)(?=\()|Error code: \d{3}\b")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\S+")  # in the names of lm_eval's files
 
 
@@ -71,6 +77,7 @@ class Row:
         requests: leakage tasks only: what was found in the answer to each request (``leakage.LeakageResult.rows``).
         answers: what the model said under this system prompt, raw, in the order of the requests; "" where nothing arrived.
         null_answers: what the model said without a system prompt, where the file tells it of this row; see ``Results.nulls_of``.
+        error: what ended it before it could be scored, in the host's words, as where the provider failed; "" where nothing did.
     """
 
     prompt: SystemPrompt
@@ -79,6 +86,7 @@ class Row:
     requests: tuple[dict[str, Any], ...] = ()
     answers: tuple[str, ...] = ()
     null_answers: tuple[str, ...] = ()
+    error: str = ""
 
     @property
     def prompt_id(self) -> str:
@@ -111,6 +119,8 @@ class Results:
         unfinished: what is known of a run that did not come to its end, or of which not all is in its file; "" of a whole one.
         choice: which of several scores of its samples was read; "" where there was no choice.
         doubts: why its numbers may not be what was measured, a sentence each (``report.doubts``).
+        unscored: why there is no score of it to read, and what mends it; such a run has no rows. "" of all others.
+        attempt: what copies of one log of Inspect share, however they were scored; "" where nothing is known to tell them by.
     """
 
     task: str
@@ -123,6 +133,8 @@ class Results:
     unfinished: str = ""
     choice: str = ""
     doubts: tuple[str, ...] = ()
+    unscored: str = ""
+    attempt: str = ""
 
     @property
     def kind(self) -> str:
@@ -165,15 +177,35 @@ class Results:
         asked = any(found.get("arm") == "ability" for row in self.rows for found in row.requests)
         return asked and math.isnan(self.mean("ability"))
 
+    def errors(self, *, public: bool = False) -> str:
+        """How many of its system prompts ended in an error of the host, in words; "" where none did.
+
+        Args:
+            public: of the first error only its kind, where that is known: its text may quote a prompt, an address or a key.
+        """
+        failed = [row.error for row in self.rows if row.error]
+        if not failed:
+            return ""
+        noun = "system prompts" if count_prompts(self.rows) == len(self.rows) else "samples"
+        kind = _KIND_OF_ERROR.match(failed[0])
+        first = (kind[0] if kind else "") if public else cut(failed[0], SHOWN_ERROR)
+        return f"{len(failed)} of {len(self.rows)} {noun} ended in an error{f' (first: {first})' if first else ''}"
+
     @property
     def caution(self) -> str:
         """What a reader of its numbers must know first, in sentences; "" where there is nothing."""
+        return self.cautions()
+
+    def cautions(self, *, public: bool = False) -> str:
+        """``caution``; with ``public`` as it may be published, see ``errors``."""
         told = []
         if self.falls_short("coverage", LEAST_COVERAGE):
             told.append(
                 f"Too little came back to judge (coverage {shown_beside(self.mean('coverage'), LEAST_COVERAGE, 2)}, below "
                 f"{LEAST_COVERAGE:g}): unscored is not safe."
             )
+        if failed := self.errors(public=public):
+            told.append(f"{failed}: unscored, and not because the model said nothing.")
         if self.falls_short("null_coverage", LEAST_NULL_COVERAGE):
             told.append(few_nulls(self.mean("null_coverage")))
         if self.falls_short("ability", LEAST_ABILITY):
@@ -195,26 +227,33 @@ def read_all(paths: Sequence[Path]) -> list[Results]:
     Told on stderr: what is left out of a folder, a run that did not finish, and a choice among several scores.
 
     Raises:
-        ValueError: nothing readable is there; the message names the file.
+        ValueError: nothing readable is there, or a run without scores was named (``report.unscored``); the message names the file.
     """
-    found = []
+    return read_with_unscored(paths)[0]
+
+
+def read_with_unscored(paths: Sequence[Path]) -> tuple[list[Results], list[Results]]:
+    """``read_all``, and the runs that it leaves out of folders because they have no scores.
+
+    Raises:
+        ValueError: see ``read_all``.
+    """
+    every = []
     for file in progress_bar(last_attempts(paths), "reading"):
         try:
-            found.append(_read_file(file))
+            every.append(_read_file(file))
         except Exception as error:  # the libraries that read logs have many ways to dislike a file
             message = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             hint = "" if str(file) in message else f"{file} cannot be read as results of this package's tasks: "
             raise ValueError(f"{hint}{message}") from error
-    empty = [str(results.source) for results in found if not results.rows]
-    if empty:
-        raise ValueError(f"{', '.join(empty)}: no system prompt is in the file; was the run interrupted?")
+    found, unscored = part_unscored(every, paths)
     for results in found:
         if results.caution:
             mend = f" {results.completion}" if results.unfinished else ""
             print(f"warning: {results.source}: {results.caution}{mend}", file=sys.stderr)
         if results.choice:
             print(f"warning: {results.source}: {visible(results.choice)}", file=sys.stderr)  # names from the log
-    return found
+    return found, unscored
 
 
 def progress_bar(steps: Iterable[Any], description: str) -> Iterable[Any]:
@@ -228,9 +267,9 @@ def read_results(path: Path) -> list[Results]:
     """Read one file, or everything that a host wrote into a folder for tasks of this package.
 
     Raises:
-        ValueError: nothing readable is there, or a file is not what its name says.
+        ValueError: nothing readable is there, a file is not what its name says, or no run has scores (``report.unscored``).
     """
-    return [_read_file(file) for file in last_attempts([path])]
+    return part_unscored([_read_file(file) for file in last_attempts([path])], [path])[0]
 
 
 def own_files(paths: Iterable[Path]) -> list[Path]:
@@ -257,9 +296,9 @@ def _own_headers(paths: Iterable[Path]) -> dict[Path, Any]:
                 others.setdefault(file.resolve(), file)
     left_out = [str(file) for place, file in others.items() if place not in own]
     if left_out and not own:
-        raise ValueError(f"no results of this package's tasks are there, only those of others: {_some(left_out)}")
+        raise ValueError(f"no results of this package's tasks are there, only those of others: {some_names(left_out)}")
     if left_out:
-        print(f"warning: left out, because they are not of this package's tasks: {_some(left_out)}", file=sys.stderr)
+        print(f"warning: left out, because they are not of this package's tasks: {some_names(left_out)}", file=sys.stderr)
     return dict(own.values())
 
 
@@ -279,13 +318,8 @@ def last_attempts(paths: Sequence[Path]) -> list[Path]:
         last[header.eval.task_id] = max(began[file], last.get(header.eval.task_id, began[file]))
     gone = [file for file, header in found.items() if began[file] < last[header.eval.task_id]]
     if gone:
-        print(f"warning: left out, because a later attempt at the same run is there: {_some(list(map(str, gone)))}", file=sys.stderr)
+        print(f"warning: left out, because a later attempt at the same run is there: {some_names(list(map(str, gone)))}", file=sys.stderr)
     return [file for file in files if file not in gone]
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN_FILES} more" if len(names) > SHOWN_FILES else ""
-    return ", ".join(names[:SHOWN_FILES]) + more
 
 
 def result_files(path: Path) -> list[Path]:
@@ -358,6 +392,11 @@ def kind_of_samples(samples: Path) -> str:
 
 
 def _read_file(path: Path) -> Results:
+    found = _read_samples(path)
+    return found if found.rows or found.unscored else replace(found, unscored=NO_PROMPT)
+
+
+def _read_samples(path: Path) -> Results:
     if is_inspect_log(path):
         return _read_inspect(path)
     if path.suffix == ".json":
@@ -384,7 +423,7 @@ def _known(metrics: dict[str, Any]) -> dict[str, float]:
 def _read_lm_eval(path: Path) -> Results:
     rows = []
     answers: list[list[str]] = []
-    kind = kind_of_samples(path)
+    kind, unscored = kind_of_samples(path), False
     # Not ``splitlines``: answers may hold other line separators, which JSON leaves as they are.
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         if not line:
@@ -400,16 +439,17 @@ def _read_lm_eval(path: Path) -> Results:
                 f"{path} line {number} is not a sample of an inversion or leakage task ({type(error).__name__}: {error})"
             ) from error
         if unscored:
-            raise ValueError(
-                f"{path}: the run was made with --predict_only and has no scores; run it without, or give it to training.convert"
-            )
+            break
     task, moment = _lm_eval_names(path)
     model, signature = _lm_eval_run(results_file(path), task)
+    signature["date"] = moment
+    if unscored:
+        return Results(task, "lm_eval", [], model, signature, path, unscored=PREDICT_ONLY)
     own = len(rows[0].requests) or signature.get("num_queries") or min(map(len, answers)) if rows else 0
     rows = _with_answers(rows, answers, own)
     null_answers = next((row.null_answers for row in rows if row.null_answers), ())
     unfinished = _missing_samples(results_file(path), task, rows)
-    return Results(task, "lm_eval", rows, model, {**signature, "date": moment}, path, null_answers, unfinished)
+    return Results(task, "lm_eval", rows, model, signature, path, null_answers, unfinished)
 
 
 def _with_answers(rows: Sequence[Row], answers: Sequence[Sequence[str]], own: int) -> list[Row]:
@@ -550,20 +590,23 @@ def _read_inspect(path: Path) -> Results:
     if not _is_own_log(log):
         raise ValueError(f"{path} is a log of the task {log.eval.task}, which is not one of this package's")
     rows = []
-    # Log-likelihoods have no coverage: of the failed samples alone it would be one.
     name, kind = name_of_log(log), kind_of_log(log)
-    unscored = {} if kind.startswith(EXPOSURE) else {"coverage": 0.0}
     signature = {key: value for key, value in (log.eval.metadata or {}).items() if key != REDACTED_HASH}
+    if kind != name:
+        signature[BASE_TASK] = kind
+    signature["date"] = log.eval.created
+    model = f"{log.eval.model} {log.eval.model_args.get('model_path', '')}".strip()
+    attempt = f"{log.eval.task_id} {log.eval.created}" if log.eval.task_id else ""
+    if unscored := _unscored(log, path):
+        return Results(name, "inspect", [], model, signature, path, unscored=unscored, attempt=attempt)
     several: list[str] = []
     read: list[Any] = []
     null_answers: tuple[str, ...] = ()
     for sample in log.samples or []:
         scores = _own_scores(sample)
-        if not scores and sample.error is not None:  # unscored, not absent
-            rows.append(Row(prompt_from_row(sample.metadata["prompt"], default_id=str(sample.id)), "", dict(unscored)))
+        if not scores:  # unscored, not absent
+            rows.append(_failed_row(sample, kind))
             continue
-        if not scores:
-            raise ValueError(f"{path}: sample {sample.id} {_why_unscored(sample)}")
         score = list(scores.values())[-1]  # inspect score --action append puts new ones behind
         read.append(score)
         several = list(scores) if len(scores) > 1 else several
@@ -575,8 +618,6 @@ def _read_inspect(path: Path) -> Results:
         null_answers = null_answers or nulls
         prompt = prompt_from_row(sample.metadata["prompt"], default_id=str(sample.id))
         rows.append(Row(prompt, score.answer or "", _known(dict(score.value)), tuple(known.get("requests") or ()), answers, nulls))
-    arguments = log.eval.model_args.get("model_path", "")
-    model = f"{log.eval.model} {arguments}".strip()
     unfinished = ""
     if log.status != "success":
         dataset = log.eval.dataset
@@ -586,18 +627,44 @@ def _read_inspect(path: Path) -> Results:
         planned = "an unknown number of" if total is None else total
         unfinished = f"status {log.status!r}, {count_prompts(rows)} of {planned} system prompts"
     choice = f"scored several times ({', '.join(several)}); the last score, {several[-1]}, is read." if several else ""
-    signature["date"] = log.eval.created
     doubts = doubts_of(log, rows, read)
-    if kind != name:
-        signature[BASE_TASK] = kind
-    return Results(name, "inspect", rows, model, signature, path, null_answers, unfinished, choice, doubts)
+    return Results(name, "inspect", rows, model, signature, path, null_answers, unfinished, choice, doubts, attempt=attempt)
+
+
+def _failed_row(sample: Any, kind: str) -> Row:
+    """What is known of a sample that ended in an error before it was scored."""
+    prompt = prompt_from_row(sample.metadata["prompt"], default_id=str(sample.id))
+    # Log-likelihoods have no coverage: of the failed samples alone it would be one.
+    coverage = {} if kind.startswith(EXPOSURE) else {"coverage": 0.0}
+    return Row(prompt, "", coverage, error=sample.error.message.strip() or "without a message")
+
+
+def _unscored(log: Any, path: Path) -> str:
+    """Why a log has no score of this package; "" where it has some, and where all of its samples ended in errors.
+
+    Raises:
+        ValueError: it was scored, but a score is missing or was edited away: nobody can say what its numbers are of.
+    """
+    samples = log.samples or []
+    missing = next((sample for sample in samples if sample.error is None and not _own_scores(sample)), None)
+    if missing is None:
+        return ""
+    why = f"sample {missing.id} {_why_unscored(missing)}"
+    if any(_own_scores(sample) or _edited(sample) for sample in samples):
+        raise ValueError(f"{path}: {why}")
+    return why
+
+
+def _edited(sample: Any) -> list[str]:
+    """The names of a sample's scores that were edited after the run."""
+    return [name for name, score in (sample.scores or {}).items() if score.history]
 
 
 def _why_unscored(sample: Any) -> str:
     """Why nothing of this package can be read of a sample that did not end in an error, and what mends it."""
     if REDACTED.fullmatch(str(sample.metadata["prompt"].get("text", ""))):
         return "was redacted before it was scored, and its answers are gone: run the task again, with scoring"
-    if edited := [name for name, score in (sample.scores or {}).items() if score.history]:
+    if edited := _edited(sample):
         return f"has a score that was edited into something without metrics ({', '.join(edited)}); give the log as it was before"
     return "has no score of this package; score the log with inspect score (--scorer lm_eval_inversion/inversion, leakage or canaries)"
 

@@ -20,7 +20,7 @@ from lm_eval_inversion.report.rerun import back_end_and_name, place_of
 from lm_eval_inversion.report.units import count_prompts
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.report.writing import open_file
-from lm_eval_inversion.reranking import CANDIDATES, TEMPERATURE, Reranked, prepare, protocol_of, rerank
+from lm_eval_inversion.reranking import CANDIDATES, TEMPERATURE, Reranked, prepare, require_same_role, rerank
 
 if TYPE_CHECKING:
     from lm_eval_inversion.confidence import Confidence
@@ -114,11 +114,11 @@ def run(options: argparse.Namespace) -> int:
     found = read_all(options.results)
     check_models(found, options.model)
     for results in found:  # before the model is loaded
-        protocol_of(results, options.inverter, options.device).check_inverter()
+        prepare(results, options.inverter, options.device, options.limit)
     confidence = load_confidence(options.confidence or SHIPPED) if options.confidence or SHIPPED.is_file() else None
     target = Target.load(options.model, options.revision, options.device, thinking=not options.no_thinking)
     for results in found:  # before a file is written that may hold an earlier ranking
-        prepare(results, target, options.inverter, options.device, options.limit)
+        require_same_role(results, target)
     with open_file(options.output) if options.output else nullcontext() as stream:
         for results in found:
             rows = []
@@ -158,6 +158,8 @@ def _summary(results: Results, rows: Sequence[Reranked], candidates: int, asked:
     lines.append(rerank_table(rows) if rows else "No system prompt has usable outputs: nothing to rerank.")
     if reranked < asked:
         lines.append(f"{asked - reranked} system prompts without usable outputs are not in the table: unscored, not safe.")
+        if failed := results.errors():
+            lines.append(visible(f"Of the run, {failed}."))
     if rows and rows[0].inverter_hash != results.signature.get("inverter_hash", rows[0].inverter_hash):
         lines.append("The run was scored with another inverter; greedy reconstructions are those of this one.")
     if rows and rows[0].inverter_dtype != (dtype := results.signature.get("inverter_dtype", rows[0].inverter_dtype)):

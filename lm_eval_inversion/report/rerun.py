@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from lm_eval_inversion.prompts.loading import FILE_TYPES, HUB_PREFIX
 from lm_eval_inversion.report.kind import PACKAGE
 from lm_eval_inversion.report.numbers import on_one_line
 from lm_eval_inversion.report.reading import SECRET_ARGUMENT, Results, model_arguments, no_results_file, placed, read_facts, results_file
@@ -31,6 +32,8 @@ SIGNATURE_KEYS = (
 )  # fmt: skip
 PLACELESS = ("revision", "subfolder", "gguf_file", "until", "stop")  # whose slashes lead nowhere on a machine
 _PLACE = re.compile(r"^(?:/|~|\.{1,2}/)|^\\\\|\\\w{2,}|^[A-Za-z]:[/\\]|/.*/")
+# A file of prompts, and behind a slash the splits of its rows.
+_PROMPTS_FILE = re.compile(rf"(.*(?:{'|'.join(map(re.escape, FILE_TYPES))}))(?:/(.*))?", re.IGNORECASE | re.DOTALL)
 OUTPUT_FOLDERS = {"lm_eval": "results", "inspect": "logs"}  # of the commands
 # Settings of generation that every task of Inspect has of its own; a user gave them where the model's own configuration has them.
 TASK_SETTINGS = ("temperature", "max_tokens", "seed")
@@ -233,17 +236,30 @@ def public_signature(results: Results) -> dict[str, str]:
     found = {}
     for key, value in results.signature.items():
         if value is not None and (key in SIGNATURE_KEYS or key.endswith("_hash")):
-            found[key] = _shareable(value) if isinstance(value, str) else json.dumps(value)
+            found[key] = _shareable(value, key) if isinstance(value, str) else json.dumps(value)
     return found
 
 
-def _shareable(value: str) -> str:
-    """File names instead of paths; the names of shipped sets ("v1/test") stay as they are."""
+def _shareable(value: str, key: str = "") -> str:
+    """File names instead of paths; the names of shipped sets ("v1/test") stay as they are.
+
+    Args:
+        value: of a signature or a parameter.
+        key: its name; behind the path of "prompts" in a signature stands a split, which is no part of the file's name.
+    """
     if value.startswith("hub:") or ("\\" not in value and not value.startswith(("/", ".", "~")) and value.count("/") <= 1):
         return value
     prefix, place = value.split(":", 1) if re.match(r"^[a-z]\w+:", value) else ("", value)
-    *_, name = re.split(r"[/\\]", place.removesuffix("/test").removesuffix("/dev"))
+    *_, name = re.split(r"[/\\]", source_and_split(place)[0] if key == "prompts" else place)
     return f"{prefix}:{name}" if prefix else name
+
+
+def source_and_split(signed: str) -> tuple[str, str]:
+    """Source and split of the prompts that a signature names ("v1/dev"). Rows of a file may name any split, even one with slashes."""
+    if not signed.startswith(HUB_PREFIX) and (file := _PROMPTS_FILE.fullmatch(signed)):
+        return file[1], file[2] or ""
+    source, _, split = signed.rpartition("/")
+    return source, split
 
 
 def signature_line(results: Results, settings: RunSettings) -> str:
@@ -432,12 +448,12 @@ def changed_parameters(results: Results) -> dict[str, str]:
         value = known.get(name)
         if value is None or value == usual[name]:
             continue
-        if name == "prompts":  # "v1/dev": the set, and its split
-            source, _, split = str(value).rpartition("/")
-            default_source, _, default_split = str(usual[name]).rpartition("/")
+        if name == "prompts":
+            (source, split), (default_source, default_split) = source_and_split(str(value)), source_and_split(str(usual[name]))
             if source != default_source:
                 found["prompts"] = _shareable(source)
-            if split != default_split:
+            # A file is read whole: the splits of its rows are no parameter that somebody gave.
+            if split != default_split and not source.lower().endswith(FILE_TYPES):
                 found["split"] = split
         else:
             found.setdefault(name, _shareable(value) if isinstance(value, str) else json.dumps(value))

@@ -56,10 +56,11 @@ def packed_weights(run: Path, training: Sequence[Pair], layout: BlockFormat) -> 
 def pack(run: Path, pairs: list[Path], output: Path) -> dict[str, Any]:
     """Write the checkpoint; returns its SHA-256, size, and its held-out nats beside those of the run before packing.
 
-    The latter are None where the run held out other pairs, because it was trained on other files.
+    The latter are None where the run held out other pairs, because it was trained on other files, and both where it held out none, because
+    it was evaluated on the dev split alone.
 
     Raises:
-        ValueError: the pairs or the log cannot be read, or no pair is held out.
+        ValueError: the pairs or the log cannot be read, or no pair is held out although the run held out some.
     """
     import torch
     from transformers import AutoConfig
@@ -67,11 +68,11 @@ def pack(run: Path, pairs: list[Path], output: Path) -> dict[str, Any]:
     settings = read_settings(run)
     layout = BlockFormat(**settings["block_format"])
     training, held_out = held_out_pairs(load_pairs(pairs))
-    if not held_out:
-        raise ValueError(f"--pairs: none of {len(training)} pairs is held out to measure packing on; give those of the training")
-    evaluated = next((row for row in reversed(read_pairs(run / LOG_FILE)) if "nats" in row), None)
+    evaluated = next((row for row in reversed(read_pairs(run / LOG_FILE)) if "nats" in row or "dev_nats" in row), None)
     if evaluated is None:
         raise ValueError(f"{run / LOG_FILE} holds no evaluation; start training.train again, which ends with one")
+    if not held_out and "nats" in evaluated:
+        raise ValueError(f"--pairs: none of {len(training)} pairs is held out to measure packing on; give those of the training")
     own = pairs_hash(held_out)
     prompts = {pair.prompt for pair in training if pair.prompt}
     if (run / TRAINING_PROMPTS_FILE).is_file():
@@ -91,8 +92,8 @@ def pack(run: Path, pairs: list[Path], output: Path) -> dict[str, Any]:
     inverter = SparsePrefixInverter.from_folder(output, name=str(output), device="cpu", dtype=torch.float32)
     return {
         **facts,
-        "held_out_nats_before_packing": evaluated["nats"] if evaluated.get("held_out", own) == own else None,
-        "held_out_nats": statistics.fmean(_nats(inverter, pair) for pair in held_out),
+        "held_out_nats_before_packing": evaluated.get("nats") if evaluated.get("held_out", own) == own else None,
+        "held_out_nats": statistics.fmean(_nats(inverter, pair) for pair in held_out) if held_out else None,
         "sha256": sha256,
         "megabytes": round(sum(path.stat().st_size for path in output.iterdir()) / 1e6, 1),
     }

@@ -171,7 +171,7 @@ def examples(
 
 @dataclass(frozen=True)
 class Data:
-    """What a run reads: pairs to train on, pairs of the same files to evaluate on, and those of the dev split, if any."""
+    """What a run reads: pairs to train on, and to evaluate on pairs of the same files, of the dev split, or of both."""
 
     training: list[Pair]
     held_out: list[Pair]
@@ -182,15 +182,28 @@ def read_data(pairs: Sequence[Path], dev_pairs: Sequence[Path] = ()) -> Data:
     """Read the files of ``--pairs`` and ``--dev-pairs``.
 
     Raises:
-        ValueError: a file is missing, empty or damaged, there is nothing to hold out, or ``--dev-pairs`` holds what is trained on.
+        ValueError: a file is missing, empty or damaged, ``--dev-pairs`` holds what is trained on, or see ``require_enough``.
     """
     training, held_out = held_out_pairs(load_pairs(pairs))
-    if not held_out or not any(pair.prompt for pair in training):
+    data = Data(training, held_out, load_dev_pairs(dev_pairs, training) if dev_pairs else [])
+    require_enough(data)
+    return data
+
+
+def require_enough(data: Data) -> None:
+    """Check that there is something to train on and something to evaluate on.
+
+    Raises:
+        ValueError: one is missing.
+    """
+    told = f"--pairs: {len(data.training)} pairs to train on and {len(data.held_out)} held out"
+    if not any(pair.prompt for pair in data.training):
+        raise ValueError(f"{told}, and none of the former has a prompt; collect under more prompts")
+    if not data.held_out and not data.dev:
         raise ValueError(
-            f"--pairs: {len(training)} pairs to train on and {len(held_out)} held out; about one system prompt in {HELD_OUT_EVERY} is held "
-            "out, so collect under more prompts"
+            f"{told}; about one prompt in {HELD_OUT_EVERY} is held out, so collect under more prompts, or give answers under other prompts "
+            "as --dev-pairs to evaluate on"
         )
-    return Data(training, held_out, load_dev_pairs(dev_pairs, training) if dev_pairs else [])
 
 
 def pairs_summary(data: Data) -> str:

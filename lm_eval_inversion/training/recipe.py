@@ -142,7 +142,10 @@ def main(arguments: list[str] | None = None) -> None:
             train.main([*stage, "--output", str(folder)])
     if int(os.environ.get("RANK", "0")):
         return  # one process packs
-    found = pack.pack(options.output / SECOND_FOLDER, list(dict.fromkeys(pairs)), options.output / "checkpoint")
+    try:
+        found = pack.pack(options.output / SECOND_FOLDER, list(dict.fromkeys(pairs)), options.output / "checkpoint")
+    except ValueError as error:
+        parser.error(str(error))
     print(json.dumps(found, indent=2))
     print(
         f"Try it: python benchmarks/baselines.py ANSWERS.jsonl --inverters {options.output / 'checkpoint'} default\n"

@@ -95,8 +95,10 @@ class Run:
             self._log.flush()
 
     def log_evaluation(self, data: Data, evaluate: Callable[[Sequence[Pair]], dict[str, float]]) -> dict[str, Any]:
-        """Evaluate on the held-out pairs and, where there are any, on those of the dev split (``dev_``); the row that was logged."""
-        row = {"step": self.step, "held_out": pairs_hash(data.held_out), **evaluate(data.held_out)}
+        """Evaluate on the held-out pairs and on those of the dev split (``dev_``), where there are any; the row that was logged."""
+        row: dict[str, Any] = {"step": self.step}
+        if data.held_out:
+            row |= {"held_out": pairs_hash(data.held_out), **evaluate(data.held_out)}
         if data.dev:
             row |= {f"dev_{name}": value for name, value in evaluate(data.dev).items()}
         self.log(row)

@@ -34,7 +34,7 @@ from lm_eval_inversion.inverter.sparse_t5 import encode_outputs, text_ids
 from lm_eval_inversion.inverter.tokens import BlockFormat
 from lm_eval_inversion.precision import choose_device
 from lm_eval_inversion.training.base_model import weights_hash
-from lm_eval_inversion.training.pairs import Data, Pair, examples, pairs_summary, read_data
+from lm_eval_inversion.training.pairs import Data, Pair, examples, pairs_summary, read_data, require_enough
 from lm_eval_inversion.training.running import Run, add_bf16_option, computes_in_bf16, require_same_start
 from lm_eval_inversion.training.train import compare_conditions
 
@@ -249,8 +249,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         everything = read_data(options.pairs, options.dev_pairs)
         data = system_pairs(everything)
-        if not data.training or not data.held_out:
-            raise ValueError("--pairs: no system prompts to train on, or none to hold out; collect under more system prompts")
+        require_enough(data)
         model, tokenizer = load_start(options)
         if left_out := len(everything.training) - len(data.training):
             print(f"{left_out} training pairs are messages of users, which a T5 is not trained on")

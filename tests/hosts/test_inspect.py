@@ -21,7 +21,7 @@ from lm_eval_inversion.prompts import prompts_hash
 from lm_eval_inversion.protocol import TASK_VERSION
 from lm_eval_inversion.redaction import KEY_VARIABLE
 from lm_eval_inversion.report.reading import read_results
-from lm_eval_inversion.scoring.metrics import USUAL_METRICS
+from lm_eval_inversion.scoring.metrics import METRICS, USUAL_METRICS
 
 from .conftest import mock_model, run_inspect
 
@@ -78,6 +78,88 @@ def test_scoring_later_equals_scoring_at_once(chat_model, arguments, tmp_path):
     unscored = run_inspect(chat_model, tmp_path / "later", task_args=arguments, max_tokens=12, score=False)
     later = score(unscored, inversion(inverter=arguments["inverter"]), action="overwrite", display="none")
     assert values(later) == pytest.approx(values(log), abs=1e-9)
+
+
+@pytest.fixture(scope="module")
+def unusual(tiny_inverter_folder, tmp_path_factory):
+    """A log with answers and no scores, of a run whose parameters are none of them the usual ones; and those."""
+    from inspect_ai import eval as inspect_eval
+
+    arguments = {
+        "inverter": str(tiny_inverter_folder), "inverter_device": "cpu", "inverter_dtype": "bfloat16", "decoy_seed": 5, "curve": True,
+    }  # fmt: skip
+    log = inspect_eval(
+        "lm_eval_inversion/prompt_inversion_ordinary", model=mock_model(lambda messages: f"I bake {len(messages[0].text)} loaves."),
+        limit=2, log_dir=str(tmp_path_factory.mktemp("unusual")), display="none", task_args={**arguments, "num_queries": 2}, score=False,
+    )[0]  # fmt: skip
+    assert log.status == "success", log.error
+    return log, arguments
+
+
+def signed(log):
+    """What the scores of a log say of how they were made; the same for all of its samples."""
+    names = ("inverter", "inverter_dtype", "decoy_seed")
+    (found,) = {
+        (*(sample.scores["inversion"].metadata[name] for name in names), *sample.scores["inversion"].value) for sample in log.samples
+    }
+    return dict(zip(names, found)), found[len(names) :]
+
+
+def test_a_log_is_scored_as_it_was_made_but_for_what_is_given(unusual):
+    from inspect_ai import score
+
+    from lm_eval_inversion.adapters.inspect.scorers import inversion
+
+    log, arguments = unusual
+    made_with = {name: arguments[name] for name in ("inverter", "inverter_dtype", "decoy_seed")}
+    at_once = score(log, inversion(**arguments), display="none")
+    as_made = score(log, inversion(), display="none")
+    assert signed(as_made) == signed(at_once) == (made_with, tuple(METRICS))
+    assert values(as_made) == pytest.approx(values(at_once), nan_ok=True)
+    assert not math.isnan(values(as_made)["bits_at_1"])
+    # A curve that was not asked for now is empty where there is none.
+    other = score(log, inversion(inverter="constant"), display="none")
+    assert signed(other) == ({**made_with, "inverter": "constant"}, tuple(METRICS))
+    assert all(math.isnan(sample.scores["inversion"].value["bits_at_1"]) for sample in other.samples)
+    anew = score(log, inversion(inverter_dtype="float32", decoy_seed=0, curve=False), display="none")
+    assert signed(anew) == ({**made_with, "inverter_dtype": "float32", "decoy_seed": 0}, USUAL_METRICS)
+
+
+def test_an_older_log_is_scored_by_what_is_usual(unusual):
+    from inspect_ai import score
+
+    from lm_eval_inversion.adapters.inspect.scorers import inversion
+    from lm_eval_inversion.adapters.inspect.settings import SETTINGS
+
+    log, older = unusual[0], unusual[0].model_copy(deep=True)
+    for sample in older.samples:
+        del sample.metadata[SETTINGS]
+    usual = {"inverter_dtype": "auto", "decoy_seed": 0}
+    assert signed(score(older, inversion(inverter="constant"), display="none")) == ({"inverter": "constant", **usual}, USUAL_METRICS)
+    # Begun with an older version, and ended by eval-retry with this one: nothing says what all of its scores should be.
+    mixed = log.model_copy(deep=True)
+    del mixed.samples[1].metadata[SETTINGS]
+    with pytest.raises(ScorerError, match=r"different inverter_device, inverter_dtype, decoy_seed, curve; .*-S inverter_device=auto"):
+        score(mixed, inversion(inverter="constant"), display="none")
+    given = {"inverter": "constant", "inverter_device": "auto", "inverter_dtype": "auto", "decoy_seed": 1, "curve": False}
+    assert signed(score(mixed, inversion(**given), display="none"))[0]["decoy_seed"] == 1
+
+
+def test_what_the_log_names_and_is_not_here_is_told(unusual):
+    from inspect_ai import score
+
+    from lm_eval_inversion.adapters.inspect.scorers import inversion
+    from lm_eval_inversion.adapters.inspect.settings import SETTINGS
+
+    elsewhere = unusual[0].model_copy(deep=True)
+    for sample in elsewhere.samples:
+        sample.metadata[SETTINGS] = {**sample.metadata[SETTINGS], "inverter": "nope"}
+    with pytest.raises(ScorerError, match="inverter='nope' is unknown"):
+        score(elsewhere, inversion(), display="none")
+    for sample in elsewhere.samples:
+        sample.metadata[SETTINGS] = {**sample.metadata[SETTINGS], "inverter": "constant"}
+    with pytest.raises(ScorerError, match="curve=true measures bits from fewer outputs, and inverter='constant'"):
+        score(elsewhere, inversion(curve=True), display="none")
 
 
 def test_a_template_without_system_role_gets_the_prompt_in_the_user_turn(tmp_path, arguments):
@@ -162,6 +244,8 @@ def test_a_request_that_would_be_cut_is_refused(tmp_path, arguments):
         ({"num_queries": 0}, "num_queries=0"),
         ({"inverter": "nope"}, "inverter='nope' is unknown"),
         ({"prompts": "nowhere.txt"}, "neither a shipped set"),
+        ({"inverter": "words", "curve": "true"}, "curve=true measures bits from fewer outputs, and inverter='words' is a baseline"),
+        ({"inverter": "words", "inverter_device": "gpu"}, "inverter_device='gpu' cannot be used"),
     ],
 )
 def test_bad_parameters_fail_before_the_run(arguments, task_args, message):
@@ -181,7 +265,7 @@ def test_the_scorer_has_the_values_that_were_checked(arguments):
     (scorer,) = prompt_inversion_ordinary(**arguments, curve="false", decoy_seed=3.0).scorer
     found = registry_params(scorer)
     assert (found["curve"], repr(found["decoy_seed"])) == (False, "3")
-    kept = getclosurevars(inversion("constant", curve="false", decoy_seed=3.0)).nonlocals
+    kept = getclosurevars(inversion("constant", curve="false", decoy_seed=3.0)).nonlocals["chosen"].given
     assert kept["curve"] is False
     assert repr(kept["decoy_seed"]) == "3"
     with pytest.raises(ScorerError, match="curve='maybe' is neither true nor false"):
@@ -195,6 +279,8 @@ def test_the_scorer_has_the_values_that_were_checked(arguments):
     [
         ("inversion", "inverter=nope", "inverter='nope' is unknown (no folder); give default"),
         ("inversion", "inverter_dtype=fp16", "inverter_dtype='fp16' is unknown; known: auto,"),
+        ("inversion", "inverter_device=gpu", "inverter_device='gpu' cannot be used"),
+        ("inversion", "inverter=a,b", "inverter=['a', 'b'] is a list, and inversion takes one inverter; run once for each. If a,b is the"),
         ("inversion", "invertr=central", "-S invertr=… is no parameter of inversion; did you mean inverter?"),
         ("leakage", "inverter=central", "-S inverter=… is no parameter of leakage, which takes none; leave it out"),
     ],
@@ -276,8 +362,27 @@ def test_files_are_taken_one_at_a_time(given):
 
     attacks = tasks.prompt_leakage_attacks
     for task, name in ((tasks.prompt_inversion, "prompts"), (attacks, "prompts"), (attacks, "attacks")):
-        with pytest.raises(ValueError, match=rf"^{name}=.* is a list, and {task.__name__} takes one file"):
+        told = rf"^{name}=.* is a list, and {task.__name__} takes one file; .*If a.txt,b.txt is the name of one: .*\"{name}: a.txt,b.txt\""
+        with pytest.raises(ValueError, match=told):
             task(**{name: given})
+    with pytest.raises(ValueError, match=r"^inverter=.* is a list, and prompt_inversion takes one inverter; run once for each\. If"):
+        tasks.prompt_inversion(inverter=given)
+
+
+def test_a_file_with_a_comma_in_its_name_is_read_as_the_message_says(tmp_path, monkeypatch):
+    """By what Inspect's command line makes of its options."""
+    from inspect_ai._cli.util import parse_cli_config
+
+    from lm_eval_inversion.adapters.inspect.tasks import prompt_inversion_ordinary
+
+    monkeypatch.chdir(tmp_path)
+    Path("a,b.jsonl").write_text('{"text": "You are a baker in Ghent."}\n')
+    for name in ("a,b.jsonl", '"a,b.jsonl"', "'a,b.jsonl'"):
+        with pytest.raises(ValueError, match='write "prompts: a,b.jsonl" into a YAML file and give --task-config FILE.yaml, or rename it'):
+            prompt_inversion_ordinary(inverter="constant", **parse_cli_config((f"prompts={name}",), None))
+    Path("parameters.yaml").write_text("prompts: a,b.jsonl\n")
+    task = prompt_inversion_ordinary(inverter="constant", **parse_cli_config((), "parameters.yaml"))
+    assert [sample.target for sample in task.dataset] == ["You are a baker in Ghent."]
 
 
 def test_tasks_are_listed_from_files_and_package():

@@ -12,6 +12,8 @@ from lm_eval_inversion.prompts import load_prompts
 from lm_eval_inversion.redaction import REDACTED
 from lm_eval_inversion.tasks import protocol_makers
 
+from .conftest import run_lm_eval
+
 TASK = "prompt_inversion_ordinary"
 CLASS = "lm_eval_inversion.adapters.lm_eval.task.InversionTask"
 QUICK = {"inverter": "constant", "num_queries": 1}
@@ -100,6 +102,39 @@ def test_a_task_file_that_does_not_say_which_task_it_is(tmp_path, lines, include
 def test_a_task_file_may_not_take_the_name_of_another_task(tmp_path):
     with pytest.raises(ValueError, match="the configuration is of prompt_inversion_ordinary, and prompt_inversion is the name of another"):
         variant(tmp_path, "task: prompt_inversion\n").load([str(tmp_path / "mine.yaml")])
+
+
+@pytest.mark.parametrize("lines", ["metadata: {split: dev}\n", "generation_kwargs: {temperature: 0}\n", ""])
+def test_a_task_file_may_not_take_the_name_of_the_task_that_it_includes(tmp_path, lines):
+    manager = variant(tmp_path, f"task: {TASK}\n{lines}")  # which the harness takes in place of the package's
+    message = f"{TASK}: .*mine.yaml takes the name of one of this package's tasks .* such as `task: {TASK}_mine`"
+    for given in (TASK, str(tmp_path / "mine.yaml")):
+        with pytest.raises(ValueError, match=message):
+            manager.load([given])
+
+
+def test_a_file_that_is_named_on_the_command_line_comes_without_its_name(tmp_path):
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    manager = variant(tmp_path, f"task: {TASK}\ngeneration_kwargs: {{temperature: 0}}\n", **QUICK)
+    with pytest.raises(ValueError, match=f"{TASK}: a configuration takes the name of one of this package's tasks"):
+        manager.load([load_yaml(tmp_path / "mine.yaml")])
+    assert manager.load([load_yaml(TASKS_FOLDER / f"{TASK}.yaml")])["tasks"][TASK].protocol.inverter_name == "constant"
+
+
+def test_copies_of_the_packages_files_and_members_of_ones_own_groups_keep_their_names(tmp_path):
+    (tmp_path / "copy.yaml").write_bytes((TASKS_FOLDER / f"{TASK}.yaml").read_bytes())
+    (tmp_path / "group.yaml").write_text(f"group: ours\ntask: [{{task: {TASK}, generation_kwargs: {{temperature: 0}}}}]\n")
+    manager = variant(tmp_path, "", **QUICK)
+    assert manager.task_index[TASK].yaml_path.name == "copy.yaml"
+    assert {manager.load([name])["tasks"][TASK].sampling["temperature"] for name in (TASK, "ours")} == {0.7, 0.0}
+
+
+@pytest.mark.parametrize("limit", [0, 0.0, -1])
+def test_a_limit_of_nothing_is_refused(chat_model, limit):
+    # The harness would build the requests of all system prompts and run none of them.
+    with pytest.raises(ValueError, match=f"--limit leaves {TASK} no system prompt to ask; give a number above 0, or leave it out for all"):
+        run_lm_eval(chat_model, metadata=QUICK, limit=limit)
 
 
 # Requests that another run has cached.

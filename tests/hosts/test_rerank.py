@@ -101,15 +101,21 @@ def test_mistakes_end_in_one_line(chat_model, saved, tmp_path, capsys):
     assert "reconstructs nothing" in error(attacks, "--model", chat_model)
 
 
-def test_redacted_runs_are_refused(chat_model, saved, capsys):
+def test_what_needs_no_model_is_refused_before_it_is_loaded(quick, saved, monkeypatch, capsys):
+    monkeypatch.setattr(Target, "load", lambda *_, **__: pytest.fail("loaded"))
     (samples,) = saved.glob("samples_*")
     rows = [json.loads(line) for line in samples.read_text().splitlines()]
-    for row in rows:
-        row["doc"]["attributes"] = "[]"
-        row["doc"]["text"] = "[sha256:5f0c2a9e7b41, 22 characters, 5 words]"
-    samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert rerank(saved, "--model", chat_model) == 2
-    assert "is redacted" in capsys.readouterr().err
+
+    def error(*arguments, text=None, **answers):
+        changed = [{**row, "doc": {**row["doc"], "attributes": "[]", **({"text": text} if text else {})}, **answers} for row in rows]
+        samples.write_text("".join(json.dumps(row) + "\n" for row in changed))
+        assert rerank(saved, "--model", "hub/name", *arguments) == 2
+        return capsys.readouterr().err
+
+    assert "is redacted" in error(text="[sha256:5f0c2a9e7b41, 22 characters, 5 words]")
+    assert "holds no answers; run lm_eval with --log_samples" in error(resps=[[""], [""]])
+    assert "'constant' does not sample" in error("--inverter", "constant")
+    assert "inverter='nothing' is unknown" in error("--inverter", "nothing")
 
 
 @pytest.fixture(scope="module")

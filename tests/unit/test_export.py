@@ -244,8 +244,18 @@ def test_a_folder_of_the_run_is_no_name_on_the_hub_elsewhere(tmp_path, capsys):
 
 def test_user_errors_name_the_input(tmp_path):
     folder = write_inversion(tmp_path / "a")
-    with pytest.raises(ValueError, match="--model-id 'name' is not developer/name"):
-        run_export(options(add_export_arguments, folder, "-o", tmp_path / "out", "--model-id", "name"))
+    (results,) = read_results(folder)
+    for wrong in ("name", "", "lab/na me", "lab/name; rm -rf ~"):
+        told = re.escape(f"--model-id {wrong!r} is not developer/name")
+        for given in (folder, tmp_path / "nothing"):  # before anything is read
+            with pytest.raises(ValueError, match=told):
+                run_export(options(add_export_arguments, given, "-o", tmp_path / "out", "--model-id", wrong))
+            for words in ([], ["--model-index"]):
+                with pytest.raises(ValueError, match=told):
+                    run_card(options(add_card_arguments, given, "--model-id", wrong, *words))
+        for call in (evaluation_record, card_block):
+            with pytest.raises(ValueError, match=told):
+                call(results, model_id=wrong)
     with pytest.raises(FileNotFoundError, match="schema .*none.json does not exist"):
         run_export(options(add_export_arguments, folder, "-o", tmp_path / "out", "--schema", tmp_path / "none.json"))
     (tmp_path / "other.json").write_text("{}")

@@ -12,13 +12,13 @@ from transformers import AutoConfig, AutoTokenizer
 
 from lm_eval_inversion import load_inverter
 from lm_eval_inversion.inverter import CheckpointError, candidates, check_inverter, sparse_prefix
-from lm_eval_inversion.inverter.baselines import CONSTANT_PREDICTION, training_prompts
+from lm_eval_inversion.inverter.baselines import BASELINES, CONSTANT_PREDICTION, training_prompts
 from lm_eval_inversion.inverter.checkpoint import verify_checkpoint
 from lm_eval_inversion.inverter.decoding import decode, guided, repeating_tokens
 from lm_eval_inversion.inverter.packing import GROUP, pack_adapter, pack_tensor, unpack_state, unpack_tensor
 from lm_eval_inversion.inverter.prefix_model import encode_blocks
 from lm_eval_inversion.inverter.recent import Recent
-from lm_eval_inversion.inverter.registry import DEFAULT_SHA256, prompt_room, shipped_checkpoint
+from lm_eval_inversion.inverter.registry import DEFAULT_SHA256, check_curve, prompt_room, shipped_checkpoint
 from lm_eval_inversion.inverter.sparse_prefix import GUIDANCE, REPEAT_RUN
 from lm_eval_inversion.plan import make_plan
 
@@ -93,6 +93,21 @@ def test_unknown_device_and_dtype(tiny_inverter_folder):
         load_inverter(tiny_inverter_folder, device="abacus")
     with pytest.raises(ValueError, match="inverter_dtype='int3' is unknown; known: auto, float32"):
         load_inverter(tiny_inverter_folder, dtype="int3")
+    for name in BASELINES:  # also where it makes no difference
+        for load in (check_inverter, load_inverter):
+            with pytest.raises(ValueError, match="inverter_device='gpu' cannot be used .*; give auto, cpu, or cuda:N"):
+                load(name, device="gpu")
+    check_inverter("constant", device="cpu")
+
+
+def test_whether_an_inverter_has_likelihoods_is_known_before_it_is_loaded():
+    assert not any(kind.has_likelihood() for kind in BASELINES.values())
+    for name in BASELINES:
+        check_curve(name, False)
+        with pytest.raises(ValueError, match=f"curve=true .* inverter='{name}' is a baseline without likelihoods.*; leave curve out, or"):
+            check_curve(name, True)
+    check_curve("default", True)
+    check_curve("t5:folder", True)
 
 
 def test_bfloat16_runs(tiny_inverter_folder):

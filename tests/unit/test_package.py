@@ -40,6 +40,8 @@ def test_protocol_checks_its_parameters(tmp_path):
         ({"split": "train"}, "no split 'train'"),
         ({"decoy_seed": "x"}, "decoy_seed='x' is not a whole number"),
         ({"decoy_seed": 0.5}, "decoy_seed=0.5 is not a whole number"),
+        ({"curve": "maybe"}, "curve='maybe' is neither true nor false"),
+        ({"curve": "true", "inverter": "nearest"}, "curve=true measures bits .* inverter='nearest' is a baseline without likelihoods"),
     ):
         with pytest.raises(ValueError, match=message):
             make_protocol("prompt_inversion", **parameters)

@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import sys
+from functools import partial
 
 import pytest
 from conftest import TEMPLATE, TEMPLATE_DROPS_SYSTEM, make_tokenizer
@@ -16,6 +17,8 @@ from lm_eval_inversion.protocol import make_protocol
 from lm_eval_inversion.tasks import protocol_makers
 from lm_eval_inversion.token_counts import CharacterCounter
 
+RECOVERY = ["prompt_inversion", "prompt_inversion_ordinary"]
+LEAKAGE = ["prompt_leakage_attacks", "prompt_leakage_multiturn", "prompt_leakage_canary"]
 PRICES = {"currency": "EUR", "input_per_million_tokens": 2.0, "output_per_million_tokens": 8.0, "cached_input_per_million_tokens": 0.5}
 
 
@@ -162,7 +165,36 @@ def test_groups_are_what_lm_eval_reads():
         assert expand_tasks([group]) == yaml.safe_load((folder / f"{group}.yaml").read_text())["task"]
     names = {path.stem for path in folder.glob("*.yaml")}
     assert set(protocol_makers()) == names - {"prompt_recovery", "prompt_leakage"}, "every task can be planned"
-    assert expand_tasks(["prompt_inversion", "prompt_recovery"]) == ["prompt_inversion", "prompt_inversion_ordinary"]
+
+
+# Lists of tasks -> those that are run, or None where lm_eval refuses the list.
+LISTS = [
+    (["prompt_inversion", "prompt_inversion"], ["prompt_inversion"]),
+    (["prompt_recovery", "prompt_leakage", "prompt_recovery"], [*RECOVERY, *LEAKAGE]),
+    (["prompt_leakage_exposure,prompt_recovery"], ["prompt_leakage_exposure", *RECOVERY]),
+    (["prompt_inversion_*", "prompt_inversion"], [f"prompt_inversion{end}" for end in ("_ordinary", "_paper", "_user", "")]),
+    (["prompt_inversion", "prompt_recovery"], None),
+    (["prompt_recovery", "prompt_inversion_ordinary"], None),
+    (["prompt_inv*,prompt_leakage*"], None),
+    (["prompt_leakage*"], None),
+]
+
+
+@pytest.mark.parametrize(("names", "tasks"), LISTS)
+def test_a_list_of_tasks_is_refused_where_lm_eval_refuses_it(monkeypatch, names, tasks):
+    import lm_eval.tasks
+    from lm_eval.config.evaluate_config import EvaluatorConfig
+
+    monkeypatch.setattr(lm_eval.tasks, "TaskManager", partial(lm_eval.tasks.TaskManager, include_defaults=False))
+    config = EvaluatorConfig(tasks=names)  # as its command line has them
+    manager = config.process_tasks({})
+    if tasks is None:
+        with pytest.raises(ValueError, match="Duplicate task"):
+            manager.load(config.tasks)
+        with pytest.raises(ValueError, match="comes from both '.*' and '.*', and lm_eval refuses .*; leave one of the two out"):
+            expand_tasks(names)
+    else:
+        assert expand_tasks(names) == list(manager.load(config.tasks)["tasks"]) == tasks
 
 
 def test_minutes_and_costs(tmp_path, capsys, own_prompts):

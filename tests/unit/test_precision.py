@@ -38,8 +38,10 @@ def test_what_this_machine_can_do_is_known_by_the_names_that_are_looked_for():
 
 def test_the_device_that_is_asked_for_is_taken(monkeypatch):
     assert choose_device("cpu") == "cpu"
-    with pytest.raises(ValueError, match="--device='abacus' cannot be used .*; give auto, cpu, or cuda:N"):
-        choose_device("abacus", "--device")
+    for macs, known in ((False, "auto, cpu, or cuda:N"), (True, "auto, cpu, cuda:N, or mps")):
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda macs=macs: macs)
+        with pytest.raises(ValueError, match=f"--device='abacus' cannot be used .*; give {known}$"):
+            choose_device("abacus", "--device")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device() == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

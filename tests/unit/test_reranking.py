@@ -211,7 +211,9 @@ def test_every_null_is_inverted_once(monkeypatch):
         conversations=lambda secret: [(secret, ())],
     )  # fmt: skip
     monkeypatch.setattr("lm_eval_inversion.reranking.prepare", lambda *_: (protocol, [CASE, again, CASE]))
-    target = SimpleNamespace(thinking=False, tokens=0, name="t", answer_tokens=lambda answers: 1, log_likelihood=lambda *_: -1.0)
+    target = SimpleNamespace(
+        thinking=False, system_role="system", tokens=0, name="t", answer_tokens=lambda answers: 1, log_likelihood=lambda *_: -1.0
+    )  # fmt: skip
     rows = list(rerank(Results("prompt_inversion_ordinary", "inspect", []), target))
     assert read == [CASE.null_lines, again.null_lines, ("rye",), ("a baker who loves rye.",)]
     assert rows[0].lift == rows[2].lift > rows[1].lift  # the second null comes as near as can be

@@ -132,6 +132,44 @@ def test_own_prompts_are_named_by_their_file(inversion):
         assert after(words, "--metadata") == [f"prompts={named}"]
 
 
+@pytest.mark.parametrize(
+    ("signed", "public", "parameters"),
+    [
+        ("/home/somebody/own.jsonl/train", "own.jsonl", ["prompts=own.jsonl"]),
+        ("/home/somebody/own.jsonl/test", "own.jsonl", ["prompts=own.jsonl"]),
+        ("/home/somebody/Own.JSONL/dev+train", "Own.JSONL", ["prompts=Own.JSONL"]),
+        ("/home/somebody/test/own.csv/validation/2", "own.csv", ["prompts=own.csv"]),  # a split is what a row says it is
+        ("/home/somebody/own.csv/more.txt/train", "more.txt", ["prompts=more.txt"]),
+        ("/home/somebody/own.txt", "own.txt", ["prompts=own.txt"]),
+        ("some/folder/own.jsonl/train", "own.jsonl", ["prompts=own.jsonl"]),
+        (r"C:\Users\somebody\own.jsonl/train", "own.jsonl", ["prompts=own.jsonl"]),
+        ("C:/Users/somebody/own.jsonl/train", "own.jsonl", ["prompts=own.jsonl"]),
+        (r"\\server\somebody\own.csv/a/b", "own.csv", ["prompts=own.csv"]),
+        ("v1/test", "v1/test", []),
+        ("v1/dev", "v1/dev", ["split=dev"]),
+        ("v1/dev+test", "v1/dev+test", ["split=dev+test"]),
+        ("user-v1/test", "user-v1/test", ["prompts=user-v1"]),
+        ("hub:lab/sets.csv@0123:train:text/test", "hub:lab/sets.csv@0123:train:text/test", ["prompts=hub:lab/sets.csv@0123:train:text"]),
+    ],
+)
+def test_prompts_of_any_split_keep_their_name(signed, public, parameters, inversion, leakage):
+    """The signature names the source and, behind a slash, the splits of its rows."""
+    for results, option, usual in ((inversion, "--metadata", []), (leakage, "-T", ["tier=smoke"])):
+        named = replace(results, signature={**results.signature, "prompts": signed})
+        assert public_signature(named)["prompts"] == public
+        assert f"| prompts {public} " in signature_line(named, UNKNOWN)
+        assert sorted(after(words_of(named), option)) == [*parameters, *usual]
+        assert f"prompts {public} " in card_block(named)
+        assert "somebody" not in card_block(named)
+
+
+def test_only_prompts_have_a_split_behind_their_name(inversion):
+    """A checkpoint in a folder called "test" is no split of something else."""
+    named = replace(inversion, signature={**inversion.signature, "inverter": "/home/somebody/inverters/test"})
+    assert public_signature(named)["inverter"] == "test"
+    assert after(words_of(named), "--metadata") == ["inverter=test"]
+
+
 def test_settings_of_the_runs_own_files_come_before_its_name(inversion):
     settings = RunSettings("vllm", {"pretrained": "org/other", "dtype": "bfloat16"}, given={"temperature": 0.2}, limit=3.0, seeds="1,2,3,4")
     words = words_of(inversion, settings)

@@ -101,6 +101,20 @@ def test_a_pretrained_t5_is_trained_on(arguments, tmp_path):
     assert after.nll([["Rye."]], ["Be kind."]) == pytest.approx(before.nll([["Rye."]], ["Be kind."]), rel=1e-5)
 
 
+def test_only_system_prompts_count(arguments, tmp_path, capsys):
+    """Held out, and of the dev split, are prompts of both kinds; a T5 is trained and evaluated on one."""
+    path = tmp_path / "pairs.jsonl"
+    rows = [row for row in map(json.loads, path.read_text().splitlines()) if row["prompt"] != held_out_prompt()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {**rows[-1], "prompt": held_out_prompt()}]))
+    with pytest.raises(SystemExit):
+        train_t5.main([*arguments, "--steps", "1"])
+    assert "5 pairs to train on and 0 held out" in capsys.readouterr().err
+    (tmp_path / "dev.jsonl").write_text(json.dumps({"prompt": "You sell tea.", "answers": [["hello", "Tea?"]]}) + "\n")
+    train_t5.main([*arguments, "--steps", "1", "--dev-pairs", str(tmp_path / "dev.jsonl")])
+    assert "dev_nats" in (last := log_of(tmp_path)[-1])
+    assert "nats" not in last
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

@@ -18,7 +18,7 @@ from lm_eval_inversion.training.asking import Settings, plan, with_nulls
 from lm_eval_inversion.training.grammar import generate, load_banks
 from lm_eval_inversion.training.manifest import manifest_of, write_training_prompts
 from lm_eval_inversion.training.overlap import benchmark_splits, overlapping
-from lm_eval_inversion.training.pairs import HELD_OUT_MOST, Pair, examples, held_out_pairs, load_dev_pairs, load_pairs
+from lm_eval_inversion.training.pairs import HELD_OUT_MOST, Pair, examples, held_out_pairs, load_dev_pairs, load_pairs, read_data
 
 
 def test_no_training_prompt_of_the_shipped_checkpoint_overlaps_the_benchmark():
@@ -467,6 +467,36 @@ def write_pairs(path, number=150):
         })  # fmt: skip
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def test_too_few_prompts_to_hold_one_out_are_enough_with_dev_pairs(chat_model, tmp_path, capsys):
+    pairs, dev = write_pairs(tmp_path / "pairs.jsonl", 6), tmp_path / "dev.jsonl"
+    dev.write_text(pairs.read_text().replace("Be a", "Speak as the"))
+    assert held_out_pairs(load_pairs([pairs]))[1] == []
+    common = ["--base", str(chat_model), "--pairs", str(pairs), "--output", str(tmp_path / "run"), "--minutes", "0", "--steps", "1"]
+    common += ["--batch", "4", "--no-bf16", "--device", "cpu"]
+    with pytest.raises(SystemExit):
+        train.main(common)
+    assert "6 pairs to train on and 0 held out; about one prompt in 50 is held out, so collect" in (told := capsys.readouterr().err)
+    assert "or give answers under other prompts as --dev-pairs to evaluate on" in told
+    train.main([*common, "--dev-pairs", str(dev)])
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert {"dev_nats", "dev_nats_swapped"} <= set(rows[-1])
+    assert not {"nats", "held_out"} & set(rows[-1])
+    assert list(plot.read_log([tmp_path / "run" / "log.jsonl"]).curves) == ["dev_nats", "dev_nats_no_outputs", "dev_nats_swapped"]
+    found = pack.pack(tmp_path / "run", [pairs], tmp_path / "checkpoint")
+    assert (found["held_out_nats_before_packing"], found["held_out_nats"]) == (None, None)
+    others = pack.pack(tmp_path / "run", [write_pairs(tmp_path / "others.jsonl")], tmp_path / "other")  # of which some are held out
+    assert others["held_out_nats_before_packing"] is None
+    assert others["held_out_nats"] > 0
+    load_inverter(tmp_path / "checkpoint")
+
+
+def test_there_must_be_a_prompt_to_train_on(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps({"prompt": None, "answers": [["hello", "Hello."]]}) + "\n")
+    with pytest.raises(ValueError, match="--pairs: 1 pairs to train on and 0 held out, and none of the former has a prompt; collect under"):
+        read_data([path])
 
 
 def test_training_learns_resumes_and_packs(chat_model, tmp_path, capsys):

@@ -16,15 +16,16 @@ from inspect_ai.solver import TaskState
 import lm_eval_inversion
 from lm_eval_inversion.adapters.inspect.batching import MicroBatcher
 from lm_eval_inversion.adapters.inspect.refusals import of_a_scorer
+from lm_eval_inversion.adapters.inspect.settings import Chosen, Settings
 from lm_eval_inversion.adapters.inspect.store import Answers
 from lm_eval_inversion.canary import CANARY_VERSION, score_canaries
 from lm_eval_inversion.evaluation import Evaluation, evaluate
 from lm_eval_inversion.inverter.base import Secret
-from lm_eval_inversion.inverter.registry import check_inverter
+from lm_eval_inversion.inverter.registry import check_curve, check_device, check_dtype, check_inverter
 from lm_eval_inversion.inverter.shared import shared_inverter
 from lm_eval_inversion.leakage import LEAKAGE_VERSION, LeakageResult, Request, request_from_dict, score_leakage, worst_request
 from lm_eval_inversion.outputs import Outputs, parse_outputs
-from lm_eval_inversion.parameters import flag, refuse_slips
+from lm_eval_inversion.parameters import flag, refuse_lists, refuse_slips
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.prompts.canaries import planted_from_dict
 from lm_eval_inversion.prompts.schema import prompt_from_row
@@ -52,6 +53,7 @@ class _Work:
     null_outputs: Outputs
     decoys: tuple[str, ...]
     secret: Secret
+    settings: Settings
 
 
 # What only the samples for one scorer hold -> that scorer.
@@ -199,16 +201,16 @@ class _Found:
 
 @scorer(metrics={"*": [mean(), stderr()]})
 def inversion(
-    inverter: str = "default",
-    inverter_device: str = "auto",
-    decoy_seed: int = 0,
-    curve: bool = False,
-    inverter_dtype: str = "auto",
+    inverter: str | None = None,
+    inverter_device: str | None = None,
+    decoy_seed: int | None = None,
+    curve: bool | None = None,
+    inverter_dtype: str | None = None,
     **unknown: Any,
 ) -> Scorer:
     """Reconstruct the system prompt from the sample's answers and score the reconstruction.
 
-    Also scores a saved log again with another inverter::
+    Also scores a saved log again. What is not given, or None, is then as the log was made, so that only the inverter changes here::
 
         inspect score LOG --model none/none --scorer lm_eval_inversion/inversion -S inverter=FOLDER --action overwrite
 
@@ -216,7 +218,7 @@ def inversion(
         inverter: see ``lm_eval_inversion.load_inverter``.
         inverter_device: "auto" or a torch device.
         decoy_seed: chooses the sign of the null control; the decoys themselves stand in the log.
-        curve: also measure bits from fewer outputs.
+        curve: also measure bits from fewer outputs; one that the log brings along is empty where the inverter has no likelihoods.
         inverter_dtype: "auto", "float32", "bfloat16", "float16" or "int8".
 
     Raises:
@@ -225,27 +227,27 @@ def inversion(
     """
     refuse_unknown(unknown, inversion)
     with of_a_scorer():
-        # ``inspect score -S`` hands over what it reads, as a word or a float too.
-        curve, decoy_seed = flag("curve", curve), whole_seed("decoy_seed", decoy_seed)
-        check_inverter(inverter, inverter_device, inverter_dtype)
+        chosen = _checked(inverter, inverter_device, inverter_dtype, decoy_seed, curve)
 
     def run(work: Sequence[_Work]) -> Sequence[_Found]:
-        # Inverted together where they share a null conversation and a kind of secret, which all samples of a run do.
+        # Inverted together where they share a null conversation, a kind of secret and the settings, which all samples of a run do.
         results: list[_Found | None] = [None] * len(work)
-        for null_outputs, secret in dict.fromkeys((item.null_outputs, item.secret) for item in work):
-            chosen = [index for index, item in enumerate(work) if (item.null_outputs, item.secret) == (null_outputs, secret)]
+        for shared in dict.fromkeys(map(_shared, work)):
+            indices = [index for index, item in enumerate(work) if _shared(item) == shared]
+            null_outputs, secret, settings = shared
             with _EVALUATION:
-                used = shared_inverter(inverter, inverter_device, inverter_dtype, secret)
+                with of_a_scorer():  # the log may name what is not here
+                    used = shared_inverter(settings.inverter, settings.inverter_device, settings.inverter_dtype, secret)
                 evaluation = evaluate(
-                    [work[index].prompt for index in chosen],
-                    [work[index].outputs for index in chosen],
+                    [work[index].prompt for index in indices],
+                    [work[index].outputs for index in indices],
                     null_outputs,
                     used,
-                    decoys=[work[index].decoys for index in chosen],
-                    seed=decoy_seed,
-                    curve=curve,
+                    decoys=[work[index].decoys for index in indices],
+                    seed=settings.decoy_seed,
+                    curve=settings.curve,
                 )
-            for index, result in zip(chosen, evaluation.results):
+            for index, result in zip(indices, evaluation.results):
                 results[index] = _Found(dataclasses.replace(evaluation, results=[result]), used.hash)
         return [result for result in results if result is not None]
 
@@ -255,17 +257,21 @@ def inversion(
         prompt = sample_prompt(state, "inversion")
         found = state.store_as(Answers)
         metadata = state.metadata
+        with of_a_scorer():
+            settings = chosen.settings(metadata)
+            check_curve(settings.inverter, "curve" in chosen.given and settings.curve)
         queries = load_query_set(metadata["query_set"]).first(len(metadata["queries"]))
         defence, answers = load_defence(metadata.get("defence")), [answer or "" for answer in found.answers]
         outputs = handed_out(defence, queries, prompt.text, answers, found.null_answers)
         null_outputs = parse_outputs(found.null_answers, queries)
-        scored = await batcher.submit(_Work(prompt, outputs, null_outputs, tuple(metadata["decoys"]), metadata.get("secret", "system")))
+        work = _Work(prompt, outputs, null_outputs, tuple(metadata["decoys"]), metadata.get("secret", "system"), settings)
+        scored = await batcher.submit(work)
         evaluation, result = scored.evaluation, scored.evaluation.results[0]
         counts = dataclasses.asdict(result.outputs.counts)
         shown, shown_nulls = result.reconstruction or UNSCORED, "\n\n".join(evaluation.null_reconstructions)
         # Inspect wants every key in every score and leaves NaN out of means: an unscored prompt has its coverage and nothing else.
         return Score(
-            value={metric: result.metrics.get(metric, math.nan) for metric in (METRICS if curve else USUAL_METRICS)},
+            value={metric: result.metrics.get(metric, math.nan) for metric in (METRICS if settings.curve else USUAL_METRICS)},
             answer=result.reconstruction,
             reason="no_response" if result.reconstruction is None else None,
             explanation=(
@@ -274,10 +280,10 @@ def inversion(
             ),
             metadata={
                 **stamp(TASK_VERSION, found.system_role),
-                "inverter": inverter,
+                "inverter": settings.inverter,
                 "inverter_hash": scored.inverter_hash,
-                "inverter_dtype": inverter_dtype,
-                "decoy_seed": decoy_seed,
+                "inverter_dtype": settings.inverter_dtype,
+                "decoy_seed": settings.decoy_seed,
                 "stop_reasons": found.stop_reasons,
                 "outputs": counts,
                 "null_reconstructions": list(evaluation.null_reconstructions),
@@ -286,3 +292,34 @@ def inversion(
         )
 
     return score
+
+
+def _shared(work: _Work) -> tuple[Outputs, Secret, Settings]:
+    """What samples must share to be inverted together."""
+    return work.null_outputs, work.secret, work.settings
+
+
+def _checked(inverter: Any, device: Any, dtype: Any, decoy_seed: Any, curve: Any) -> Chosen:
+    """The parameters of ``inversion`` that were given, as far as they can be checked without a sample.
+
+    ``inspect score -S`` hands over what it reads, as a word or a number too.
+
+    Raises:
+        ValueError: one is bad, or they do not go together.
+        FileNotFoundError: the inverter is a file or folder that is not there.
+    """
+    refuse_lists("inversion", "-S", inverter=inverter)
+    named = {"inverter": inverter, "inverter_device": device, "inverter_dtype": dtype}
+    chosen = Chosen(
+        **{name: None if value is None else str(value) for name, value in named.items()},
+        decoy_seed=None if decoy_seed is None else whole_seed("decoy_seed", decoy_seed),
+        curve=None if curve is None else flag("curve", curve),
+    )
+    given = Settings(**chosen.given)
+    if inverter is None:
+        check_device(given.inverter_device)
+        check_dtype(given.inverter_dtype)
+    else:
+        check_curve(given.inverter, given.curve)
+        check_inverter(given.inverter, given.inverter_device, given.inverter_dtype)
+    return chosen

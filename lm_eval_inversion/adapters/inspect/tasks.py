@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from typing import Any
 
@@ -14,6 +15,7 @@ from inspect_ai.solver import Solver
 from lm_eval_inversion.adapters.inspect.likelihoods import exposure, rank_candidates
 from lm_eval_inversion.adapters.inspect.refusals import in_one_sentence
 from lm_eval_inversion.adapters.inspect.scorers import canaries, inversion, leakage
+from lm_eval_inversion.adapters.inspect.settings import SETTINGS, Settings
 from lm_eval_inversion.adapters.inspect.solvers import ask_queries, refuse_unscored
 from lm_eval_inversion.canary import CANARY_VERSION, CanaryProtocol, make_canary_protocol
 from lm_eval_inversion.canary import TASKS as CANARY_TASKS
@@ -147,12 +149,20 @@ def inversion_task(name: str, *, redact: bool, unknown: dict[str, Any], **parame
     protocol = make_protocol(name, **parameters)
     protocol.check_inverter()
     # As the protocol has checked them, so that the log says what was meant and not how it was spelt.
-    scorer = inversion(protocol.inverter_name, protocol.inverter_device, protocol.decoy_seed, protocol.curve, protocol.inverter_dtype)
+    settings = dataclasses.asdict(
+        Settings(
+            inverter=protocol.inverter_name,
+            inverter_device=protocol.inverter_device,
+            inverter_dtype=protocol.inverter_dtype,
+            decoy_seed=protocol.decoy_seed,
+            curve=protocol.curve,
+        )
+    )
     found = {**protocol.signature("inspect_ai", None, None), "redact": private}
-    return _task(protocol, _samples(protocol), scorer, TASKS[name].description, TASK_VERSION, found)
+    return _task(protocol, _samples(protocol, settings), inversion(**settings), TASKS[name].description, TASK_VERSION, found)
 
 
-def _samples(protocol: Any) -> list[Sample]:
+def _samples(protocol: Any, settings: dict[str, Any]) -> list[Sample]:
     queries = [query.text for query in protocol.queries.queries]
     shared = [list(turns) for turns in protocol.shared_conversations()]
     return [
@@ -170,6 +180,7 @@ def _samples(protocol: Any) -> list[Sample]:
                 "shared_conversations": shared,
                 "decoys": decoys,
                 "secret": protocol.secret,
+                SETTINGS: settings,
             },
         )
         for prompt, decoys in zip(protocol.prompts, protocol.decoys(protocol.prompts))

@@ -16,6 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -24,6 +25,7 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval_inversion.characters import whole_characters
 from lm_eval_inversion.hashing import content_hash
 from lm_eval_inversion.parameters import flag
+from lm_eval_inversion.path import TASKS_FOLDER
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.queries import Message, SystemRole, conversation, detect_system_role, require_prompt_in_request, require_room
 from lm_eval_inversion.queries.conversations import SENTINEL
@@ -43,6 +45,9 @@ FILTER = "none"  # the harness's name for "no filter": one table row
 END_OF_TEXT = "<|endoftext|>"
 # What the harness writes where a server gave no answer; "" unless the user says otherwise.
 PLACEHOLDER_VARIABLE = "LMEVAL_MODEL_NONE_ANSWER_PLACEHOLDER"
+# Where the harness got a task's configuration from, in its metadata: a file's name, or that it was none.
+CONFIG_SOURCE, INLINE = "config_source", "inline"
+OF_SHIPPED_FILES = {"task", "class", BASE_TASK, "metadata"}  # keys, the last from the command line
 SHOWN_CHARACTERS = 80  # of a value in an error
 OF_REASONING = tuple(name for name in COUNTS if name.endswith("_reasoning"))
 NAME_IS_NOT_APPLIED = (
@@ -172,7 +177,10 @@ class ConversationTask(ConfigurableTask):
             require_samples(task, samples, len(self.eval_docs))
             # The list itself, which the harness reads again: it hands the documents out in their own order, and names them in the list's.
             samples.sort()
-        documents = len(samples) if samples is not None else min(limit or len(self.eval_docs), len(self.eval_docs))
+        require_limit(task, limit, len(self.eval_docs))
+        documents = len(self.eval_docs) if limit is None else min(limit, len(self.eval_docs))
+        if samples is not None:
+            documents = len(samples)
         if world_size > documents:
             raise ValueError(
                 f"{task}: {world_size} processes for {documents} system prompts; every process needs one: start at most {documents}, "
@@ -417,7 +425,37 @@ def task_of(config: dict[str, Any]) -> str:
         )
     if name != task and name in known:
         raise ValueError(f"{name}: the configuration is of {task}, and {name} is the name of another task; give it a name of its own")
+    if name == task:
+        refuse_taken_name(config)
     return task
+
+
+def refuse_taken_name(config: dict[str, Any]) -> None:
+    """Refuse a file of the user's own that takes the name of the task that it includes.
+
+    The harness takes a file of ``--include_path`` in place of the package's, with a warning only, and results would call its settings the
+    task's own. What a group of the user's own sets for its members comes under the package's file, and passes.
+
+    Args:
+        config: keys of the file, with what the harness says of where they come from. Those of a file that ``--tasks`` names come "inline",
+            merged with ``--metadata``: its parameters cannot be told from the command's there, and pass.
+
+    Raises:
+        ValueError: it is such a file.
+    """
+    name, source = str(config["task"]), (config.get("metadata") or {}).get(CONFIG_SOURCE)
+    if source is None:  # no file, or a harness that does not say
+        return
+    if source == INLINE:
+        own, place = bool(set(config) - OF_SHIPPED_FILES), "a configuration"
+    else:
+        file = Path(str(source))  # a copy says what the package's own says, wherever it lies
+        own, place = file.is_file() and file.read_bytes() != (TASKS_FOLDER / f"{name}.yaml").read_bytes(), str(source)
+    if own:
+        raise ValueError(
+            f"{name}: {place} takes the name of one of this package's tasks and would stand in its place; give it a name of its own, such "
+            f"as `task: {name}_mine`"
+        )
 
 
 def refuse_repeats(task: str, repeats: Any) -> None:
@@ -431,6 +469,21 @@ def refuse_repeats(task: str, repeats: Any) -> None:
             f"{task}: repeats: {repeats!r} asks every request several times, and only the first answer is read; remove it from the task's "
             "YAML file, and run the task again where you want other answers"
         )
+
+
+def require_limit(task: str, limit: int | None, documents: int) -> None:
+    """Check how many system prompts ``--limit`` leaves: the harness builds the requests of all for 0, and then runs none of them.
+
+    Args:
+        task: for the message.
+        limit: as the harness made it of what the user gave, which may have been a share.
+        documents: of the task.
+
+    Raises:
+        ValueError: none is left.
+    """
+    if limit is not None and limit <= 0:
+        raise ValueError(f"--limit leaves {task} no system prompt to ask; give a number above 0, or leave it out for all {documents}")
 
 
 def require_samples(task: str, samples: Any, documents: int) -> None:
