@@ -16,6 +16,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from lm_eval_inversion.consensus import most_agreed
+
 if TYPE_CHECKING:
     from lm_eval_inversion.confidence import Confidence
     from lm_eval_inversion.inverter.base import Inverter
@@ -79,6 +81,11 @@ class Ranking:
     def chosen(self) -> int:
         """The candidate under which the target's answers are likeliest; of equals the first, so that the greedy one is kept."""
         return max(range(len(self.candidates)), key=lambda index: (self.target[index], -index))
+
+    @property
+    def chosen_by_agreement(self) -> int:
+        """The candidate that the others agree with most, as a run chooses its reconstruction."""
+        return most_agreed(self.candidates)
 
     @property
     def chosen_by_inverter(self) -> int:
@@ -207,6 +214,7 @@ def protocol_of(results: Results, inverter: str | None = None, device: str = "au
         inverter=inverter or own,
         inverter_device=device,
         defence=str(known.get("defence") or "none"),
+        inverter_samples=known.get("inverter_samples", 0),  # runs of older versions had the greedy reconstruction
         inverter_dtype=_usable_dtype(str(known.get("inverter_dtype") or "auto"), device) if (inverter or own) == own else "auto",
     )
     if known.get("queries_hash", protocol.queries.hash) != protocol.queries.hash:
@@ -332,7 +340,7 @@ def rerank(
         target = target.told_not_to_think()
     reader = protocol.inverter
     for case in progress(cases, "reranking"):
-        nulls = null_condition(reader, case.null_lines).reconstructions(DEFAULT_MAX_NEW_TOKENS)
+        nulls = null_condition(reader, case.null_lines).reconstructions(DEFAULT_MAX_NEW_TOKENS, protocol.inverter_samples)
         began, tokens = time.perf_counter(), target.tokens
         (texts,) = reader.sample([case.lines], candidates, temperature, seed)
         sampled = time.perf_counter()

@@ -168,6 +168,19 @@ def check_curve(name: str, curve: bool) -> None:
         )
 
 
+def check_samples(name: str, samples: int) -> None:
+    """Check that an inverter can do what ``inverter_samples`` asks for.
+
+    Raises:
+        ValueError: reconstructions are to be sampled, of an inverter that writes one only.
+    """
+    if samples and (name in BASELINES or name.startswith(("t5:", "asked:"))):
+        raise ValueError(
+            f"inverter_samples={samples} samples reconstructions, and inverter={name!r} writes one and cannot sample; leave "
+            f"inverter_samples out, or give inverter={DEFAULT} or another checkpoint"
+        )
+
+
 def check_device(device: str) -> None:
     """Check a device, without loading torch for "auto".
 

@@ -15,7 +15,7 @@ import torch
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter, OutputSets, Secret, check_pairs, equal_outputs
 from lm_eval_inversion.inverter.candidates import candidate_token_losses
 from lm_eval_inversion.inverter.checkpoint import TOKENIZER_FILE, WEIGHTS_FILE, verify_checkpoint
-from lm_eval_inversion.inverter.decoding import decode, sampling
+from lm_eval_inversion.inverter.decoding import Chooser, decode, sampling
 from lm_eval_inversion.inverter.eight_bit import EightBitLinear, adopt_eight_bits_throughout
 from lm_eval_inversion.inverter.few_rows import adopt_few_rows
 from lm_eval_inversion.inverter.packing import unpacked
@@ -189,9 +189,22 @@ class SparsePrefixInverter(Inverter):
             blocks = self.tokenizer.blocks(lines)
             generator = torch.Generator().manual_seed(random.Random(f"sample/{seed}/{blocks}").getrandbits(62))
             draws = torch.rand(number + 1, max_new_tokens, dtype=torch.float64, generator=generator)
-            prefix = self._prefix(blocks)
-            ids = self._write(prefix, max_new_tokens, choose=sampling(draws, temperature), number=number + 1)
-            found.append([self.tokenizer.decode(tokens) for tokens in ids])
+            prefix = self._read.prefix_of(blocks) if self._read else None
+            if prefix is None:
+                self._read = None  # makes room first
+                self._read = _Read(self.encode([blocks]), [blocks])
+                prefix = self._read.prefix
+
+            choose = sampling(draws, temperature)
+
+            def write(chosen: Sequence[int], prefix: Prefix = prefix, choose: Chooser = choose) -> list[list[int]]:
+                def choose_of(scores: torch.Tensor, texts: Sequence[int], step: int) -> torch.Tensor:
+                    return choose(scores, [chosen[text] for text in texts], step)
+
+                return self._write(prefix, max_new_tokens, choose=choose_of, number=len(chosen))
+
+            written = _as_memory_allows(range(number + 1), number + 1, write, "write %d reconstructions")
+            found.append([self.tokenizer.decode(tokens) for _, ids in written for tokens in ids])
         return found
 
     @torch.inference_mode()

@@ -14,7 +14,7 @@ from lm_eval_inversion.report.rerun import public_signature
 
 # What must agree for two runs of a task to be comparable, and what ``compare`` does not warn of, because it may be the very thing that is
 # compared: of runs that only stand on one page nobody has said so.
-COMPARABLE = (*MUST_MATCH, "package_version", "num_queries", "canary_seed", "tier", "inverter_dtype", "defence")
+COMPARABLE = (*MUST_MATCH, "package_version", "num_queries", "canary_seed", "tier", "inverter_dtype", "inverter_samples", "defence")
 
 
 def comparability(results: Sequence[Results]) -> list[str]:

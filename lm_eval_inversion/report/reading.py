@@ -48,7 +48,9 @@ NO_PROMPT = "no system prompt is in the file; was the run interrupted?"
 PREDICT_ONLY = "the run was made with --predict_only and has no scores; run it without, or give it to training.convert"
 
 # What Inspect's scorers write beside each score: after ``inspect score`` it is true, and what the log's head says is of the first scoring.
-OF_THE_SCORER = ("inverter", "inverter_hash", "inverter_dtype", "decoy_seed", "task_version", "package_version", "system_role")
+OF_THE_SCORER = (
+    "inverter", "inverter_hash", "inverter_dtype", "inverter_samples", "decoy_seed", "task_version", "package_version", "system_role",
+)  # fmt: skip
 
 SHOWN_ERROR = 160  # characters of an error of the host in a sentence
 _INSPECT_JSON = re.compile(r'\s*\{\s*"version":\s*\d+,\s*"status":\s*"\w+",\s*"eval":\s*\{')  # how a log of Inspect in JSON begins
@@ -241,11 +243,12 @@ def read_with_unscored(paths: Sequence[Path]) -> tuple[list[Results], list[Resul
     every = []
     for file in progress_bar(last_attempts(paths), "reading"):
         try:
-            every.append(_read_file(file))
+            results = _read_file(file)
         except Exception as error:  # the libraries that read logs have many ways to dislike a file
             message = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             hint = "" if str(file) in message else f"{file} cannot be read as results of this package's tasks: "
             raise ValueError(f"{hint}{message}") from error
+        every.append(results if results.rows or results.unscored else replace(results, unscored=NO_PROMPT))
     found, unscored = part_unscored(every, paths)
     for results in found:
         if results.caution:
@@ -392,11 +395,6 @@ def kind_of_samples(samples: Path) -> str:
 
 
 def _read_file(path: Path) -> Results:
-    found = _read_samples(path)
-    return found if found.rows or found.unscored else replace(found, unscored=NO_PROMPT)
-
-
-def _read_samples(path: Path) -> Results:
     if is_inspect_log(path):
         return _read_inspect(path)
     if path.suffix == ".json":

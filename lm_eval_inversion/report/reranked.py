@@ -34,6 +34,7 @@ def choices(rows: Sequence[Reranked]) -> dict[str, list[float]]:
     ways: dict[str, Callable[[Reranked], float]] = {
         "greedy": lambda row: row.token_f1[0],
         "mean candidate": lambda row: sum(row.token_f1) / len(row.token_f1),
+        "most agreed with": lambda row: row.token_f1[row.ranking.chosen_by_agreement],
         "inverter's likelihood": lambda row: row.token_f1[row.ranking.chosen_by_inverter],
         "target's likelihood": lambda row: row.token_f1[row.ranking.chosen],
         "best (needs the secret)": lambda row: max(row.token_f1),

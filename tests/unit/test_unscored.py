@@ -14,7 +14,7 @@ from lm_eval_inversion.report.card import card_block
 from lm_eval_inversion.report.compare import compare
 from lm_eval_inversion.report.gate import Status, check_results, make_limits
 from lm_eval_inversion.report.page import page_html
-from lm_eval_inversion.report.reading import Results, Row, read_with_unscored
+from lm_eval_inversion.report.reading import Results, Row, read_all, read_with_unscored
 from lm_eval_inversion.report.reranked import _summary
 
 PREDICT_ONLY = "the run was made with --predict_only and has no scores; run it without, or give it to training.convert"
@@ -79,7 +79,7 @@ def unscored(request, tmp_path):
 def test_a_run_without_scores_does_not_cost_a_folder_its_other_runs(unscored, tmp_path, capsys):
     file, _ = unscored
     scored = write_inversion(tmp_path / "results" / "scored")
-    assert [found.source.parent for found in read_results(tmp_path / "results")] == [scored]
+    assert [found.source.parent for found in read_all([tmp_path / "results"])] == [scored]
     capsys.readouterr()
     results = tmp_path / "results"
     for words in (
@@ -100,8 +100,6 @@ def test_a_run_without_scores_is_an_error_where_it_is_meant(unscored, tmp_path, 
         assert f"error: {file}: {why}" in capsys.readouterr().err
         with pytest.raises(ValueError, match=f"^{file}: "):
             read_with_unscored(given)
-    with pytest.raises(ValueError, match=f"^{file}: "):
-        read_results(file)
 
 
 @pytest.mark.parametrize("limit", ["--max-lift", "--max-asr"])

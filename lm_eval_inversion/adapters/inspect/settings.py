@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from lm_eval_inversion.consensus import SAMPLES
 from lm_eval_inversion.inverter.registry import DEFAULT
 
 SETTINGS = "scoring"  # key of a sample's metadata: a scorer sees nothing else of the log
@@ -20,6 +21,7 @@ class Settings:
     inverter_dtype: str = "auto"
     decoy_seed: int = 0
     curve: bool = False
+    inverter_samples: int = SAMPLES
 
 
 class Chosen:

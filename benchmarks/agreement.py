@@ -1,0 +1,117 @@
+"""What it is worth to give the reconstruction that others agree with, and what it costs, by how many are sampled.
+
+Command::
+
+    python -m lm_eval_inversion.training.collect --model FOLDER --source v1 --split dev --prompts 50 --shares ordinary16=16 \\
+        --temperature 0.7 --message-tokens 64 --defence-share 0 --output dev.jsonl
+    python benchmarks/agreement.py dev.jsonl [--samples 0 4 8 16] [--inverter default] [--dtype auto] [--limit N]
+
+Answers are those that ``benchmarks/baselines.py`` takes. Prints one line per number of samples (the task parameter
+``inverter_samples``; 0 is the greedy reconstruction), with 95 % intervals: token F1, its lift above the mean over what is written for the
+null answers and parts of them, token F1 above that of the same texts with the file's other prompts, cosine, and how much token F1
+exceeds the greedy one's, prompt by prompt. Of a larger number the smaller ones are part, so that they are sampled once. Seconds are
+processor seconds per prompt: of reading and the greedy text, and of reading and the most samples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+from baselines import limited, read_answers
+from tqdm import tqdm
+
+from lm_eval_inversion.consensus import SEED, TEMPERATURE, most_agreed, whole_samples
+from lm_eval_inversion.evaluation import NullCondition
+from lm_eval_inversion.inverter import Inverter, load_inverter
+from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS
+from lm_eval_inversion.report.estimates import metric_estimate
+from lm_eval_inversion.report.numbers import shown_estimate
+from lm_eval_inversion.scoring.embedding import cosine
+from lm_eval_inversion.scoring.text import token_f1
+
+
+def scores(truths: list[str], texts: list[str], nulls: list[str]) -> dict[str, list[float]]:
+    """Per metric one value per prompt.
+
+    Args:
+        truths: the prompts.
+        texts: their reconstructions.
+        nulls: what was written for the null answers and parts of them.
+    """
+    own = [token_f1(truth, text) for truth, text in zip(truths, texts)]
+    null = [statistics.fmean(token_f1(truth, text) for text in nulls) for truth in truths]
+    swap = [statistics.fmean(token_f1(other, text) for other in truths if other != truth) for truth, text in zip(truths, texts)]
+    return {
+        "token_f1": own,
+        "token_f1_lift": [score - floor for score, floor in zip(own, null)],
+        "above": [score - other for score, other in zip(own, swap)],
+        "cosine": [cosine(truth, text) for truth, text in zip(truths, texts)],
+    }
+
+
+def timed(inverter: Inverter, lines: tuple[str, ...], most: int) -> tuple[list[str], float]:
+    """The greedy reconstruction and the samples behind it, and the processor seconds that they took."""
+    began = time.process_time()
+    (texts,) = inverter.sample([lines], most, TEMPERATURE, SEED, DEFAULT_MAX_NEW_TOKENS)
+    return texts, time.process_time() - began
+
+
+def cell(metric: str, values: list[float]) -> str:
+    """Mean and interval; "above" has those of a lift."""
+    name = "token_f1_lift" if metric == "above" else metric
+    return shown_estimate(name, metric_estimate(name, values))
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("answers", type=Path, help="see benchmarks/baselines.py")
+    parser.add_argument("--samples", type=int, nargs="+", default=[4, 8, 16], help="numbers of samples, beside 0")
+    parser.add_argument("--inverter", default="default", help="a checkpoint")
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--limit", type=int, help="only the first so many prompts")
+    options = parser.parse_args()
+    try:
+        numbers = sorted({0, *map(whole_samples, options.samples)})
+        answers = limited(read_answers(options.answers), options.limit)
+    except ValueError as error:
+        parser.error(str(error))
+    if len(answers.prompts) < 2:
+        parser.error("one prompt has no other prompts to compare with; give at least two")
+    inverter = load_inverter(options.inverter, dtype=options.dtype).of(answers.secret)
+    if not inverter.has_sampling():
+        parser.error(f"--inverter {options.inverter} does not sample; give a checkpoint")
+    nulls = [timed(inverter, lines, numbers[-1])[0] for lines in NullCondition(inverter, answers.null.lines).parts]
+    drawn, seconds, greedy_seconds = [], [], []
+    for outputs in tqdm(answers.outputs, desc="system prompts"):
+        texts, spent = timed(inverter, outputs.lines, numbers[-1])
+        began = time.process_time()
+        inverter.invert([outputs.lines], DEFAULT_MAX_NEW_TOKENS)
+        greedy_seconds.append(time.process_time() - began)
+        drawn.append(texts)
+        seconds.append(spent)
+    truths = [prompt.text for prompt in answers.prompts]
+    print(f"{len(truths)} prompts, inverter {options.inverter} {inverter.hash}\n")
+    print("| samples | token F1 | of the null | lift | above other prompts' | cosine | token F1 more than greedy | words |")
+    print("|---:|---|---:|---|---|---|---|---:|")
+    greedy: list[float] = []
+    for number in numbers:
+        texts, floors = ([own[most_agreed(own[: number + 1])] for own in sets] for sets in (drawn, nulls))
+        found = scores(truths, texts, floors)
+        greedy = greedy or found["token_f1"]
+        more = cell("token_f1_lift", [one - two for one, two in zip(found["token_f1"], greedy)]) if number else ""
+        floor = statistics.fmean(one - two for one, two in zip(found["token_f1"], found["token_f1_lift"]))
+        cells = [cell(metric, found[metric]) for metric in ("token_f1_lift", "above", "cosine")]
+        words = statistics.fmean(len(text.split()) for text in texts)
+        print(f"| {number} | {cell('token_f1', found['token_f1'])} | {floor:.3f} | {' | '.join(cells)} | {more} | {words:.0f} |")
+    print(
+        f"\nprocessor seconds per prompt, median: {statistics.median(greedy_seconds):.1f} greedy, "
+        f"{statistics.median(seconds):.1f} with {numbers[-1]} samples"
+    )
+
+
+if __name__ == "__main__":
+    main()
