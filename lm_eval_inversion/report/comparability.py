@@ -1,20 +1,93 @@
 """Which runs of one task can be compared, and by what settings they are told apart, in words for people.
 
-``compare`` pairs two runs by system prompt and tests their differences; here only the settings of any number of runs are looked at.
+``compare`` pairs two runs by system prompt and tests their differences; here only the settings of two or more runs are looked at.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
-from lm_eval_inversion.report.compare import MUST_MATCH, differing_arguments, sampling
 from lm_eval_inversion.report.reading import Results
-from lm_eval_inversion.report.rerun import public_signature
+from lm_eval_inversion.report.rerun import RunSettings, public_arguments, public_generation, public_signature, run_settings
+from lm_eval_inversion.signature import LOCAL_ARGUMENTS
+from lm_eval_inversion.tasks import BASE_TASK
 
+# Key of the signature -> what goes wrong when two runs do not share it.
+MUST_MATCH = {
+    "task_version": "numbers of different task versions do not compare",
+    "inverter_hash": "bits and reconstructions of different inverters do not compare",
+    "prompts_hash": "the runs had other sets of system prompts, and only those in both are paired",
+    "queries_hash": "the models were asked different questions",
+    "attacks_hash": "the models were attacked differently",
+    "canaries_hash": "other secrets were planted",
+    "decoy_seed": "identification ran among other decoys",
+    "system_role": "the system prompt reached the models in different turns",
+}
+# Says nothing about comparability: moments, places, and what other keys say already.
+UNIMPORTANT = ("date", "description", "config_source", "version", "pretrained", "inverter_device", BASE_TASK, LOCAL_ARGUMENTS)
+# Names of the model among its arguments, which the heads of runs tell.
+NAMES_OF_MODEL = ("pretrained", "model", "model_path")
 # What must agree for two runs of a task to be comparable, and what ``compare`` does not warn of, because it may be the very thing that is
 # compared: of runs that only stand on one page nobody has said so.
 COMPARABLE = (*MUST_MATCH, "package_version", "num_queries", "canary_seed", "tier", "inverter_dtype", "inverter_samples", "defence")
+
+
+def signature_differences(a: Results, b: Results) -> tuple[list[str], list[str]]:
+    """What makes two runs, "A" and "B", incomparable, and what else they do not share."""
+    cautions: list[str] = []
+    warnings: list[str] = []
+    others: list[str] = []
+    for name, results in (("A", a), ("B", b)):
+        if results.caution:
+            cautions.append(f"{name}: {results.caution}")
+        if not results.signed:
+            warnings.append(
+                f"{name} ({results.source}) carries no signature (lm_eval's results_*.json is not beside it): comparability unknown"
+            )
+    if warnings:
+        return [*cautions, *warnings], others
+    warnings = cautions
+    for key, reason in MUST_MATCH.items():
+        own, other = a.signature.get(key), b.signature.get(key)
+        if own != other:
+            warnings.append(f"{key} differs ({_shown(own)} in A, {_shown(other)} in B): {reason}")
+    # Of both: what only one of them has written down may be what sets them apart.
+    for key in dict.fromkeys((*a.signature, *b.signature)):
+        own, other = a.signature.get(key), b.signature.get(key)
+        if own != other and key not in MUST_MATCH and key not in UNIMPORTANT:
+            others.append(f"{key}: {_shown(own)} in A, {_shown(other)} in B")
+    for name, (own, other) in differing_arguments((a, b)).items():
+        if name not in a.signature and name not in b.signature:  # lm_eval's signature has them
+            others.append(f"model argument {name}: {own} in A, {other} in B")
+    samplings = [sampling(results) for results in (a, b)]
+    if all(samplings) and samplings[0] != samplings[1]:
+        warnings.append(f"sampling differs ({samplings[0]} in A, {samplings[1]} in B): how answers are made moves scores")
+    return warnings, others
+
+
+def sampling(results: Results) -> str:
+    """How a run's answers were sampled, such as "temperature 0.7, max_tokens 64"; "" where its files do not say."""
+    return ", ".join(f"{name} {value}" for name, value in public_generation(run_settings(results)).items())
+
+
+def differing_arguments(runs: Sequence[Results]) -> dict[str, tuple[str, ...]]:
+    """Arguments of models that runs do not share -> one value per run, without keys and places; {} where the files of one do not say.
+
+    The names of the models are not among them.
+    """
+    settings = [run_settings(results) for results in runs]
+    if RunSettings() in settings:
+        return {}
+    known = [public_arguments(one.arguments) for one in settings]
+    names = dict.fromkeys(name for arguments in known for name in arguments if name not in NAMES_OF_MODEL)
+    values = {name: tuple(arguments.get(name, "not given") for arguments in known) for name in names}
+    return {name: found for name, found in values.items() if len(set(found)) > 1}
+
+
+def _shown(value: Any) -> str:
+    return "not given" if value is None else str(value)
 
 
 def comparability(results: Sequence[Results]) -> list[str]:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from lm_eval_inversion.protocol import TASKS
 from lm_eval_inversion.queries import QuerySet, load_query_set, user_turn
 from lm_eval_inversion.queries.defences import DEFENCES, Defence, defence_hash, defend_answers, load_defence
-from lm_eval_inversion.report.compare import REDACTED_HINT, signature_differences
+from lm_eval_inversion.report.comparability import signature_differences
+from lm_eval_inversion.report.compare import REDACTED_HINT
 from lm_eval_inversion.report.estimates import metric_estimate
 from lm_eval_inversion.report.numbers import markdown_table, shown_estimate
 from lm_eval_inversion.report.reading import Results, Row

@@ -19,7 +19,7 @@ from lm_eval_inversion.prompts import PROMPT_SETS, load_prompts
 from lm_eval_inversion.prompts.canaries import canary_data
 from lm_eval_inversion.queries.attacks import load_attacks
 from lm_eval_inversion.queries.defences import DEFENCES
-from lm_eval_inversion.report.compare import MUST_MATCH
+from lm_eval_inversion.report.comparability import MUST_MATCH
 from lm_eval_inversion.report.estimates import WILSON_METRICS, metric_estimate
 from lm_eval_inversion.scoring import metrics
 from lm_eval_inversion.tasks import protocol_makers, task_parameters
