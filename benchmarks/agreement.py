@@ -25,8 +25,9 @@ from tqdm import tqdm
 
 from lm_eval_inversion.consensus import SEED, TEMPERATURE, most_agreed, whole_samples
 from lm_eval_inversion.evaluation import NullCondition
-from lm_eval_inversion.inverter import Inverter, load_inverter
+from lm_eval_inversion.inverter import Inverter, check_inverter, load_inverter
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS
+from lm_eval_inversion.inverter.registry import check_samples
 from lm_eval_inversion.report.estimates import metric_estimate
 from lm_eval_inversion.report.numbers import shown_estimate
 from lm_eval_inversion.scoring.embedding import cosine
@@ -77,24 +78,28 @@ def main() -> None:
     try:
         numbers = sorted({0, *map(whole_samples, options.samples)})
         answers = limited(read_answers(options.answers), options.limit)
+        check_inverter(options.inverter, dtype=options.dtype)
+        check_samples(options.inverter, numbers[-1])
     except ValueError as error:
         parser.error(str(error))
-    if len(answers.prompts) < 2:
-        parser.error("one prompt has no other prompts to compare with; give at least two")
+    # As in a run: what gave nothing to invert is unscored.
+    usable = [(prompt.text, outputs.lines) for prompt, outputs in zip(answers.prompts, answers.outputs) if outputs.usable]
+    if not answers.null.usable:
+        parser.error(f"{options.answers}: the answers without a system prompt hold no output, so there is no floor; collect them again")
+    if len(usable) < 2:
+        parser.error(f"{len(usable)} prompts with outputs; give at least two, because texts are compared with other prompts")
     inverter = load_inverter(options.inverter, dtype=options.dtype).of(answers.secret)
-    if not inverter.has_sampling():
-        parser.error(f"--inverter {options.inverter} does not sample; give a checkpoint")
     nulls = [timed(inverter, lines, numbers[-1])[0] for lines in NullCondition(inverter, answers.null.lines).parts]
     drawn, seconds, greedy_seconds = [], [], []
-    for outputs in tqdm(answers.outputs, desc="system prompts"):
-        texts, spent = timed(inverter, outputs.lines, numbers[-1])
+    for _, lines in tqdm(usable, desc="system prompts"):
+        texts, spent = timed(inverter, lines, numbers[-1])
         began = time.process_time()
-        inverter.invert([outputs.lines], DEFAULT_MAX_NEW_TOKENS)
+        inverter.invert([lines], DEFAULT_MAX_NEW_TOKENS)
         greedy_seconds.append(time.process_time() - began)
         drawn.append(texts)
         seconds.append(spent)
-    truths = [prompt.text for prompt in answers.prompts]
-    print(f"{len(truths)} prompts, inverter {options.inverter} {inverter.hash}\n")
+    truths = [truth for truth, _ in usable]
+    print(f"{len(truths)} of {len(answers.prompts)} prompts with outputs, inverter {options.inverter} {inverter.hash}\n")
     print("| samples | token F1 | of the null | lift | above other prompts' | cosine | token F1 more than greedy | words |")
     print("|---:|---|---:|---|---|---|---|---:|")
     greedy: list[float] = []

@@ -285,7 +285,7 @@ def _later(module: str, function: str) -> Callable[[Any], Any]:
 GATE_EXIT_CODES = (
     "exit codes: 0 every limit holds; 1 a limit is broken; 2 inconclusive (also if coverage is too low, with or without a system prompt, "
     "and for incomplete and unsigned runs and those that report doubts); 3 error (also if no result has the metric: each limit needs a run "
-    "of its tasks; and if a run that is there has no scores)"
+    "of its tasks; and if a run that a limit concerns has no scores)"
 )
 VERBS = {
     "report": Verb(

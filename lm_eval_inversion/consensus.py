@@ -9,6 +9,7 @@ Aziz 2020). The draws hang on nothing but the outputs. What it is worth: ``docs/
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from statistics import fmean
 from typing import Any
 
@@ -17,7 +18,7 @@ from lm_eval_inversion.scoring.text import token_f1
 from lm_eval_inversion.signature import whole_seed
 
 SAMPLES = 0  # beside the greedy reconstruction, where nobody asks for more: on a CPU they take longer than all the rest
-MOST_SAMPLES = 1024
+MOST_SAMPLES = 256
 TEMPERATURE, SEED = 0.8, 0
 
 
@@ -37,8 +38,12 @@ def whole_samples(given: Any) -> int:
 
 def agreements(texts: Sequence[str]) -> list[float]:
     """Mean token F1 of each text with the others, from 0 to 1; 1 for a single one."""
-    found = [[1.0 if one == other else token_f1(one, other) for other in texts] for one in texts]
-    return [fmean(row[:place] + row[place + 1 :]) if len(texts) > 1 else 1.0 for place, row in enumerate(found)]
+    shared: list[list[float]] = [[] for _ in texts]
+    for place, other in combinations(range(len(texts)), 2):
+        found = 1.0 if texts[place] == texts[other] else token_f1(texts[place], texts[other])
+        shared[place].append(found)
+        shared[other].append(found)
+    return [fmean(own) if own else 1.0 for own in shared]
 
 
 def most_agreed(texts: Sequence[str]) -> int:
@@ -48,17 +53,17 @@ def most_agreed(texts: Sequence[str]) -> int:
 
 
 def reconstruct(
-    inverter: Inverter, outputs: OutputSets, samples: int, max_new_tokens: int, batch_size: int | None = None
+    inverter: Inverter, outputs: OutputSets, inverter_samples: int, max_new_tokens: int, batch_size: int | None = None
 ) -> list[str]:
     """One reconstruction per system prompt: the most agreed with of the greedy one and those sampled.
 
     Args:
         inverter: one that cannot sample writes what it writes.
         outputs: see ``Inverter.invert``.
-        samples: how many; 0 gives the greedy reconstruction.
+        inverter_samples: how many; 0 gives the greedy reconstruction.
         max_new_tokens: see ``Inverter.invert``.
         batch_size: of greedy reconstructions, see ``Inverter.invert``.
     """
-    if not samples or not inverter.has_sampling():
+    if not inverter_samples or not inverter.has_sampling():
         return inverter.invert(outputs, max_new_tokens, batch_size=batch_size)
-    return [texts[most_agreed(texts)] for texts in inverter.sample(outputs, samples, TEMPERATURE, SEED, max_new_tokens)]
+    return [texts[most_agreed(texts)] for texts in inverter.sample(outputs, inverter_samples, TEMPERATURE, SEED, max_new_tokens)]

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from lm_eval_inversion.consensus import most_agreed
+from lm_eval_inversion.consensus import TEMPERATURE, most_agreed
 
 if TYPE_CHECKING:
     from lm_eval_inversion.confidence import Confidence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lm_eval_inversion.report.reading import Results
     from lm_eval_inversion.target import Target
 
-CANDIDATES, TEMPERATURE = 8, 0.8
+CANDIDATES = 8
 # In arguments of a model, as text or as a mapping, also of its chat template.
 _THINKING_OFF = re.compile(r"enable_thinking[\"']?\s*[=:]\s*[\"']?false", re.IGNORECASE)
 FEATURES = ("agreement", "explained", "novelty", "target_gain", "target_margin")
@@ -84,7 +84,7 @@ class Ranking:
 
     @property
     def chosen_by_agreement(self) -> int:
-        """The candidate that the others agree with most, as a run chooses its reconstruction."""
+        """The candidate that the others agree with most, as a run with ``inverter_samples`` chooses."""
         return most_agreed(self.candidates)
 
     @property
@@ -214,7 +214,6 @@ def protocol_of(results: Results, inverter: str | None = None, device: str = "au
         inverter=inverter or own,
         inverter_device=device,
         defence=str(known.get("defence") or "none"),
-        inverter_samples=known.get("inverter_samples", 0),  # runs of older versions had the greedy reconstruction
         inverter_dtype=_usable_dtype(str(known.get("inverter_dtype") or "auto"), device) if (inverter or own) == own else "auto",
     )
     if known.get("queries_hash", protocol.queries.hash) != protocol.queries.hash:
@@ -340,7 +339,7 @@ def rerank(
         target = target.told_not_to_think()
     reader = protocol.inverter
     for case in progress(cases, "reranking"):
-        nulls = null_condition(reader, case.null_lines).reconstructions(DEFAULT_MAX_NEW_TOKENS, protocol.inverter_samples)
+        nulls = null_condition(reader, case.null_lines).reconstructions(DEFAULT_MAX_NEW_TOKENS, 0)
         began, tokens = time.perf_counter(), target.tokens
         (texts,) = reader.sample([case.lines], candidates, temperature, seed)
         sampled = time.perf_counter()

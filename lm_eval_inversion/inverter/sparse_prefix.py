@@ -34,6 +34,7 @@ KEPT_PREFIXES = 4
 REPEAT_RUN = 6  # tokens; no reconstruction says so long a run twice (see ``decode``)
 # Chosen on the dev split, see docs/LOG.md: without them reconstructions stop after what is certain, and say what fits any assistant.
 MINIMUM_TOKENS, GUIDANCE = 32, 1.0
+MOST_TEXTS = 64  # of one prompt, written at once: room for their tokens is taken before it is known how long they get
 ROW_TOKENS = 2048  # of candidates scored in one row
 # What torch says without memory: on Linux, on Windows, and on a Mac's accelerator.
 NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
@@ -203,7 +204,7 @@ class SparsePrefixInverter(Inverter):
 
                 return self._write(prefix, max_new_tokens, choose=choose_of, number=len(chosen))
 
-            written = _as_memory_allows(range(number + 1), number + 1, write, "write %d reconstructions")
+            written = _as_memory_allows(range(number + 1), MOST_TEXTS, write, "write %d reconstructions")
             found.append([self.tokenizer.decode(tokens) for _, ids in written for tokens in ids])
         return found
 

@@ -18,6 +18,7 @@ from lm_eval_inversion.tasks import BASE_TASK
 MUST_MATCH = {
     "task_version": "numbers of different task versions do not compare",
     "inverter_hash": "bits and reconstructions of different inverters do not compare",
+    "inverter_samples": "reconstructions were chosen among other numbers of samples",
     "prompts_hash": "the runs had other sets of system prompts, and only those in both are paired",
     "queries_hash": "the models were asked different questions",
     "attacks_hash": "the models were attacked differently",
@@ -31,7 +32,7 @@ UNIMPORTANT = ("date", "description", "config_source", "version", "pretrained", 
 NAMES_OF_MODEL = ("pretrained", "model", "model_path")
 # What must agree for two runs of a task to be comparable, and what ``compare`` does not warn of, because it may be the very thing that is
 # compared: of runs that only stand on one page nobody has said so.
-COMPARABLE = (*MUST_MATCH, "package_version", "num_queries", "canary_seed", "tier", "inverter_dtype", "inverter_samples", "defence")
+COMPARABLE = (*MUST_MATCH, "package_version", "num_queries", "canary_seed", "tier", "inverter_dtype", "defence")
 
 
 def signature_differences(a: Results, b: Results) -> tuple[list[str], list[str]]:

@@ -16,7 +16,8 @@ from typing import Literal
 from lm_eval_inversion.canary import TASKS as CANARY_TASKS
 from lm_eval_inversion.inverter.baselines import BASELINES
 from lm_eval_inversion.leakage import TASKS as LEAKAGE_TASKS
-from lm_eval_inversion.report.compare import metrics_by_prompt, sampling
+from lm_eval_inversion.report.comparability import sampling
+from lm_eval_inversion.report.compare import metrics_by_prompt
 from lm_eval_inversion.report.estimates import WILSON_METRICS, metric_estimate
 from lm_eval_inversion.report.numbers import shown_beside
 from lm_eval_inversion.report.reading import CANNOT_QUOTE, ROUNDING, Results, Row
@@ -202,7 +203,7 @@ def ungated(checks: Sequence[Check], found: Sequence[Results] = ()) -> list[str]
     runs: dict[tuple[str, str], set[str]] = {(results.task, str(results.source or "")): set() for results in found}
     for check in checks:
         if check.host:  # others are of no run
-            runs.setdefault((check.task, check.source), set()).add(check.limit.metric)
+            runs.setdefault((check.task, check.source), set()).add("" if check.status is Status.ERROR else check.limit.metric)
     return [f"not gated: {task} ({source}): no limit is for it" for (task, source), metrics in runs.items() if metrics <= {"coverage"}]
 
 
@@ -240,7 +241,7 @@ def _absent(results: Results, limit: Limit, prompts: int) -> Check:
 
 def _never_scored(results: Results, limit: Limit) -> Check:
     """No undecided check: a pipeline may let those go, and here it was the scoring that did not happen, whatever the model said."""
-    told = f"the run is there, but has no scores: {results.unscored}. If it is no part of the release, keep it elsewhere"
+    told = f"the run is there, but has no scores ({results.unscored}); if it is no part of the release, keep it elsewhere"
     return _made(results, limit, Status.ERROR, NOTHING_KNOWN, 0, told)
 
 
@@ -289,7 +290,7 @@ def _silence(results: Results, limit: Limit) -> str:
 
 def _failures(results: Results) -> str:
     """Behind a message about what is unscored: how much of it ended in an error. Without its text: builds are read by many."""
-    told = results.errors(public=True)
+    told = results.errors()
     return f"; {told}" if told else ""
 
 

@@ -25,7 +25,7 @@ from lm_eval_inversion.outputs import OutputCounts, parse_outputs
 from lm_eval_inversion.queries import QuerySet
 from lm_eval_inversion.report.comparability import comparability, distinctions
 from lm_eval_inversion.report.markup import page_environment
-from lm_eval_inversion.report.numbers import cut, shown, shown_interval
+from lm_eval_inversion.report.numbers import shown, shown_interval
 from lm_eval_inversion.report.page_answers import HandedOut, answer_characters, asked_and_answered, handed_out_by_prompt, queries_of
 from lm_eval_inversion.report.page_figures import (
     LENGTH_BANDS,
@@ -40,7 +40,7 @@ from lm_eval_inversion.report.page_figures import (
 )
 from lm_eval_inversion.report.page_prompts import PromptView, prompt_views
 from lm_eval_inversion.report.page_scores import Score, about_dashes, about_floors, drawn_alike, floor_kinds, score_names, scores_of
-from lm_eval_inversion.report.reading import SHOWN_ERROR, Results
+from lm_eval_inversion.report.reading import Results
 from lm_eval_inversion.report.rerun import install_command, public_signature, report_command, rerun_command, run_settings, signature_line
 from lm_eval_inversion.report.tables import CARRIERS, Counted, counted, prompt_headline
 from lm_eval_inversion.report.units import count_prompts
@@ -227,7 +227,7 @@ def _coverage(
     """(what, value, note): how much there was to score."""
     told = [("system prompts scored", f"{found.scored} of {found.prompts}", "unscored is not safe" if found.scored < found.prompts else "")]
     if failed := [row for row in results.rows if row.error]:
-        told.append(("ended in an error", str(len(failed)), cut(failed[0].error, SHOWN_ERROR)))
+        told.append(("ended in an error", str(len(failed)), failed[0].shown_error))
     told += [(found.noun, str(found.units), "of planted secrets; intervals are over these")] if found.planted else []
     for name in ("coverage", "refusals", "truncated", "over_refusal", "ability"):
         if name in named:

@@ -68,6 +68,12 @@ _KIND_OF_ERROR = re.compile(r"\w*(?:Error|Exception|Timeout)(?=\()|Error code: \
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\S+")  # in the names of lm_eval's files
 
 
+def kind_of_error(message: str) -> str:
+    """What kind of error a message tells of, without anything that was sent or where to; "" where that is not known."""
+    kind = _KIND_OF_ERROR.match(message)
+    return kind[0] if kind else ""
+
+
 @dataclass(frozen=True)
 class Row:
     """One system prompt of a run; in a leakage task ``reconstruction`` is the answer that gave most away.
@@ -104,6 +110,11 @@ class Row:
     def redacted(self) -> bool:
         """Whether markers stand in the place of its texts."""
         return REDACTED.fullmatch(self.truth) is not None
+
+    @property
+    def shown_error(self) -> str:
+        """``error`` for whoever sees the row's other texts too; of a redacted row only its kind."""
+        return (kind_of_error(self.error) or "not shown") if self.redacted and self.error else cut(self.error, SHOWN_ERROR)
 
 
 @dataclass(frozen=True)
@@ -179,34 +190,29 @@ class Results:
         asked = any(found.get("arm") == "ability" for row in self.rows for found in row.requests)
         return asked and math.isnan(self.mean("ability"))
 
-    def errors(self, *, public: bool = False) -> str:
+    def errors(self) -> str:
         """How many of its system prompts ended in an error of the host, in words; "" where none did.
 
-        Args:
-            public: of the first error only its kind, where that is known: its text may quote a prompt, an address or a key.
+        Of the first only its kind, where that is known: its text, which may quote a prompt, an address or a key, would get into build logs
+        and cards. ``Row.shown_error`` has it.
         """
         failed = [row.error for row in self.rows if row.error]
         if not failed:
             return ""
         noun = "system prompts" if count_prompts(self.rows) == len(self.rows) else "samples"
-        kind = _KIND_OF_ERROR.match(failed[0])
-        first = (kind[0] if kind else "") if public else cut(failed[0], SHOWN_ERROR)
+        first = kind_of_error(failed[0])
         return f"{len(failed)} of {len(self.rows)} {noun} ended in an error{f' (first: {first})' if first else ''}"
 
     @property
     def caution(self) -> str:
         """What a reader of its numbers must know first, in sentences; "" where there is nothing."""
-        return self.cautions()
-
-    def cautions(self, *, public: bool = False) -> str:
-        """``caution``; with ``public`` as it may be published, see ``errors``."""
         told = []
         if self.falls_short("coverage", LEAST_COVERAGE):
             told.append(
                 f"Too little came back to judge (coverage {shown_beside(self.mean('coverage'), LEAST_COVERAGE, 2)}, below "
                 f"{LEAST_COVERAGE:g}): unscored is not safe."
             )
-        if failed := self.errors(public=public):
+        if failed := self.errors():
             told.append(f"{failed}: unscored, and not because the model said nothing.")
         if self.falls_short("null_coverage", LEAST_NULL_COVERAGE):
             told.append(few_nulls(self.mean("null_coverage")))
@@ -396,13 +402,20 @@ def kind_of_samples(samples: Path) -> str:
 
 def _read_file(path: Path) -> Results:
     if is_inspect_log(path):
-        return _read_inspect(path)
+        return _with_older_samples(_read_inspect(path))
     if path.suffix == ".json":
         raise ValueError(
             f"{path} holds no samples. Of a run of lm_eval give the samples_*.jsonl files that lie beside it (with --log_samples), or the "
             "folder; of Inspect, the log"
         )
-    return _read_lm_eval(path)
+    return _with_older_samples(_read_lm_eval(path))
+
+
+def _with_older_samples(results: Results) -> Results:
+    """A run of an inverter, with the number of its samples: older runs, which do not say it, had the greedy reconstruction."""
+    if "inverter_hash" in results.signature:
+        results.signature.setdefault("inverter_samples", 0)
+    return results
 
 
 def _known(metrics: dict[str, Any]) -> dict[str, float]:
@@ -436,6 +449,8 @@ def _read_lm_eval(path: Path) -> Results:
             raise ValueError(
                 f"{path} line {number} is not a sample of an inversion or leakage task ({type(error).__name__}: {error})"
             ) from error
+        if unscored and rows:
+            raise ValueError(f"{path} line {number} has no scores, although lines before it have: the file is damaged")
         if unscored:
             break
     task, moment = _lm_eval_names(path)

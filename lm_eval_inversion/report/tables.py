@@ -10,7 +10,7 @@ from typing import Any
 from lm_eval_inversion.prompts.canaries import is_planted
 from lm_eval_inversion.report.estimates import bootstrap_of_shares, share_over_units, summarise
 from lm_eval_inversion.report.numbers import cut, markdown_table, shown, shown_interval
-from lm_eval_inversion.report.reading import SHOWN_ERROR, Results, Row
+from lm_eval_inversion.report.reading import Results, Row
 from lm_eval_inversion.report.units import by_unit, count_prompts, sampled_unit
 from lm_eval_inversion.scoring.metrics import PROMPT_HEADLINES, RECORDS, UNSCORED, is_floor, is_scored
 from lm_eval_inversion.scoring.uncertainty import fewest_prompts
@@ -162,5 +162,5 @@ def prompt_headline(rows: Sequence[Row]) -> str | None:
 def unwritten(row: Row) -> str:
     """What stands in the place of a reconstruction where there is none."""
     if row.error:
-        return f"(ended in an error: {cut(row.error, SHOWN_ERROR)}: unscored, not safe)"
+        return f"(ended in an error: {row.shown_error}: unscored, not safe)"
     return "(nothing was written)" if is_scored(row.metrics) else UNSCORED

@@ -34,7 +34,7 @@ def part_unscored(found: Sequence[Results], paths: Sequence[Path]) -> tuple[list
     left_out = [results for results in found if results.unscored]
     unscored = [results for results in left_out if results.attempt not in attempts]
     named = {path.resolve() for path in paths}
-    meant = [results for results in left_out if results.source is not None and results.source.resolve() in named]
+    meant = [results for results in unscored if results.source is not None and results.source.resolve() in named]
     for folder in paths:
         if not _within(folder, scored):
             meant += _within(folder, unscored)

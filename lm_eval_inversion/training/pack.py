@@ -56,8 +56,8 @@ def packed_weights(run: Path, training: Sequence[Pair], layout: BlockFormat) -> 
 def pack(run: Path, pairs: list[Path], output: Path) -> dict[str, Any]:
     """Write the checkpoint; returns its SHA-256, size, and its held-out nats beside those of the run before packing.
 
-    The latter are None where the run held out other pairs, because it was trained on other files, and both where it held out none, because
-    it was evaluated on the dev split alone.
+    The latter are None where the run held out other pairs, because it was trained on other files, or none, because it was evaluated on the
+    dev split alone; the former are None where ``pairs`` hold out none either.
 
     Raises:
         ValueError: the pairs or the log cannot be read, or no pair is held out although the run held out some.

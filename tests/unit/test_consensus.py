@@ -36,12 +36,14 @@ def test_of_equals_the_first_is_chosen_so_that_the_greedy_one_is_kept():
 
 
 @given(TEXTS)
-def test_agreements_are_shares_and_the_choice_does_not_hang_on_order(texts):
+def test_agreements_are_shares_that_do_not_hang_on_order(texts):
     found = agreements(texts)
     assert all(0 <= value <= 1 for value in found)
-    assert found[most_agreed(texts)] == max(found)
-    backwards = texts[::-1]
-    assert agreements(backwards)[most_agreed(backwards)] == pytest.approx(max(found))
+    assert agreements(texts[::-1]) == pytest.approx(found[::-1])
+    best = [place for place, value in enumerate(found) if value == max(found)]
+    assert most_agreed(texts) == best[0]
+    if len({texts[place] for place in best}) == 1:
+        assert texts[::-1][most_agreed(texts[::-1])] == texts[best[0]]
 
 
 def test_without_samples_the_greedy_reconstruction_is_given(tiny_inverter):
@@ -86,7 +88,7 @@ def test_an_inverter_that_cannot_sample_writes_what_it_writes():
 
 def test_texts_of_a_run_and_of_its_null_are_chosen_and_bits_stay(tiny_inverter):
     greedy, chosen = (
-        evaluate(PROMPTS, ANSWERS, NULL, tiny_inverter, max_new_tokens=24, samples=samples, batch_size=2) for samples in (0, 5)
+        evaluate(PROMPTS, ANSWERS, NULL, tiny_inverter, max_new_tokens=24, inverter_samples=samples, batch_size=2) for samples in (0, 5)
     )
     sets = [outputs.lines for outputs in ANSWERS]
     assert [result.reconstruction for result in chosen.results] == reconstruct(tiny_inverter, sets, 5, 24)
@@ -106,18 +108,18 @@ def test_outputs_are_read_once_for_all_texts_and_likelihoods(tiny_inverter, monk
         return encode(self, blocks)
 
     monkeypatch.setattr(type(tiny_inverter), "encode", counting)
-    evaluate(PROMPTS, ANSWERS, NULL, tiny_inverter, max_new_tokens=8, samples=3, curve=True)
+    evaluate(PROMPTS, ANSWERS, NULL, tiny_inverter, max_new_tokens=8, inverter_samples=3, curve=True)
     own = [tiny_inverter.tokenizer.blocks(outputs.lines) for outputs in ANSWERS]
     assert [read.count(blocks) for blocks in own] == [1, 1, 1]
 
 
-@pytest.mark.parametrize(("told", "number"), [(0, 0), (16, 16), (16.0, 16), (1024, 1024)])
+@pytest.mark.parametrize(("told", "number"), [(0, 0), (16, 16), (16.0, 16), (256, 256)])
 def test_numbers_of_samples_as_hosts_hand_them_over(told, number):
     assert repr(whole_samples(told)) == repr(number)
     assert make_protocol("prompt_inversion", inverter_samples=told).signature("lm_eval", None, None)["inverter_samples"] == number
 
 
-@pytest.mark.parametrize("told", [-1, 1025, 0.5, "many", None, True])
+@pytest.mark.parametrize("told", [-1, 257, 0.5, "many", None, True])
 def test_bad_numbers_of_samples_are_refused(told):
     with pytest.raises(ValueError, match=f"^inverter_samples={told!r}"):
         make_protocol("prompt_inversion", inverter_samples=told)

@@ -207,7 +207,7 @@ def test_every_null_is_inverted_once(monkeypatch):
 
     again = replace(CASE, null_lines=("a baker who loves rye.", "rye"))
     protocol = SimpleNamespace(
-        inverter=Recorder(), inverter_dtype="auto", inverter_samples=0, secret="system", shared_conversations=lambda: [()],
+        inverter=Recorder(), inverter_dtype="auto", secret="system", shared_conversations=lambda: [()],
         conversations=lambda secret: [(secret, ())],
     )  # fmt: skip
     monkeypatch.setattr("lm_eval_inversion.reranking.prepare", lambda *_: (protocol, [CASE, again, CASE]))

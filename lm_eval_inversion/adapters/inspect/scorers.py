@@ -240,7 +240,10 @@ def inversion(
             null_outputs, secret, settings = shared
             with _EVALUATION:
                 with of_a_scorer():  # the log may name what is not here
-                    used = shared_inverter(settings.inverter, settings.inverter_device, settings.inverter_dtype, secret)
+                    try:
+                        used = shared_inverter(settings.inverter, settings.inverter_device, settings.inverter_dtype, secret)
+                    except ValueError as error:
+                        raise ValueError(f"{error}{chosen.told(settings)}") from error
                 evaluation = evaluate(
                     [work[index].prompt for index in indices],
                     [work[index].outputs for index in indices],
@@ -249,7 +252,7 @@ def inversion(
                     decoys=[work[index].decoys for index in indices],
                     seed=settings.decoy_seed,
                     curve=settings.curve,
-                    samples=settings.inverter_samples,
+                    inverter_samples=settings.inverter_samples,
                 )
             for index, result in zip(indices, evaluation.results):
                 results[index] = _Found(dataclasses.replace(evaluation, results=[result]), used.hash)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lm_eval_inversion.consensus import SAMPLES
-from lm_eval_inversion.inverter.registry import DEFAULT
+from lm_eval_inversion.inverter.registry import DEFAULT, can_sample
 
 SETTINGS = "scoring"  # key of a sample's metadata: a scorer sees nothing else of the log
 
@@ -47,6 +47,8 @@ class Chosen:
         made_with = metadata.get(SETTINGS) or {}
         known = {field.name: made_with[field.name] for field in dataclasses.fields(Settings) if field.name in made_with}
         found = Settings(**{**known, **self.given})
+        if "inverter_samples" not in self.given and not can_sample(found.inverter):
+            found = dataclasses.replace(found, inverter_samples=0)  # another inverter writes one text, and nothing else may be signed
         self.first = self.first or found
         differing = [name for name, value in dataclasses.asdict(found).items() if value != getattr(self.first, name)]
         if differing:
@@ -55,3 +57,13 @@ class Chosen:
                 f"-S {differing[0]}={getattr(found, differing[0])} (in Python: make a scorer for each log)"
             )
         return found
+
+    def told(self, settings: Settings) -> str:
+        """Which parameters of some settings nobody gave, in words: an error about one would seem to come from nowhere."""
+        usual = Settings()
+        inherited = ", ".join(
+            f"{name}={value}"
+            for name, value in dataclasses.asdict(settings).items()
+            if name not in self.given and value != getattr(usual, name)
+        )
+        return f" (the log was made with {inherited}; -S gives others)" if inherited else ""
