@@ -6,11 +6,11 @@ Command::
         --temperature 0.7 --message-tokens 64 --defence-share 0 --output dev.jsonl
     python benchmarks/agreement.py dev.jsonl [--samples 0 4 8 16] [--inverter default] [--dtype auto] [--limit N]
 
-Answers are those that ``benchmarks/baselines.py`` takes. Prints one line per number of samples (the task parameter
-``inverter_samples``; 0 is the greedy reconstruction), with 95 % intervals: token F1, its lift above the mean over what is written for the
-null answers and parts of them, token F1 above that of the same texts with the file's other prompts, cosine, and how much token F1
-exceeds the greedy one's, prompt by prompt. Of a larger number the smaller ones are part, so that they are sampled once. Seconds are
-processor seconds per prompt: of reading and the greedy text, and of reading and the most samples.
+Answers are those that ``benchmarks/baselines.py`` takes. Prints one line per number of samples (0 is the greedy reconstruction, which a
+run gives), with 95 % intervals: token F1, its lift above the mean over what is written for the null answers and parts of them, token F1
+above that of the same texts with the file's other prompts, cosine, and how much token F1 exceeds the greedy one's, prompt by prompt. Of a
+larger number the smaller ones are part, so that they are sampled once. Seconds are processor seconds per prompt: of reading and the greedy
+text, and of reading and the most samples.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from pathlib import Path
 from baselines import limited, read_answers
 from tqdm import tqdm
 
-from lm_eval_inversion.consensus import SEED, TEMPERATURE, most_agreed, whole_samples
+from lm_eval_inversion.arguments import positive_whole
 from lm_eval_inversion.evaluation import NullCondition
 from lm_eval_inversion.inverter import Inverter, check_inverter, load_inverter
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS
-from lm_eval_inversion.inverter.registry import check_samples
 from lm_eval_inversion.report.estimates import metric_estimate
 from lm_eval_inversion.report.numbers import shown_estimate
+from lm_eval_inversion.reranking import TEMPERATURE, most_agreed
 from lm_eval_inversion.scoring.embedding import cosine
 from lm_eval_inversion.scoring.text import token_f1
 
@@ -56,7 +56,7 @@ def scores(truths: list[str], texts: list[str], nulls: list[str]) -> dict[str, l
 def timed(inverter: Inverter, lines: tuple[str, ...], most: int) -> tuple[list[str], float]:
     """The greedy reconstruction and the samples behind it, and the processor seconds that they took."""
     began = time.process_time()
-    (texts,) = inverter.sample([lines], most, TEMPERATURE, SEED, DEFAULT_MAX_NEW_TOKENS)
+    (texts,) = inverter.sample([lines], most, TEMPERATURE, 0, DEFAULT_MAX_NEW_TOKENS)
     return texts, time.process_time() - began
 
 
@@ -70,16 +70,14 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("answers", type=Path, help="see benchmarks/baselines.py")
-    parser.add_argument("--samples", type=int, nargs="+", default=[4, 8, 16], help="numbers of samples, beside 0")
+    parser.add_argument("--samples", type=positive_whole, nargs="+", default=[4, 8, 16], help="numbers of samples, beside 0")
     parser.add_argument("--inverter", default="default", help="a checkpoint")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--limit", type=int, help="only the first so many prompts")
     options = parser.parse_args()
     try:
-        numbers = sorted({0, *map(whole_samples, options.samples)})
         answers = limited(read_answers(options.answers), options.limit)
         check_inverter(options.inverter, dtype=options.dtype)
-        check_samples(options.inverter, numbers[-1])
     except ValueError as error:
         parser.error(str(error))
     # As in a run: what gave nothing to invert is unscored.
@@ -89,6 +87,9 @@ def main() -> None:
     if len(usable) < 2:
         parser.error(f"{len(usable)} prompts with outputs; give at least two, because texts are compared with other prompts")
     inverter = load_inverter(options.inverter, dtype=options.dtype).of(answers.secret)
+    if not inverter.has_sampling():
+        parser.error(f"--inverter {options.inverter} writes one reconstruction and cannot sample; give a checkpoint")
+    numbers = sorted({0, *options.samples})
     nulls = [timed(inverter, lines, numbers[-1])[0] for lines in NullCondition(inverter, answers.null.lines).parts]
     drawn, seconds, greedy_seconds = [], [], []
     for _, lines in tqdm(usable, desc="system prompts"):

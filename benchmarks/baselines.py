@@ -30,10 +30,9 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_inversion import evaluate, load_inverter, load_prompts
-from lm_eval_inversion.consensus import SAMPLES, whole_samples
 from lm_eval_inversion.evaluation import decoys_for, null_condition
 from lm_eval_inversion.inverter import Inverter, check_inverter
-from lm_eval_inversion.inverter.base import Secret
+from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Secret
 from lm_eval_inversion.outputs import MAX_OUTPUTS, OutputCounts, Outputs, parse_outputs
 from lm_eval_inversion.prompts import PROMPT_SETS, SystemPrompt
 from lm_eval_inversion.protocol import TASKS, handed_out
@@ -200,20 +199,13 @@ def hard_decoys(truths: Sequence[str], pool: Sequence[str], filling: str = "v1")
     return found
 
 
-def rows_of(
-    inverter: Inverter, answers: Answers, curve: bool = False, inverter_samples: int = SAMPLES
-) -> tuple[list[Row], tuple[str, ...]]:
-    """Everything that is measured of one inverter, one row per prompt, and what it wrote for the null.
-
-    Args:
-        curve: bits from fewer outputs too.
-        inverter_samples: among which reconstructions are chosen, see ``evaluate``.
-    """
+def rows_of(inverter: Inverter, answers: Answers, curve: bool = False) -> list[Row]:
+    """Everything that is measured of one inverter, one row per prompt; with ``curve``, bits from fewer outputs too."""
     texts = [prompt.text for prompt in answers.prompts]
     decoys = dict(zip(answers.pool, decoys_for(answers.pool, answers.seed, filling_of(answers.secret))))
     found = evaluate(
         answers.prompts, answers.outputs, answers.null, inverter, decoys=[decoys[text] for text in texts], seed=answers.seed,
-        curve=curve, inverter_samples=inverter_samples,
+        curve=curve,
     )  # fmt: skip
     rows = [Row(prompt, result.reconstruction or "", dict(result.metrics)) for prompt, result in zip(answers.prompts, found.results)]
     for row in rows:
@@ -225,7 +217,7 @@ def rows_of(
             if outputs.usable:
                 candidates = [row.truth, *hard]
                 row.metrics[HARD] = identification_scores(null.evidence(outputs.lines, candidates))["top1"]
-    return rows, found.null_reconstructions
+    return rows
 
 
 def shown(metric: str, values: Sequence[float], decimals: int) -> str:
@@ -305,7 +297,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, help="only the first so many prompts")
     parser.add_argument("--curve", type=Path, metavar="FILE.png", help="of the first inverter: bits by number of outputs")
     parser.add_argument("--details", type=int, default=0, metavar="N", help="of the first inverter: all metrics and N reconstructions")
-    parser.add_argument("--inverter-samples", type=int, default=SAMPLES, help=f"the task parameter inverter_samples (default {SAMPLES})")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--output", type=Path, help="JSONL file for reconstructions and metrics of every prompt")
@@ -316,7 +307,6 @@ def main(arguments: list[str] | None = None) -> None:
         answers = limited(read_answers(options.answers), options.limit)
         for name in options.inverters:
             check_inverter(name, options.device, options.dtype)
-        whole_samples(options.inverter_samples)
     except ValueError as error:
         parser.error(str(error))
     embed("")  # loads the sentence embeddings before any clock runs
@@ -327,10 +317,10 @@ def main(arguments: list[str] | None = None) -> None:
     for name in options.inverters:
         inverter = load_inverter(name, device=options.device, dtype=options.dtype).of(answers.secret)
         began = time.perf_counter()
-        rows, null_reconstructions = rows_of(inverter, answers, bool(options.curve) and not first, options.inverter_samples)
+        rows = rows_of(inverter, answers, bool(options.curve) and not first)
         seconds = (time.perf_counter() - began) / len(rows)
         if not first:
-            first, first_nulls = rows, null_reconstructions
+            first, null_reconstructions = rows, null_condition(inverter, answers.null.lines).reconstructions(DEFAULT_MAX_NEW_TOKENS)
         print(table_row(f"{name} {inverter.hash}", rows, first, seconds), flush=True)
         if stream:
             for row in rows:
@@ -348,7 +338,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"| {number} | {with_interval(found, 1)} |")
         draw_curve(points, options.curve)
     if options.details:
-        print("\n" + details(first, first_nulls, options.details))
+        print("\n" + details(first, null_reconstructions, options.details))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ from typing import Any
 from baselines import curve_points, draw_curve, with_interval
 
 from lm_eval_inversion import evaluate, load_inverter
-from lm_eval_inversion.consensus import SAMPLES
 from lm_eval_inversion.evaluation import Evaluation
 from lm_eval_inversion.outputs import Outputs, parse_outputs
 from lm_eval_inversion.prompts import SystemPrompt
@@ -118,7 +117,6 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--inverter", default="default")
-    parser.add_argument("--inverter-samples", type=int, default=SAMPLES, help=f"the task parameter inverter_samples (default {SAMPLES})")
     parser.add_argument("--examples", type=int, default=17)
     parser.add_argument("--curve", type=Path, help="image to write: bits by number of list lines")
     options = parser.parse_args()
@@ -129,8 +127,7 @@ def main() -> None:
         queries = load_query_set(name)
         outputs = [outputs_of(row["answers"], queries) for row in prompted]
         curve = options.curve is not None and queries.kind == "list"
-        null_outputs = outputs_of(null["answers"], queries)
-        found = evaluate(prompts, outputs, null_outputs, inverter, curve=curve, inverter_samples=options.inverter_samples)
+        found = evaluate(prompts, outputs, outputs_of(null["answers"], queries), inverter, curve=curve)
         table = [Row(prompt, result.reconstruction or "", result.metrics) for prompt, result in zip(prompts, found.results)]
         results = Results(name, "by hand", table)
         print(f"\n## {name}, {len(table)} system prompts, inverter {inverter.hash}\n\n{headlines(found, [r['role'] for r in prompted])}\n")

@@ -15,7 +15,6 @@ from functools import lru_cache
 from statistics import fmean
 from typing import Any
 
-from lm_eval_inversion.consensus import SAMPLES, reconstruct, whole_samples
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS, Inverter
 from lm_eval_inversion.inverter.baselines import CONSTANT_PREDICTION
 from lm_eval_inversion.outputs import Outputs
@@ -96,7 +95,6 @@ def evaluate(
     max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
     batch_size: int | None = None,
     curve: bool = False,
-    inverter_samples: int = SAMPLES,
     progress: Progress = lambda steps, _: steps,
 ) -> Evaluation:
     """Invert the outputs of every prompt and score the reconstructions.
@@ -111,13 +109,11 @@ def evaluate(
         max_new_tokens: longest reconstruction in tokens of the inverter.
         batch_size: prompts decoded together; does not change results.
         curve: also bits from 1, 2, 4, ... of the outputs asked for (``bits_at_1``, ...), at about twice the cost of scoring.
-        inverter_samples: among which each reconstruction is chosen, see ``consensus.reconstruct``; texts hang on it, bits do not.
         progress: wraps the loop over prompts, called with (steps, description).
 
     Raises:
-        ValueError: numbers of prompts, outputs and decoys differ, or ``inverter_samples`` is no such number.
+        ValueError: numbers of prompts, outputs and decoys differ.
     """
-    inverter_samples = whole_samples(inverter_samples)
     if decoys is None:
         decoys = decoys_for([prompt.text for prompt in prompts], seed)
     if not len(prompts) == len(outputs) == len(decoys):
@@ -125,15 +121,14 @@ def evaluate(
     _warn_of_missing_null(null_outputs)
     # Without null outputs, the inverter's own prior would stand in their place: it makes bits large, and the controls look perfect.
     null = null_condition(inverter, null_outputs.lines) if null_outputs.usable else None
-    null_reconstructions = null.reconstructions(max_new_tokens, inverter_samples) if null else ()
+    null_reconstructions = null.reconstructions(max_new_tokens) if null else ()
     scored = [index for index, found in enumerate(outputs) if found.usable]
     reconstructions: dict[int, str] = {}
     measured: dict[int, dict[str, float]] = {}
-    # Prompts of which several texts are sampled are no batch: an inverter reads them one by one, and holds the last.
-    size = 1 if inverter_samples and inverter.has_sampling() else batch_size or 8
+    size = batch_size or 8
     batches = [scored[start : start + size] for start in range(0, len(scored), size)]
     for batch in progress(batches, "inverting"):
-        texts = reconstruct(inverter, [outputs[index].lines for index in batch], inverter_samples, max_new_tokens, batch_size=size)
+        texts = inverter.invert([outputs[index].lines for index in batch], max_new_tokens, batch_size=size)
         reconstructions.update(zip(batch, texts))
         # Batch by batch, while the inverter still holds what it has read.
         for index in batch:
@@ -189,19 +184,18 @@ class NullCondition:
         self.has_halves = len(lines) >= 2
         kept = (tuple(line for place, line in enumerate(lines) if place % LEFT_OUT_OF_NULL != out) for out in range(LEFT_OUT_OF_NULL))
         self.parts = tuple(dict.fromkeys([tuple(lines), *filter(None, kept)]))
-        self.written: dict[tuple[int, int], tuple[str, ...]] = {}
+        self.written: dict[int, tuple[str, ...]] = {}
         self.known: dict[tuple[str, str], float] = {}
 
-    def reconstructions(self, max_new_tokens: int, inverter_samples: int) -> tuple[str, ...]:
+    def reconstructions(self, max_new_tokens: int) -> tuple[str, ...]:
         """What the inverter writes for the null outputs: for all of them, and for all but each quarter of them.
 
         Floors of texts are means over these. One text alone would move every lift of a run, and what stands in it is hardly told by the
         outputs: with a few of them less, it is another (docs/LOG.md, "The floor of texts").
         """
-        wanted = max_new_tokens, inverter_samples
-        if wanted not in self.written:
-            self.written[wanted] = tuple(reconstruct(self.inverter, self.parts, inverter_samples, max_new_tokens))
-        return self.written[wanted]
+        if max_new_tokens not in self.written:
+            self.written[max_new_tokens] = tuple(self.inverter.invert(self.parts, max_new_tokens))
+        return self.written[max_new_tokens]
 
     def nll(self, arm: str, prompts: Sequence[str]) -> list[float]:
         """-log p of prompts given "all", the "even" or the "odd" null outputs, in nats."""

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lm_eval_inversion.consensus import SAMPLES, whole_samples
 from lm_eval_inversion.evaluation import decoys_for
 from lm_eval_inversion.inverter.base import Inverter, Secret
-from lm_eval_inversion.inverter.registry import check_curve, check_dtype, check_inverter, check_samples
+from lm_eval_inversion.inverter.registry import check_curve, check_dtype, check_inverter
 from lm_eval_inversion.inverter.shared import shared_inverter
 from lm_eval_inversion.outputs import Outputs, parse_outputs
 from lm_eval_inversion.parameters import flag
@@ -73,7 +72,6 @@ class Protocol:
         inverter_name: see ``load_inverter``.
         inverter_device: where the inverter runs.
         inverter_dtype: in which floating-point type; see ``load_inverter``.
-        inverter_samples: among which each reconstruction is chosen, see ``consensus``.
         decoy_seed: chooses the decoys of identification.
         source: where the prompts come from, as the user wrote it.
         curve: also measure bits from fewer outputs.
@@ -90,7 +88,6 @@ class Protocol:
     curve: bool = False
     defence: Defence = NO_DEFENCE
     inverter_dtype: str = "auto"
-    inverter_samples: int = SAMPLES
 
     @property
     def max_tokens(self) -> int:
@@ -161,7 +158,6 @@ class Protocol:
             "inverter": self.inverter_name,
             "inverter_hash": inverter_hash,
             "inverter_dtype": self.inverter_dtype,
-            "inverter_samples": self.inverter_samples,
             "decoy_seed": self.decoy_seed,
             **run_signature(host, system_role),
         }
@@ -179,7 +175,6 @@ def make_protocol(
     curve: bool = False,
     defence: str | None = "none",
     inverter_dtype: str = "auto",
-    inverter_samples: int = SAMPLES,
 ) -> Protocol:
     """Check the user's parameters and load what they name.
 
@@ -194,7 +189,6 @@ def make_protocol(
         curve: also measure bits from fewer outputs.
         defence: see ``load_defence``.
         inverter_dtype: "auto" (float32 on CPU, bfloat16 on GPU), "float32", "bfloat16", "float16" or "int8".
-        inverter_samples: among which each reconstruction is chosen; 0 for the greedy one alone.
 
     Raises:
         FileNotFoundError: the prompts file does not exist.
@@ -206,8 +200,6 @@ def make_protocol(
     check_dtype(str(inverter_dtype))
     curve = flag("curve", curve)
     check_curve(str(inverter), curve)
-    inverter_samples = whole_samples(inverter_samples)
-    check_samples(str(inverter), inverter_samples)
     queries = load_query_set(TASKS[task].query_set).first(num_queries)
     chosen = load_defence(defence)
     if TASKS[task].secret == "user" and chosen != NO_DEFENCE:
@@ -216,7 +208,7 @@ def make_protocol(
     loaded = tuple(load_prompts(source, split=split))
     return Protocol(
         task, loaded, queries, str(inverter), str(inverter_device), decoy_seed, source_signature(source, loaded),
-        curve, chosen, str(inverter_dtype), inverter_samples,
+        curve, chosen, str(inverter_dtype),
     )  # fmt: skip
 
 

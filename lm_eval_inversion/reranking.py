@@ -12,11 +12,10 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
-
-from lm_eval_inversion.consensus import TEMPERATURE, most_agreed
 
 if TYPE_CHECKING:
     from lm_eval_inversion.confidence import Confidence
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from lm_eval_inversion.report.reading import Results
     from lm_eval_inversion.target import Target
 
-CANDIDATES = 8
+CANDIDATES, TEMPERATURE = 8, 0.8
 # In arguments of a model, as text or as a mapping, also of its chat template.
 _THINKING_OFF = re.compile(r"enable_thinking[\"']?\s*[=:]\s*[\"']?false", re.IGNORECASE)
 FEATURES = ("agreement", "explained", "novelty", "target_gain", "target_margin")
@@ -84,7 +83,7 @@ class Ranking:
 
     @property
     def chosen_by_agreement(self) -> int:
-        """The candidate that the others agree with most, as a run with ``inverter_samples`` chooses."""
+        """The candidate that the others agree with most."""
         return most_agreed(self.candidates)
 
     @property
@@ -136,6 +135,28 @@ class Reranked:
         return self.token_f1[self.ranking.chosen] - self.token_f1_null
 
 
+def agreements(texts: Sequence[str]) -> list[float]:
+    """Mean token F1 of each text with the others, from 0 to 1; 1 for a single one."""
+    from lm_eval_inversion.scoring.text import token_f1
+
+    shared: list[list[float]] = [[] for _ in texts]
+    for one, other in combinations(range(len(texts)), 2):
+        found = token_f1(texts[one], texts[other])
+        shared[one].append(found)
+        shared[other].append(found)
+    return [fmean(own) if own else 1.0 for own in shared]
+
+
+def most_agreed(texts: Sequence[str]) -> int:
+    """The place of the text that the others agree with most; of equals the first.
+
+    The choice of least expected loss, if the secret is as likely as a sampled text to be any of them (minimum Bayes risk, Kumar and Byrne
+    2004). What it is worth: ``docs/LOG.md``, "The text that others agree with".
+    """
+    found = agreements(texts)
+    return found.index(max(found))
+
+
 def features(ranking: Ranking) -> dict[str, float]:
     """What speaks for the chosen candidate, told without the secret: ``FEATURES``.
 
@@ -147,9 +168,8 @@ def features(ranking: Ranking) -> dict[str, float]:
     from lm_eval_inversion.scoring.text import token_f1
 
     texts, chosen, tokens = ranking.candidates, ranking.chosen, max(1, ranking.answer_tokens)
-    pairs = [token_f1(one, other) for place, one in enumerate(texts) for other in texts[:place]]
     return {
-        "agreement": sum(pairs) / len(pairs) if pairs else 1.0,
+        "agreement": fmean(agreements(texts)),
         "explained": ranking.inverter_null[chosen] - ranking.inverter[chosen],
         "novelty": 1 - fmean(token_f1(null, texts[chosen]) for null in ranking.nulls),
         "target_gain": (ranking.target[chosen] - ranking.target_without) / tokens,
@@ -339,7 +359,7 @@ def rerank(
         target = target.told_not_to_think()
     reader = protocol.inverter
     for case in progress(cases, "reranking"):
-        nulls = null_condition(reader, case.null_lines).reconstructions(DEFAULT_MAX_NEW_TOKENS, 0)
+        nulls = null_condition(reader, case.null_lines).reconstructions(DEFAULT_MAX_NEW_TOKENS)
         began, tokens = time.perf_counter(), target.tokens
         (texts,) = reader.sample([case.lines], candidates, temperature, seed)
         sampled = time.perf_counter()

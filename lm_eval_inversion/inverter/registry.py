@@ -168,24 +168,6 @@ def check_curve(name: str, curve: bool) -> None:
         )
 
 
-def can_sample(name: str) -> bool:
-    """Whether the inverter of a name, which need not be there, writes several reconstructions."""
-    return name not in BASELINES and not name.startswith(("t5:", "asked:"))
-
-
-def check_samples(name: str, samples: int) -> None:
-    """Check that an inverter can do what ``inverter_samples`` asks for.
-
-    Raises:
-        ValueError: reconstructions are to be sampled, of an inverter that writes one only.
-    """
-    if samples and not can_sample(name):
-        raise ValueError(
-            f"inverter_samples={samples} samples reconstructions, and inverter={name!r} writes one and cannot sample; leave "
-            f"inverter_samples out, or give inverter={DEFAULT} or another checkpoint"
-        )
-
-
 def check_device(device: str) -> None:
     """Check a device, without loading torch for "auto".
 

@@ -18,7 +18,6 @@ from lm_eval_inversion.tasks import BASE_TASK
 MUST_MATCH = {
     "task_version": "numbers of different task versions do not compare",
     "inverter_hash": "bits and reconstructions of different inverters do not compare",
-    "inverter_samples": "reconstructions were chosen among other numbers of samples",
     "prompts_hash": "the runs had other sets of system prompts, and only those in both are paired",
     "queries_hash": "the models were asked different questions",
     "attacks_hash": "the models were attacked differently",

@@ -49,7 +49,7 @@ PREDICT_ONLY = "the run was made with --predict_only and has no scores; run it w
 
 # What Inspect's scorers write beside each score: after ``inspect score`` it is true, and what the log's head says is of the first scoring.
 OF_THE_SCORER = (
-    "inverter", "inverter_hash", "inverter_dtype", "inverter_samples", "decoy_seed", "task_version", "package_version", "system_role",
+    "inverter", "inverter_hash", "inverter_dtype", "decoy_seed", "task_version", "package_version", "system_role",
 )  # fmt: skip
 
 SHOWN_ERROR = 160  # characters of an error of the host in a sentence
@@ -402,20 +402,13 @@ def kind_of_samples(samples: Path) -> str:
 
 def _read_file(path: Path) -> Results:
     if is_inspect_log(path):
-        return _with_older_samples(_read_inspect(path))
+        return _read_inspect(path)
     if path.suffix == ".json":
         raise ValueError(
             f"{path} holds no samples. Of a run of lm_eval give the samples_*.jsonl files that lie beside it (with --log_samples), or the "
             "folder; of Inspect, the log"
         )
-    return _with_older_samples(_read_lm_eval(path))
-
-
-def _with_older_samples(results: Results) -> Results:
-    """A run of an inverter, with the number of its samples: older runs, which do not say it, had the greedy reconstruction."""
-    if "inverter_hash" in results.signature:
-        results.signature.setdefault("inverter_samples", 0)
-    return results
+    return _read_lm_eval(path)
 
 
 def _known(metrics: dict[str, Any]) -> dict[str, float]:

@@ -13,7 +13,6 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from lm_eval_inversion.arguments import positive, positive_whole
-from lm_eval_inversion.consensus import TEMPERATURE
 from lm_eval_inversion.report.estimates import metric_estimate
 from lm_eval_inversion.report.numbers import markdown_table, shown, shown_interval
 from lm_eval_inversion.report.reading import Results, progress_bar, read_all
@@ -21,7 +20,7 @@ from lm_eval_inversion.report.rerun import back_end_and_name, place_of
 from lm_eval_inversion.report.units import count_prompts
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.report.writing import open_file
-from lm_eval_inversion.reranking import CANDIDATES, Reranked, prepare, require_same_role, rerank
+from lm_eval_inversion.reranking import CANDIDATES, TEMPERATURE, Reranked, prepare, require_same_role, rerank
 
 if TYPE_CHECKING:
     from lm_eval_inversion.confidence import Confidence
@@ -164,8 +163,6 @@ def _summary(results: Results, rows: Sequence[Reranked], candidates: int, asked:
             lines.append(visible(f"Of the run, {failed}."))
     if rows and rows[0].inverter_hash != results.signature.get("inverter_hash", rows[0].inverter_hash):
         lines.append("The run was scored with another inverter; greedy reconstructions are those of this one.")
-    if number := results.signature.get("inverter_samples"):
-        lines.append(f"The run's own reconstructions, chosen among {number} samples (inverter_samples), are not those of any line above.")
     if rows and rows[0].inverter_dtype != (dtype := results.signature.get("inverter_dtype", rows[0].inverter_dtype)):
         lines.append(f"The run's inverter computed in inverter_dtype={dtype}, this one in {rows[0].inverter_dtype}.")
     if confidence and rows and rows[0].confidence is not None:

@@ -27,8 +27,8 @@ from lm_eval_inversion.tasks import protocol_makers, task_parameters
 
 # What is known of a run beside its samples, and says neither where it ran nor whose machine it was. Hashes are added by their ending.
 SIGNATURE_KEYS = (
-    "package_version", "task_version", "inverter", "inverter_dtype", "inverter_samples", "prompts", "queries", "num_queries", "attacks",
-    "tier", "defence", "decoys", "canary_seed", "decoy_seed", "system_role", "host", "torch", "transformers", "python",
+    "package_version", "task_version", "inverter", "inverter_dtype", "prompts", "queries", "num_queries", "attacks", "tier", "defence",
+    "decoys", "canary_seed", "decoy_seed", "system_role", "host", "torch", "transformers", "python",
 )  # fmt: skip
 PLACELESS = ("revision", "subfolder", "gguf_file", "until", "stop")  # whose slashes lead nowhere on a machine
 _PLACE = re.compile(r"^(?:/|~|\.{1,2}/)|^\\\\|\\\w{2,}|^[A-Za-z]:[/\\]|/.*/")
@@ -274,7 +274,6 @@ def signature_line(results: Results, settings: RunSettings) -> str:
         results.task: known.get("task_version"),
         "inverter": named("inverter"),
         "inverter dtype": known.get("inverter_dtype"),
-        "inverter samples": known.get("inverter_samples"),
         "prompts": named("prompts"),
         "queries": named("queries"),
         "num queries": known.get("num_queries"),

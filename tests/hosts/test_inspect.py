@@ -87,7 +87,6 @@ def unusual(tiny_inverter_folder, tmp_path_factory):
 
     arguments = {
         "inverter": str(tiny_inverter_folder), "inverter_device": "cpu", "inverter_dtype": "bfloat16", "decoy_seed": 5, "curve": True,
-        "inverter_samples": 3,
     }  # fmt: skip
     log = inspect_eval(
         "lm_eval_inversion/prompt_inversion_ordinary", model=mock_model(lambda messages: f"I bake {len(messages[0].text)} loaves."),
@@ -99,7 +98,7 @@ def unusual(tiny_inverter_folder, tmp_path_factory):
 
 def signed(log):
     """What the scores of a log say of how they were made; the same for all of its samples."""
-    names = ("inverter", "inverter_dtype", "decoy_seed", "inverter_samples")
+    names = ("inverter", "inverter_dtype", "decoy_seed")
     (found,) = {
         (*(sample.scores["inversion"].metadata[name] for name in names), *sample.scores["inversion"].value) for sample in log.samples
     }
@@ -112,7 +111,7 @@ def test_a_log_is_scored_as_it_was_made_but_for_what_is_given(unusual):
     from lm_eval_inversion.adapters.inspect.scorers import inversion
 
     log, arguments = unusual
-    made_with = {name: arguments[name] for name in ("inverter", "inverter_dtype", "decoy_seed", "inverter_samples")}
+    made_with = {name: arguments[name] for name in ("inverter", "inverter_dtype", "decoy_seed")}
     at_once = score(log, inversion(**arguments), display="none")
     as_made = score(log, inversion(), display="none")
     assert signed(as_made) == signed(at_once) == (made_with, tuple(METRICS))
@@ -120,7 +119,7 @@ def test_a_log_is_scored_as_it_was_made_but_for_what_is_given(unusual):
     assert not math.isnan(values(as_made)["bits_at_1"])
     # A curve that was not asked for now is empty where there is none.
     other = score(log, inversion(inverter="constant"), display="none")
-    assert signed(other) == ({**made_with, "inverter": "constant", "inverter_samples": 0}, tuple(METRICS))
+    assert signed(other) == ({**made_with, "inverter": "constant"}, tuple(METRICS))
     assert all(math.isnan(sample.scores["inversion"].value["bits_at_1"]) for sample in other.samples)
     anew = score(log, inversion(inverter_dtype="float32", decoy_seed=0, curve=False), display="none")
     assert signed(anew) == ({**made_with, "inverter_dtype": "float32", "decoy_seed": 0}, USUAL_METRICS)
@@ -135,16 +134,14 @@ def test_an_older_log_is_scored_by_what_is_usual(unusual):
     log, older = unusual[0], unusual[0].model_copy(deep=True)
     for sample in older.samples:
         del sample.metadata[SETTINGS]
-    usual = {"inverter_dtype": "auto", "decoy_seed": 0, "inverter_samples": 0}
+    usual = {"inverter_dtype": "auto", "decoy_seed": 0}
     assert signed(score(older, inversion(inverter="constant"), display="none")) == ({"inverter": "constant", **usual}, USUAL_METRICS)
     # Begun with an older version, and ended by eval-retry with this one: nothing says what all of its scores should be.
     mixed = log.model_copy(deep=True)
     del mixed.samples[1].metadata[SETTINGS]
     with pytest.raises(ScorerError, match=r"different inverter_device, inverter_dtype, decoy_seed, curve; .*-S inverter_device=auto"):
         score(mixed, inversion(inverter="constant"), display="none")
-    given = {
-        "inverter": "constant", "inverter_device": "auto", "inverter_dtype": "auto", "decoy_seed": 1, "curve": False, "inverter_samples": 0,
-    }  # fmt: skip
+    given = {"inverter": "constant", "inverter_device": "auto", "inverter_dtype": "auto", "decoy_seed": 1, "curve": False}
     assert signed(score(mixed, inversion(**given), display="none"))[0]["decoy_seed"] == 1
 
 

@@ -11,8 +11,7 @@ from .conftest import run_inspect, run_lm_eval
 
 @pytest.mark.parametrize("task", ["prompt_inversion_ordinary", "prompt_inversion"])
 def test_both_hosts_agree(chat_model, arguments, tmp_path, task):
-    # Not the defaults, which a host that drops them would have too.
-    arguments = {**arguments, "curve": True, "decoy_seed": 1, "inverter_samples": 2}
+    arguments = {**arguments, "curve": True, "decoy_seed": 1}  # not the default, which a host that drops it would have too
     rows = run_lm_eval(chat_model, task, metadata=arguments, gen_kwargs="temperature=0,max_gen_toks=24")["samples"][task]
     log = run_inspect(chat_model, tmp_path, task, task_args=arguments, max_tokens=24)
     assert log.status == "success", log.error

@@ -46,8 +46,8 @@ def test_a_line_for_every_number_of_samples(collected, tiny_inverter_folder, mon
     ("arguments", "message"),
     [
         (["--inverter", "nope"], "inverter='nope' is unknown"),
-        (["--inverter", "constant"], "writes one and cannot sample"),
-        (["--samples", 1000], "inverter_samples=1000"),
+        (["--inverter", "constant"], "writes one reconstruction and cannot sample"),
+        (["--samples", 0], "argument --samples"),
         (["--limit", 1], "1 prompts with outputs; give at least two"),
     ],
 )

@@ -8,6 +8,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lm_eval_inversion.confidence import SHIPPED, Confidence, load_confidence, save_confidence
 from lm_eval_inversion.hashing import SHORT_HASH_DIGITS
@@ -23,8 +25,10 @@ from lm_eval_inversion.reranking import (
     FEATURES,
     Case,
     Reranked,
+    agreements,
     cases_of,
     features,
+    most_agreed,
     protocol_of,
     rank,
     read_reranked,
@@ -32,6 +36,7 @@ from lm_eval_inversion.reranking import (
     told_not_to_think,
 )
 from lm_eval_inversion.scoring.auroc import auroc, auroc_interval
+from lm_eval_inversion.scoring.text import token_f1
 from lm_eval_inversion.scoring.uncertainty import wilson
 from lm_eval_inversion.target import continuation
 from lm_eval_inversion.training.confidence import cross_validated, describe, fit, fit_reranked, main
@@ -379,3 +384,19 @@ def test_files_that_are_something_else_are_refused(tmp_path):
     save_confidence(broken, other)
     with pytest.raises(ValueError, match="do not fit together"):
         load_confidence(other)
+
+
+def test_the_text_that_shares_most_words_with_the_others_is_the_most_agreed_with():
+    texts = ["You sell cars.", "You bake rye bread.", "You bake bread.", "You bake bread daily."]
+    assert most_agreed(texts) == 2
+    assert agreements(texts)[0] == pytest.approx(sum(token_f1(texts[0], text) for text in texts[1:]) / 3)
+    assert most_agreed(["You bake bread.", "Sell cars.", "Sell cars.", "You bake bread."]) == 0  # of equals the first
+    assert agreements(["Alone."]) == [1.0]
+
+
+@given(st.lists(st.text("ab ", max_size=6), min_size=1, max_size=6))
+def test_agreements_are_shares_that_do_not_hang_on_order(texts):
+    found = agreements(texts)
+    assert all(0 <= value <= 1 for value in found)
+    assert agreements(texts[::-1]) == pytest.approx(found[::-1])
+    assert most_agreed(texts) == min(place for place, value in enumerate(found) if value == max(found))

@@ -23,6 +23,57 @@ def test_draws_depend_on_the_seed_and_the_own_outputs_only(tiny_inverter):
     assert tiny_inverter.sample(OUTPUTS[:1], 3, 0.8, 8, max_new_tokens=24)[0][1:] != together[0][1:]
 
 
+def test_a_smaller_number_of_samples_is_part_of_a_larger_one(tiny_inverter):
+    (few,) = tiny_inverter.sample(OUTPUTS[:1], 3, 0.8, 0, max_new_tokens=24)
+    (many,) = tiny_inverter.sample(OUTPUTS[:1], 9, 0.8, 0, max_new_tokens=24)
+    assert many[:4] == few
+
+
+def test_where_memory_does_not_suffice_fewer_are_written_at_once(tiny_inverter, monkeypatch, caplog):
+    (expected,) = tiny_inverter.sample(OUTPUTS[:1], 6, 0.8, 0, max_new_tokens=24)
+    write, sizes = type(tiny_inverter)._write, []
+
+    def scarce(self, prefix, max_new_tokens, **settings):
+        sizes.append(settings["number"])
+        if settings["number"] > 2:
+            raise RuntimeError("out of memory")
+        return write(self, prefix, max_new_tokens, **settings)
+
+    monkeypatch.setattr(type(tiny_inverter), "_write", scarce)
+    (found,) = tiny_inverter.sample(OUTPUTS[:1], 6, 0.8, 0, max_new_tokens=24)
+    assert found == expected
+    assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
+    assert "write 7 reconstructions" in caplog.text
+
+
+def test_many_samples_are_written_in_parts(tiny_inverter, monkeypatch):
+    monkeypatch.setattr("lm_eval_inversion.inverter.sparse_prefix.MOST_TEXTS", 4)
+    write, sizes = type(tiny_inverter)._write, []
+
+    def counting(self, prefix, max_new_tokens, **settings):
+        sizes.append(settings["number"])
+        return write(self, prefix, max_new_tokens, **settings)
+
+    monkeypatch.setattr(type(tiny_inverter), "_write", counting)
+    tiny_inverter.sample(OUTPUTS[:1], 9, 0.8, 0, max_new_tokens=8)
+    assert sizes == [4, 4, 2]
+
+
+def test_outputs_are_read_once_for_all_texts_and_their_likelihoods(tiny_inverter, monkeypatch):
+    read, encode = [], type(tiny_inverter).encode
+
+    def counting(self, blocks):
+        read.extend(blocks)
+        return encode(self, blocks)
+
+    monkeypatch.setattr(type(tiny_inverter), "encode", counting)
+    outputs = [["I sell hats.", "Try one on."]]
+    (texts,) = tiny_inverter.sample(outputs, 3, 0.8, 0, max_new_tokens=8)
+    tiny_inverter.nll(outputs * len(texts), texts)
+    tiny_inverter.nll([outputs[0][:1]], texts[:1])  # a part of them
+    assert len(read) == 1
+
+
 def test_cold_samples_are_the_greedy_reconstruction(tiny_inverter):
     (texts,) = tiny_inverter.sample(OUTPUTS[:1], 3, 1e-4, 0, max_new_tokens=24)
     assert len(set(texts)) == 1

@@ -172,13 +172,6 @@ def test_a_samples_file_of_which_some_scores_are_missing_is_damaged(tmp_path):
         read_results(tmp_path)
 
 
-def test_older_runs_of_an_inverter_had_the_greedy_reconstruction(tmp_path):
-    (results,) = read_results(write_inversion(tmp_path / "older"))
-    assert results.signature["inverter_samples"] == 0
-    (attacked,) = read_results(write_leakage(tmp_path / "attacked"))
-    assert "inverter_samples" not in attacked.signature
-
-
 @pytest.fixture
 def failed(tmp_path):
     """Attacks under two system prompts, of which the second ended in an error of the provider."""

@@ -19,10 +19,9 @@ from lm_eval_inversion.adapters.inspect.refusals import of_a_scorer
 from lm_eval_inversion.adapters.inspect.settings import Chosen, Settings
 from lm_eval_inversion.adapters.inspect.store import Answers
 from lm_eval_inversion.canary import CANARY_VERSION, score_canaries
-from lm_eval_inversion.consensus import whole_samples
 from lm_eval_inversion.evaluation import Evaluation, evaluate
 from lm_eval_inversion.inverter.base import Secret
-from lm_eval_inversion.inverter.registry import check_curve, check_device, check_dtype, check_inverter, check_samples
+from lm_eval_inversion.inverter.registry import check_curve, check_device, check_dtype, check_inverter
 from lm_eval_inversion.inverter.shared import shared_inverter
 from lm_eval_inversion.leakage import LEAKAGE_VERSION, LeakageResult, Request, request_from_dict, score_leakage, worst_request
 from lm_eval_inversion.outputs import Outputs, parse_outputs
@@ -207,7 +206,6 @@ def inversion(
     decoy_seed: int | None = None,
     curve: bool | None = None,
     inverter_dtype: str | None = None,
-    inverter_samples: int | None = None,
     **unknown: Any,
 ) -> Scorer:
     """Reconstruct the system prompt from the sample's answers and score the reconstruction.
@@ -222,7 +220,6 @@ def inversion(
         decoy_seed: chooses the sign of the null control; the decoys themselves stand in the log.
         curve: also measure bits from fewer outputs; one that the log brings along is empty where the inverter has no likelihoods.
         inverter_dtype: "auto", "float32", "bfloat16", "float16" or "int8".
-        inverter_samples: among which the reconstruction is chosen; 0 for the greedy one alone.
 
     Raises:
         ScorerError: the inverter is unknown or damaged, or another argument is bad; at once, before anything is generated.
@@ -230,7 +227,7 @@ def inversion(
     """
     refuse_unknown(unknown, inversion)
     with of_a_scorer():
-        chosen = _checked(inverter, inverter_device, inverter_dtype, decoy_seed, curve, inverter_samples)
+        chosen = _checked(inverter, inverter_device, inverter_dtype, decoy_seed, curve)
 
     def run(work: Sequence[_Work]) -> Sequence[_Found]:
         # Inverted together where they share a null conversation, a kind of secret and the settings, which all samples of a run do.
@@ -252,7 +249,6 @@ def inversion(
                     decoys=[work[index].decoys for index in indices],
                     seed=settings.decoy_seed,
                     curve=settings.curve,
-                    inverter_samples=settings.inverter_samples,
                 )
             for index, result in zip(indices, evaluation.results):
                 results[index] = _Found(dataclasses.replace(evaluation, results=[result]), used.hash)
@@ -267,7 +263,6 @@ def inversion(
         with of_a_scorer():
             settings = chosen.settings(metadata)
             check_curve(settings.inverter, "curve" in chosen.given and settings.curve)
-            check_samples(settings.inverter, settings.inverter_samples if "inverter_samples" in chosen.given else 0)
         queries = load_query_set(metadata["query_set"]).first(len(metadata["queries"]))
         defence, answers = load_defence(metadata.get("defence")), [answer or "" for answer in found.answers]
         outputs = handed_out(defence, queries, prompt.text, answers, found.null_answers)
@@ -292,7 +287,6 @@ def inversion(
                 "inverter_hash": scored.inverter_hash,
                 "inverter_dtype": settings.inverter_dtype,
                 "decoy_seed": settings.decoy_seed,
-                "inverter_samples": settings.inverter_samples,
                 "stop_reasons": found.stop_reasons,
                 "outputs": counts,
                 "null_reconstructions": list(evaluation.null_reconstructions),
@@ -308,7 +302,7 @@ def _shared(work: _Work) -> tuple[Outputs, Secret, Settings]:
     return work.null_outputs, work.secret, work.settings
 
 
-def _checked(inverter: Any, device: Any, dtype: Any, decoy_seed: Any, curve: Any, samples: Any) -> Chosen:
+def _checked(inverter: Any, device: Any, dtype: Any, decoy_seed: Any, curve: Any) -> Chosen:
     """The parameters of ``inversion`` that were given, as far as they can be checked without a sample.
 
     ``inspect score -S`` hands over what it reads, as a word or a number too.
@@ -323,7 +317,6 @@ def _checked(inverter: Any, device: Any, dtype: Any, decoy_seed: Any, curve: Any
         **{name: None if value is None else str(value) for name, value in named.items()},
         decoy_seed=None if decoy_seed is None else whole_seed("decoy_seed", decoy_seed),
         curve=None if curve is None else flag("curve", curve),
-        inverter_samples=None if samples is None else whole_samples(samples),
     )
     given = Settings(**chosen.given)
     if inverter is None:
@@ -331,6 +324,5 @@ def _checked(inverter: Any, device: Any, dtype: Any, decoy_seed: Any, curve: Any
         check_dtype(given.inverter_dtype)
     else:
         check_curve(given.inverter, given.curve)
-        check_samples(given.inverter, given.inverter_samples)
         check_inverter(given.inverter, given.inverter_device, given.inverter_dtype)
     return chosen

@@ -6,8 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from lm_eval_inversion.consensus import SAMPLES
-from lm_eval_inversion.inverter.registry import DEFAULT, can_sample
+from lm_eval_inversion.inverter.registry import DEFAULT
 
 SETTINGS = "scoring"  # key of a sample's metadata: a scorer sees nothing else of the log
 
@@ -21,7 +20,6 @@ class Settings:
     inverter_dtype: str = "auto"
     decoy_seed: int = 0
     curve: bool = False
-    inverter_samples: int = SAMPLES
 
 
 class Chosen:
@@ -47,8 +45,6 @@ class Chosen:
         made_with = metadata.get(SETTINGS) or {}
         known = {field.name: made_with[field.name] for field in dataclasses.fields(Settings) if field.name in made_with}
         found = Settings(**{**known, **self.given})
-        if "inverter_samples" not in self.given and not can_sample(found.inverter):
-            found = dataclasses.replace(found, inverter_samples=0)  # another inverter writes one text, and nothing else may be signed
         self.first = self.first or found
         differing = [name for name, value in dataclasses.asdict(found).items() if value != getattr(self.first, name)]
         if differing:

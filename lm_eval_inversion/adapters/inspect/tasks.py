@@ -19,7 +19,6 @@ from lm_eval_inversion.adapters.inspect.settings import SETTINGS, Settings
 from lm_eval_inversion.adapters.inspect.solvers import ask_queries, refuse_unscored
 from lm_eval_inversion.canary import CANARY_VERSION, CanaryProtocol, make_canary_protocol
 from lm_eval_inversion.canary import TASKS as CANARY_TASKS
-from lm_eval_inversion.consensus import SAMPLES
 from lm_eval_inversion.exposure import CONTEXTS, EXPOSURE_VERSION, make_exposure_protocol
 from lm_eval_inversion.exposure import TASKS as EXPOSURE_TASKS
 from lm_eval_inversion.leakage import LEAKAGE_VERSION, LeakageProtocol, make_leakage_protocol
@@ -45,7 +44,6 @@ def prompt_inversion(
     defence: str = "none",
     redact: bool = False,
     inverter_dtype: str = "auto",
-    inverter_samples: int = SAMPLES,
     **unknown: Any,
 ) -> Task:
     """System prompts inverted from lists: four introspective questions, 16 lines each (output2prompt, arXiv 2405.15012).
@@ -61,7 +59,6 @@ def prompt_inversion(
         defence: "none", "refusal_line", "sandwich", "self_reminder", "ngram_filter" or "regenerate".
         redact: write hashes and scores only into the log, for private prompts.
         inverter_dtype: "auto" (float32 on CPU, bfloat16 on GPU), "float32", "bfloat16", "float16" or "int8".
-        inverter_samples: among which each reconstruction is chosen; 0 for the greedy one alone, which is faster.
     """
     return inversion_task("prompt_inversion", **locals())
 
@@ -78,7 +75,6 @@ def prompt_inversion_paper(
     defence: str = "none",
     redact: bool = False,
     inverter_dtype: str = "auto",
-    inverter_samples: int = SAMPLES,
     **unknown: Any,
 ) -> Task:
     """As ``prompt_inversion``, with the questions in the exact wording of output2prompt. Same arguments."""
@@ -97,7 +93,6 @@ def prompt_inversion_ordinary(
     defence: str = "none",
     redact: bool = False,
     inverter_dtype: str = "auto",
-    inverter_samples: int = SAMPLES,
     **unknown: Any,
 ) -> Task:
     """System prompts inverted from the answers to 16 ordinary messages, none about the assistant. Same arguments."""
@@ -115,7 +110,6 @@ def prompt_inversion_user(
     curve: bool = False,
     redact: bool = False,
     inverter_dtype: str = "auto",
-    inverter_samples: int = SAMPLES,
     **unknown: Any,
 ) -> Task:
     """Users' requests inverted from 16 sampled answers to each, without a system prompt. Arguments of ``prompt_inversion``."""
@@ -162,7 +156,6 @@ def inversion_task(name: str, *, redact: bool, unknown: dict[str, Any], **parame
             inverter_dtype=protocol.inverter_dtype,
             decoy_seed=protocol.decoy_seed,
             curve=protocol.curve,
-            inverter_samples=protocol.inverter_samples,
         )
     )
     found = {**protocol.signature("inspect_ai", None, None), "redact": private}

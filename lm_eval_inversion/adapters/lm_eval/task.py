@@ -92,7 +92,6 @@ class InversionTask(ConversationTask):
             decoys=self.protocol.decoys(prompts),
             seed=self.protocol.decoy_seed,
             curve=self.protocol.curve,
-            inverter_samples=self.protocol.inverter_samples,
             progress=progress_bar,
         )
         return self.evaluation.results
