@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 from baselines import limited, read_answers
+from decoding_settings import scores
 from tqdm import tqdm
 
 from lm_eval_inversion.arguments import positive_whole
@@ -31,26 +32,6 @@ from lm_eval_inversion.report.estimates import metric_estimate
 from lm_eval_inversion.report.numbers import shown_estimate
 from lm_eval_inversion.reranking import TEMPERATURE, most_agreed
 from lm_eval_inversion.scoring.embedding import cosine
-from lm_eval_inversion.scoring.text import token_f1
-
-
-def scores(truths: list[str], texts: list[str], nulls: list[str]) -> dict[str, list[float]]:
-    """Per metric one value per prompt.
-
-    Args:
-        truths: the prompts.
-        texts: their reconstructions.
-        nulls: what was written for the null answers and parts of them.
-    """
-    own = [token_f1(truth, text) for truth, text in zip(truths, texts)]
-    null = [statistics.fmean(token_f1(truth, text) for text in nulls) for truth in truths]
-    swap = [statistics.fmean(token_f1(other, text) for other in truths if other != truth) for truth, text in zip(truths, texts)]
-    return {
-        "token_f1": own,
-        "token_f1_lift": [score - floor for score, floor in zip(own, null)],
-        "above": [score - other for score, other in zip(own, swap)],
-        "cosine": [cosine(truth, text) for truth, text in zip(truths, texts)],
-    }
 
 
 def timed(inverter: Inverter, lines: tuple[str, ...], most: int) -> tuple[list[str], float]:
@@ -61,9 +42,8 @@ def timed(inverter: Inverter, lines: tuple[str, ...], most: int) -> tuple[list[s
 
 
 def cell(metric: str, values: list[float]) -> str:
-    """Mean and interval; "above" has those of a lift."""
-    name = "token_f1_lift" if metric == "above" else metric
-    return shown_estimate(name, metric_estimate(name, values))
+    """Mean and interval, those of a metric of this kind."""
+    return shown_estimate(metric, metric_estimate(metric, values))
 
 
 def main() -> None:
@@ -106,11 +86,11 @@ def main() -> None:
     greedy: list[float] = []
     for number in numbers:
         texts, floors = ([own[most_agreed(own[: number + 1])] for own in sets] for sets in (drawn, nulls))
-        found = scores(truths, texts, floors)
+        found = {**scores(truths, texts, floors), "cosine": [cosine(truth, text) for truth, text in zip(truths, texts)]}
         greedy = greedy or found["token_f1"]
         more = cell("token_f1_lift", [one - two for one, two in zip(found["token_f1"], greedy)]) if number else ""
-        floor = statistics.fmean(one - two for one, two in zip(found["token_f1"], found["token_f1_lift"]))
-        cells = [cell(metric, found[metric]) for metric in ("token_f1_lift", "above", "cosine")]
+        floor = statistics.fmean(one - two for one, two in zip(found["token_f1"], found["lift"]))
+        cells = [cell("token_f1_lift", found["lift"]), cell("token_f1_lift", found["above"]), cell("cosine", found["cosine"])]
         words = statistics.fmean(len(text.split()) for text in texts)
         print(f"| {number} | {cell('token_f1', found['token_f1'])} | {floor:.3f} | {' | '.join(cells)} | {more} | {words:.0f} |")
     print(

@@ -52,10 +52,16 @@ def reconstructions(inverter: SparsePrefixInverter, answers: Answers, settings: 
     return found
 
 
-def scores(truths: list[str], texts: list[str]) -> dict[str, list[float]]:
-    """Token F1, lift, and token F1 above other prompts', one each per prompt; the last text is the null's."""
+def scores(truths: list[str], texts: list[str], nulls: list[str]) -> dict[str, list[float]]:
+    """Token F1, lift, and token F1 above other prompts', one each per prompt.
+
+    Args:
+        truths: the prompts.
+        texts: their reconstructions.
+        nulls: what was written for the null answers, or for parts of them: the lift is above the mean over these.
+    """
     own = [token_f1(truth, text) for truth, text in zip(truths, texts)]
-    lift = [score - token_f1(truth, texts[-1]) for truth, score in zip(truths, own)]
+    lift = [score - statistics.fmean(token_f1(truth, null) for null in nulls) for truth, score in zip(truths, own)]
     swap = [statistics.fmean(token_f1(other, text) for other in truths if other != truth) for truth, text in zip(truths, texts)]
     return {"token_f1": own, "lift": lift, "above": [score - other for score, other in zip(own, swap)]}
 
@@ -83,7 +89,8 @@ def main() -> None:
         parser.error("one prompt has no other prompts to compare with; give at least two")
     settings = [SHIPPED, *(setting for setting in itertools.product(options.minimum, options.guidance) if setting != SHIPPED)]
     truths = [prompt.text for prompt in answers.prompts]
-    found = {setting: scores(truths, texts) for setting, texts in reconstructions(inverter.of(answers.secret), answers, settings).items()}
+    written = reconstructions(inverter.of(answers.secret), answers, settings)
+    found = {setting: scores(truths, texts[:-1], texts[-1:]) for setting, texts in written.items()}
     print(f"{len(truths)} prompts, inverter {options.inverter} {inverter.hash}; the shipped setting comes first\n")
     print("| at least so many tokens | guidance | token F1 | lift | above other prompts' | more than shipped |")
     print("|---:|---:|---|---|---|---|")

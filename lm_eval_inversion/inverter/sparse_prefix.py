@@ -95,6 +95,16 @@ class SparsePrefixInverter(Inverter):
     def _prefix(self, blocks: Sequence[Sequence[int]]) -> Prefix:
         return self._prefixes.get(tuple(map(tuple, blocks)), lambda own: self.encode([own]))
 
+    def _already_read(self, blocks: Sequence[Sequence[int]]) -> Prefix | None:
+        """The prefix of these blocks, where they are among what was read last."""
+        return self._read.prefix_of(blocks) if self._read else None
+
+    def _read_anew(self, blocks: Sequence[Sequence[Sequence[int]]]) -> Prefix:
+        """The prefix of every prompt's blocks, kept in the place of what was read last."""
+        self._read = None  # makes room first
+        self._read = _Read(self.encode(blocks), blocks)
+        return self._read.prefix
+
     def encode(self, blocks: Sequence[Sequence[Sequence[int]]]) -> Prefix:
         """The prefix of every prompt's blocks, as this inverter reads them; see ``encode_blocks``."""
         return encode_blocks(self.model, blocks, self.layout.output_layers, self._prefix_dtype)
@@ -159,9 +169,7 @@ class SparsePrefixInverter(Inverter):
         return reconstructions
 
     def _decode(self, blocks: Sequence[Sequence[Sequence[int]]], max_new_tokens: int) -> list[list[int]]:
-        self._read = None  # makes room first
-        self._read = _Read(self.encode(blocks), blocks)
-        return self._write(self._read.prefix, max_new_tokens)
+        return self._write(self._read_anew(blocks), max_new_tokens)
 
     def _write(self, prefix: Prefix, max_new_tokens: int, **settings: Any) -> list[list[int]]:
         """``decode`` with the settings that all reconstructions share."""
@@ -190,12 +198,7 @@ class SparsePrefixInverter(Inverter):
             blocks = self.tokenizer.blocks(lines)
             generator = torch.Generator().manual_seed(random.Random(f"sample/{seed}/{blocks}").getrandbits(62))
             draws = torch.rand(number + 1, max_new_tokens, dtype=torch.float64, generator=generator)
-            prefix = self._read.prefix_of(blocks) if self._read else None
-            if prefix is None:
-                self._read = None  # makes room first
-                self._read = _Read(self.encode([blocks]), [blocks])
-                prefix = self._read.prefix
-
+            prefix = self._already_read(blocks) or self._read_anew([blocks])
             choose = sampling(draws, temperature)
 
             def write(chosen: Sequence[int], prefix: Prefix = prefix, choose: Chooser = choose) -> list[list[int]]:
@@ -218,7 +221,7 @@ class SparsePrefixInverter(Inverter):
         result: list[list[float]] = [[] for _ in prompts]
         for lines, indices in equal_outputs(outputs).items():
             blocks = self.tokenizer.blocks(lines)
-            prefix = (self._read.prefix_of(blocks) if self._read else None) or self._prefix(blocks)
+            prefix = self._already_read(blocks) or self._prefix(blocks)
 
             def score(chosen: Sequence[tuple[int, list[int]]], prefix: Prefix = prefix) -> list[list[float]]:
                 found = candidate_token_losses(self.model, prefix, [ids for _, ids in chosen], self.layout.prompt_position)

@@ -75,8 +75,7 @@ def card_block(results: Results, model_id: str | None = None, heading: str = "")
     found = counted(results.rows)
     carriers = f"; {found.explained}: {found.units}" if found.planted else ""
     lines += ["", f"System prompts: {found.prompts}, of them scored: {found.scored}{carriers}. Intervals are over {found.noun}."]
-    caution = results.caution
-    lines += ["", f"**{on_one_line(caution)}**"] if caution else []
+    lines += ["", f"**{on_one_line(results.caution)}**"] if results.caution else []
     lines += ["", f"Signature: {code_span(signature_line(results, settings))}", "", "Run it again:", ""]
     # ``visible``: a terminal would obey the escape codes of a results file.
     return "\n".join(map(visible, [*lines, *code_block(rerun_command(results, settings, model_id), "sh")]))

@@ -203,6 +203,7 @@ def ungated(checks: Sequence[Check], found: Sequence[Results] = ()) -> list[str]
     runs: dict[tuple[str, str], set[str]] = {(results.task, str(results.source or "")): set() for results in found}
     for check in checks:
         if check.host:  # others are of no run
+            # An error tells already that nothing is known of the run: "" keeps it out of the list.
             runs.setdefault((check.task, check.source), set()).add("" if check.status is Status.ERROR else check.limit.metric)
     return [f"not gated: {task} ({source}): no limit is for it" for (task, source), metrics in runs.items() if metrics <= {"coverage"}]
 
@@ -289,7 +290,7 @@ def _silence(results: Results, limit: Limit) -> str:
 
 
 def _failures(results: Results) -> str:
-    """Behind a message about what is unscored: how much of it ended in an error. Without its text: builds are read by many."""
+    """Behind a message about what is unscored: how much of it ended in an error."""
     told = results.errors()
     return f"; {told}" if told else ""
 

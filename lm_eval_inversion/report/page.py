@@ -226,7 +226,7 @@ def _coverage(
 ) -> list[tuple[str, str, str]]:
     """(what, value, note): how much there was to score."""
     told = [("system prompts scored", f"{found.scored} of {found.prompts}", "unscored is not safe" if found.scored < found.prompts else "")]
-    if failed := [row for row in results.rows if row.error]:
+    if failed := results.failed:
         told.append(("ended in an error", str(len(failed)), failed[0].shown_error))
     told += [(found.noun, str(found.units), "of planted secrets; intervals are over these")] if found.planted else []
     for name in ("coverage", "refusals", "truncated", "over_refusal", "ability"):

@@ -48,9 +48,7 @@ NO_PROMPT = "no system prompt is in the file; was the run interrupted?"
 PREDICT_ONLY = "the run was made with --predict_only and has no scores; run it without, or give it to training.convert"
 
 # What Inspect's scorers write beside each score: after ``inspect score`` it is true, and what the log's head says is of the first scoring.
-OF_THE_SCORER = (
-    "inverter", "inverter_hash", "inverter_dtype", "decoy_seed", "task_version", "package_version", "system_role",
-)  # fmt: skip
+OF_THE_SCORER = ("inverter", "inverter_hash", "inverter_dtype", "decoy_seed", "task_version", "package_version", "system_role")
 
 SHOWN_ERROR = 160  # characters of an error of the host in a sentence
 _INSPECT_JSON = re.compile(r'\s*\{\s*"version":\s*\d+,\s*"status":\s*"\w+",\s*"eval":\s*\{')  # how a log of Inspect in JSON begins
@@ -190,18 +188,22 @@ class Results:
         asked = any(found.get("arm") == "ability" for row in self.rows for found in row.requests)
         return asked and math.isnan(self.mean("ability"))
 
+    @property
+    def failed(self) -> list[Row]:
+        """The rows that ended in an error of the host."""
+        return [row for row in self.rows if row.error]
+
     def errors(self) -> str:
         """How many of its system prompts ended in an error of the host, in words; "" where none did.
 
         Of the first only its kind, where that is known: its text, which may quote a prompt, an address or a key, would get into build logs
         and cards. ``Row.shown_error`` has it.
         """
-        failed = [row.error for row in self.rows if row.error]
-        if not failed:
+        if not self.failed:
             return ""
         noun = "system prompts" if count_prompts(self.rows) == len(self.rows) else "samples"
-        first = kind_of_error(failed[0])
-        return f"{len(failed)} of {len(self.rows)} {noun} ended in an error{f' (first: {first})' if first else ''}"
+        first = kind_of_error(self.failed[0].error)
+        return f"{len(self.failed)} of {len(self.rows)} {noun} ended in an error{f' (first: {first})' if first else ''}"
 
     @property
     def caution(self) -> str:

@@ -247,7 +247,7 @@ def _shareable(value: str, key: str = "") -> str:
         value: of a signature or a parameter.
         key: its name; behind the path of "prompts" in a signature stands a split, which is no part of the file's name.
     """
-    if value.startswith("hub:") or ("\\" not in value and not value.startswith(("/", ".", "~")) and value.count("/") <= 1):
+    if value.startswith(HUB_PREFIX) or ("\\" not in value and not value.startswith(("/", ".", "~")) and value.count("/") <= 1):
         return value
     prefix, place = value.split(":", 1) if re.match(r"^[a-z]\w+:", value) else ("", value)
     *_, name = re.split(r"[/\\]", source_and_split(place)[0] if key == "prompts" else place)
