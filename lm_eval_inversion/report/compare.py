@@ -34,7 +34,6 @@ from lm_eval_inversion.scoring.uncertainty import (
     RESAMPLES,
     Estimate,
     estimate,
-    fewest_prompts,
     mean_of_known,
     rule_of_three,
 )
@@ -76,7 +75,8 @@ class MetricComparison:
         p_value: of ``sign_flip_p``, not corrected for the number of metrics.
         minimal_detectable_effect: see the function of that name.
         higher_is_better: for whoever wants the prompts to stay hidden.
-        better: "A" or "B" where the test excludes 0 and no interval holds it, "neither", or "floor" for what is no score of a model.
+        better: "A" or "B" where the test excludes 0 and the interval too (or, where there is none, all pairs that differ do so in one
+            direction), "neither", or "floor" for what is no score of a model.
     """
 
     metric: str
@@ -221,9 +221,10 @@ def sign_flip_p(differences: Sequence[float], seed: int = 0) -> float:
 
     Differences whose mean is 0 but whose signs are not alike, such as many small ones against one large, are not what it tests.
     All sign patterns where there are no more than ``RESAMPLES``, otherwise so many random ones and the observed one. NaN without pairs.
-    Source: Fisher's permutation test for paired observations.
+    The same for two runs as for the same two swapped. Source: Fisher's permutation test for paired observations.
     """
-    values = np.sort(np.asarray(differences, dtype=float))  # sorted: the same signs whatever the order of the pairs
+    # Sorted: the same signs whatever the order of the pairs.
+    values = np.sort(_direction(differences) * np.asarray(differences, dtype=float))
     if not values.size:
         return math.nan
     # Rounding must not decide whether a pattern that mirrors the observed one is as extreme.
@@ -241,23 +242,30 @@ def sign_flip_p(differences: Sequence[float], seed: int = 0) -> float:
     return (extreme + 1) / (RESAMPLES + 1)
 
 
-def minimal_detectable_effect(differences: Sequence[float], power: float = POWER, level: float = LEVEL) -> float:
-    """Smallest true mean difference that so many pairs of this spread find significant with probability ``power``.
+def _direction(differences: Sequence[float]) -> int:
+    """1 or -1, what differences are multiplied by before anything is drawn, because draws go by the order of values.
 
-    ``(t(1 - (1 - level) / 2) + t(power)) * sd / sqrt(pairs)``, both of ``pairs - 1`` degrees of freedom: the usual approximation for a
-    two-sided paired test. NaN where fewer than ``LEAST_DIFFERING`` pairs differ: their spread says little of that of others, and of fewer
-    than ``fewest_prompts`` none is significant, however many are alike.
+    So swapping two runs turns signs round and changes nothing else: the greater of the two sorted lists is always the one that is tested.
+    """
+    return 1 if sorted(differences) >= sorted(-value for value in differences) else -1
+
+
+def minimal_detectable_effect(differences: Sequence[float]) -> float:
+    """Smallest true mean difference that so many pairs of this spread find significant with probability ``POWER``.
+
+    ``(t(1 - (1 - LEVEL) / 2) + t(POWER)) * sd / sqrt(pairs)``, both of ``pairs - 1`` degrees of freedom: the usual approximation for a
+    two-sided paired test. NaN where fewer than ``LEAST_DIFFERING`` pairs differ: their spread says little of that of others.
     """
     from scipy.stats import t
 
     number = len(differences)
-    if number < fewest_prompts(level) or sum(round(value, EQUAL_DECIMALS) != 0 for value in differences) < LEAST_DIFFERING:
+    if sum(round(value, EQUAL_DECIMALS) != 0 for value in differences) < LEAST_DIFFERING:
         return math.nan
     stderr = stdev(differences) / math.sqrt(number)
     # Equal differences may have a spread of rounding errors.
     if stderr <= 1e-12 * max(map(abs, differences)):
         return math.nan
-    return float(t.ppf((1 + level) / 2, number - 1) + t.ppf(power, number - 1)) * stderr
+    return float(t.ppf((1 + LEVEL) / 2, number - 1) + t.ppf(POWER, number - 1)) * stderr
 
 
 def _by_task(found: Sequence[Results], label: str) -> dict[str, Results]:
@@ -410,7 +418,7 @@ def _compare_metric(metric: str, pairs: Sequence[tuple[float, float]], seed: int
     differences = [b - a for a, b in pairs]
     tested = [] if metric in OF_THE_RUN else differences
     width = scale_of(metric).high - scale_of(metric).low
-    found = estimate(tested, seed, LEVEL, -width, width)
+    found = _estimate_difference(tested, seed, width)
     p_value = sign_flip_p(tested, seed)
     higher = RECORDS[metric].higher_is_better
     if is_floor(metric):
@@ -425,10 +433,17 @@ def _compare_metric(metric: str, pairs: Sequence[tuple[float, float]], seed: int
     )  # fmt: skip
 
 
+def _estimate_difference(differences: Sequence[float], seed: int, width: float) -> Estimate:
+    """``estimate`` within plus or minus ``width``; that of the differences with other signs mirrors it."""
+    direction = _direction(differences)
+    found = estimate([direction * value for value in differences], seed, LEVEL, -width, width)
+    return found if direction > 0 else replace(found, mean=-found.mean, low=-found.high, high=-found.low)
+
+
 def _excludes_zero(found: Estimate, differences: Sequence[float]) -> bool:
-    """Whether the interval does; where too many differences are equal for one, whether all are on one side."""
+    """Whether the interval does; where too many differences are equal for one, whether all that are not 0 are on one side."""
     if math.isnan(found.low):
-        return min(differences) > 0 or max(differences) < 0
+        return min(differences) >= 0 or max(differences) <= 0
     return not found.low <= 0 <= found.high
 
 

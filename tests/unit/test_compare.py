@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lm_eval_inversion.prompts import SystemPrompt
@@ -173,14 +173,23 @@ def test_minimal_detectable_effect_is_found_four_times_in_five():
     assert minimal_detectable_effect([1.0] * 10 + [0.0] * 140) == pytest.approx((1.976 + 0.844) * stderr, rel=1e-3)
     assert all(math.isnan(minimal_detectable_effect([value] * 12)) for value in (0.1, 0.3, 1 / 3, 0.7))
     assert math.isnan(minimal_detectable_effect([0.0, 0.0, 0.0]))
+    few = (2.2010 + 0.8755) * math.sqrt(13 / 12)  # of 11 degrees of freedom, both
+    assert minimal_detectable_effect([float(value) for value in range(12)]) == pytest.approx(few, rel=1e-4)
 
 
-@given(st.lists(st.tuples(st.floats(-50, 50), st.floats(-50, 50)), min_size=2, max_size=8))
+# Skewed, and the commonest difference so common that another direction would find other quantiles of the resamples.
+SKEWED = [(0.0, 0.0), (0.0, 0.0), (0.0, -1.0), (0.0, -2.0), (0.0, -2.0), (0.0, -2.0), (1.0, -1.0), (2.0, 0.0)]
+
+
+@settings(deadline=None)
+@example(SKEWED)
+@given(st.lists(st.tuples(st.floats(-50, 50), st.floats(-50, 50)), min_size=2, max_size=20))
 def test_swapping_the_runs_turns_the_difference_round(pairs):
     a, b = [first for first, _ in pairs], [second for _, second in pairs]
     forth, back = one_metric(a, b), one_metric(b, a)
     assert forth.difference == pytest.approx(-back.difference, abs=1e-9)
-    assert forth.p_value == pytest.approx(back.p_value)
+    assert (forth.low, forth.high) == pytest.approx((-back.high, -back.low), abs=1e-9, nan_ok=True)
+    assert forth.p_value == back.p_value
     assert {forth.better, back.better} in ({"A", "B"}, {"neither"})
 
 
@@ -240,6 +249,17 @@ def test_no_winner_among_few_or_noisy_pairs():
     assert math.isnan(outlier.low)  # a third of all resamples hold nothing of the outlier
     assert outlier.better == "neither"
     assert one_metric([0.0] * 40, [1.0] * 40).better == "A"  # no spread, no interval, and no doubt
+
+
+def test_pairs_that_are_alike_do_not_hide_that_nearly_all_others_differ():
+    for changed in (24, 27, 29, 30):  # of the last three there is no interval: too many resamples hold one value only
+        assert one_metric([0.0] * 30, [1.0] * changed + [0.0] * (30 - changed), "asr_union").better == "A"
+    assert one_metric([0.0] * 30, [1.0] * 29 + [-1.0]).better == "neither"
+
+
+def test_the_interval_of_a_difference_stays_in_its_range():
+    found = one_metric([0.0] * 6, [0.0, 0.01, 0.02, 0.03, 0.9, 1.0], "asr")
+    assert found.low < found.difference < found.high == 1.0
 
 
 @pytest.mark.parametrize(
