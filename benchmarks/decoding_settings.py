@@ -7,8 +7,8 @@ Command::
     python benchmarks/decoding_settings.py dev.jsonl [--minimum 0 32 64] [--guidance 0 0.5 1 1.5] [--inverter default]
 
 Answers are those that ``benchmarks/baselines.py`` takes. Choose on ``dev`` prompts, never on ``test``. Prints one line per setting, with
-95 % intervals: token F1, its lift above what is written for the null answers, token F1 above that of the same texts with other prompts
-(which does not hang on one text), and how much the last exceeds the shipped setting's.
+95 % intervals: token F1, its lift above the mean over what is written for the null answers and parts of them, token F1 above that of
+the same texts with other prompts (which hangs on no draw of null answers), and how much the last two exceed the shipped setting's.
 """
 
 from __future__ import annotations
@@ -22,23 +22,24 @@ import torch
 from baselines import Answers, limited, read_answers
 from tqdm import tqdm
 
+from lm_eval_inversion.evaluation import NullCondition
 from lm_eval_inversion.inverter import load_inverter
 from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS
 from lm_eval_inversion.inverter.decoding import decode
-from lm_eval_inversion.inverter.sparse_prefix import GUIDANCE, MINIMUM_TOKENS, REPEAT_RUN, SparsePrefixInverter
+from lm_eval_inversion.inverter.sparse_prefix import GUIDANCE, REPEAT_RUN, SparsePrefixInverter
 from lm_eval_inversion.report.estimates import metric_estimate
 from lm_eval_inversion.report.numbers import shown_estimate
 from lm_eval_inversion.scoring.text import token_f1
 
 Setting = tuple[int, float]  # fewest tokens, guidance
-SHIPPED: Setting = (MINIMUM_TOKENS, GUIDANCE)
+SHIPPED: Setting = (0, GUIDANCE)
 BATCH = 8
 
 
 @torch.inference_mode()
 def reconstructions(inverter: SparsePrefixInverter, answers: Answers, settings: list[Setting]) -> dict[Setting, list[str]]:
-    """One text per prompt and a last one for the null answers, for every setting."""
-    sets = [outputs.lines for outputs in answers.outputs] + [answers.null.lines]
+    """One text per prompt, and behind them those of the null (``NullCondition.parts``), for every setting."""
+    sets = [outputs.lines for outputs in answers.outputs] + [*NullCondition(inverter, answers.null.lines).parts]
     found: dict[Setting, list[str]] = {setting: [] for setting in settings}
     layout = inverter.layout
     for start in tqdm(range(0, len(sets), BATCH), desc="batches of prompts"):
@@ -90,13 +91,15 @@ def main() -> None:
     settings = [SHIPPED, *(setting for setting in itertools.product(options.minimum, options.guidance) if setting != SHIPPED)]
     truths = [prompt.text for prompt in answers.prompts]
     written = reconstructions(inverter.of(answers.secret), answers, settings)
-    found = {setting: scores(truths, texts[:-1], texts[-1:]) for setting, texts in written.items()}
+    found = {setting: scores(truths, texts[: len(truths)], texts[len(truths) :]) for setting, texts in written.items()}
     print(f"{len(truths)} prompts, inverter {options.inverter} {inverter.hash}; the shipped setting comes first\n")
-    print("| at least so many tokens | guidance | token F1 | lift | above other prompts' | more than shipped |")
-    print("|---:|---:|---|---|---|---|")
+    print("| at least so many tokens | guidance | token F1 | lift | more than shipped | above other prompts' | more than shipped |")
+    print("|---:|---:|---|---|---|---|---|")
     for (minimum, guidance), own in found.items():
-        more = [one - two for one, two in zip(own["above"], found[SHIPPED]["above"])]
-        print(f"| {minimum} | {guidance} | {cell(own['token_f1'])} | {cell(own['lift'])} | {cell(own['above'])} | {cell(more)} |")
+        cells = [cell(own["token_f1"])]
+        for score in ("lift", "above"):
+            cells += [cell(own[score]), cell([one - two for one, two in zip(own[score], found[SHIPPED][score])])]
+        print(f"| {minimum} | {guidance} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

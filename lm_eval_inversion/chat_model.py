@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +32,42 @@ def load_chat_model(name: str, dtype: Any, mend: str, revision: str | None = Non
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, revision=revision, trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:REASON_CHARACTERS]
-        raise ValueError(f"--model {name} cannot be loaded ({reason}); {mend}") from error
+        raise ValueError(f"--model {name} cannot be loaded ({_reason(error)}); {mend}") from error
     return model, tokenizer
 
 
-def render(tokenizer: Any, messages: Sequence[Message], thinking: bool = True) -> str:
+def load_tokenizer(name: str, what: str, mend: str, revision: str | None = None) -> Any:
+    """Load a tokenizer alone, a folder or hub name; no code of its own is run.
+
+    Args:
+        name: folder or hub name.
+        what: begins the message where it cannot be loaded.
+        mend: likewise ends it.
+        revision: of a hub tokenizer.
+
+    Raises:
+        ValueError: it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+    except Exception as error:  # transformers raises many kinds
+        raise ValueError(f"{what} cannot be loaded ({_reason(error)}); {mend}") from error
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:REASON_CHARACTERS]
+
+
+def render(tokenizer: Any, messages: Sequence[Message], thinking: bool = True, template_arguments: Mapping[str, Any] | None = None) -> str:
     """A request as text, up to where the answer begins.
 
     Args:
         tokenizer: with a chat template, which writes the special tokens itself.
         messages: of the conversation so far.
-        thinking: False tells a model that can think first not to.
+        thinking: False tells a model that can think first not to, whatever ``template_arguments`` say.
+        template_arguments: of the chat template, as lm_eval's ``chat_template_args``.
     """
-    settings = {} if thinking else without_thinking(tokenizer)
+    settings = {**(template_arguments or {}), **({} if thinking else without_thinking(tokenizer))}
     return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True, **settings))

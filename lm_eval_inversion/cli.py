@@ -243,7 +243,7 @@ def _add_redact_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_redact(options: argparse.Namespace) -> int:
-    from lm_eval_inversion.adapters.inspect.redacting import redact_log, sample_buffers
+    from lm_eval_inversion.adapters.inspect.redacting import redact_log, sample_buffers, traces
     from lm_eval_inversion.report.reading import own_files
 
     logs = own_files(options.logs)
@@ -262,15 +262,26 @@ def _run_redact(options: argparse.Namespace) -> int:
             readable.append(message if str(log) in message else f"{log}: {message}")
         else:
             print(f"redacted: {log}")
-    if buffers := sample_buffers():
+    if buffers := sample_buffers(logs):
         print(
-            f"warning: Inspect keeps what unfinished runs sent and got in {buffers[0].parent}, in plain text ({len(buffers)} files); once "
-            "no run goes on that is still wanted, delete that folder",
+            f"warning: Inspect keeps what unfinished runs sent and got in {_folders_of(buffers)}, in plain text ({len(buffers)} files); "
+            "once no run goes on that is still wanted, delete what is named here",
+            file=sys.stderr,
+        )
+    if notes := traces():
+        print(
+            f"warning: Inspect keeps notes of its latest processes in {_folders_of(notes)} ({len(notes)} files); errors of a provider "
+            "stand there in plain text, with the prompts that they quote: once no run goes on, delete what is named here",
             file=sys.stderr,
         )
     if readable:
         raise ValueError(f"{len(readable)} of {len(logs)} logs could NOT be redacted and are still readable: {'; '.join(readable)}")
     return 0
+
+
+def _folders_of(files: Sequence[Path]) -> str:
+    """The folders that hold these files: all of them, as somebody is to delete them."""
+    return ", ".join(dict.fromkeys(str(file.parent) for file in files))
 
 
 def _later(module: str, function: str) -> Callable[[Any], Any]:

@@ -56,7 +56,10 @@ def expand_tasks(names: Sequence[str]) -> list[str]:
                 )
         else:
             origin = f" (of group {path[-1]})" if path else ""
-            raise ValueError(f"task {name!r}{origin} is unknown to plan; known: {', '.join([*known, *groups])}")
+            raise ValueError(
+                f"task {name!r}{origin} is unknown to plan; known: {', '.join([*known, *groups])}; of a task of your own give the one that "
+                "its file includes, with the file's metadata as --metadata and its max_gen_toks as --max-tokens"
+            )
 
     given = dict.fromkeys(part for name in names for part in name.split(","))
     for name in dict.fromkeys(found for part in given for found in fnmatch.filter(sorted([*known, *groups]), part) or [part]):

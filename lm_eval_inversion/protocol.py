@@ -21,7 +21,7 @@ from lm_eval_inversion.queries import Message, QuerySet, SystemRole, load_query_
 from lm_eval_inversion.queries.defences import NO_DEFENCE, Defence, defence_hash, defend_answers, load_defence
 from lm_eval_inversion.signature import run_signature, whole_seed
 
-TASK_VERSION = 3.1  # rises with every change that moves a number
+TASK_VERSION = 3.2  # rises with every change that moves a number
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lm_eval_inversion.inverter.base import Inverter
     from lm_eval_inversion.protocol import Protocol
     from lm_eval_inversion.report.reading import Results
+    from lm_eval_inversion.report.rerun import RunSettings
     from lm_eval_inversion.target import Target
 
 CANDIDATES, TEMPERATURE = 8, 0.8
@@ -306,6 +307,54 @@ def told_not_to_think(results: Results) -> bool:
     return _THINKING_OFF.search(str(facts.get("config", {}).get("model_args"))) is not None
 
 
+def asked_as(results: Results, target: Target) -> Target:
+    """The model that answers as the run asked it: with the tokenizer and the arguments of the chat template that the run's files name.
+
+    Another request would make other answers likely.
+
+    Args:
+        results: of a run of either host.
+        target: the model, with its own tokenizer.
+
+    Raises:
+        ValueError: the tokenizer cannot be loaded.
+    """
+    from lm_eval_inversion.chat_model import load_tokenizer
+    from lm_eval_inversion.report.rerun import place_of, run_settings
+
+    arguments, template_arguments = _arguments_of_requests(run_settings(results), results.host)
+    named = str(next((arguments[name] for name in ("tokenizer", "tokenizer_path") if arguments.get(name)), ""))
+    usual = {place_of(str(name)) for name in (target.name, *(arguments.get(name) for name in ("pretrained", "model_path"))) if name}
+    tokenizer = None
+    if named and place_of(named) not in usual:
+        mend = "the requests were made with it, and others would make other answers likely: put it back where the run found it"
+        revision = arguments.get("tokenizer_revision") or arguments.get("revision")
+        tokenizer = load_tokenizer(named, f"{results.source}: the run's tokenizer={named}", mend, revision)
+    return target.asked_with(tokenizer, template_arguments) if tokenizer is not None or template_arguments else target
+
+
+def _arguments_of_requests(settings: RunSettings, host: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The model's arguments where it stood in the host, and what its chat template was told, by the host or by a server.
+
+    A server renders with a tokenizer of its own, which no file of a run names: there the argument ``tokenizer`` counts tokens.
+    """
+    from lm_eval_inversion.report.rerun import API_ENDINGS
+
+    # What servers of vLLM and SGLang are sent: by lm_eval as a setting of generation, by Inspect in the body of the request.
+    told = settings.given.get("chat_template_kwargs") or (settings.given.get("extra_body") or {}).get("chat_template_kwargs")
+    template_arguments = dict(told) if isinstance(told, Mapping) else {}
+    if settings.model.endswith(API_ENDINGS) if host == "lm_eval" else not settings.model.startswith("hf/"):
+        return {}, template_arguments
+    arguments = settings.arguments
+    if isinstance(told := arguments.get("chat_template_args"), Mapping):
+        template_arguments |= told
+    if host == "inspect" and isinstance(told := arguments.get("chat_template"), str):
+        template_arguments["chat_template"] = told
+    if isinstance(told := arguments.get("enable_thinking"), bool):  # over those of the template, as in lm_eval's hf
+        template_arguments["enable_thinking"] = told
+    return arguments, template_arguments
+
+
 def _likelihood(case: Case, protocol: Protocol, target: Target) -> LogLikelihood:
     """``LogLikelihood`` of a case under a target, the conversations put together as the run put them together."""
 
@@ -336,7 +385,8 @@ def rerank(
 
     Args:
         results: of an inversion task.
-        target: the model that answered (or one that stands in for it); where the run told it not to think first, it is told so here.
+        target: the model that answered (or one that stands in for it); it is asked as the run asked it (``asked_as``), and where the run
+            told it not to think first, it is told so here.
         inverter: see ``load_inverter``; None takes the run's.
         device: of the inverter.
         candidates: sampled beside the greedy reconstruction.
@@ -347,13 +397,14 @@ def rerank(
         progress: wraps the loop over cases, called with (cases, description).
 
     Raises:
-        ValueError: see ``prepare`` and ``require_same_role``.
+        ValueError: see ``prepare``, ``asked_as`` and ``require_same_role``.
     """
     from lm_eval_inversion.evaluation import null_condition
     from lm_eval_inversion.inverter.base import DEFAULT_MAX_NEW_TOKENS
     from lm_eval_inversion.scoring.text import token_f1
 
     protocol, cases = prepare(results, inverter, device, limit)
+    target = asked_as(results, target)
     require_same_role(results, target)
     if target.thinking and told_not_to_think(results):  # another request would make other answers likely
         target = target.told_not_to_think()
@@ -401,7 +452,7 @@ def require_same_role(results: Results, target: Target) -> None:
     """Check that the model can be the one that answered.
 
     Raises:
-        ValueError: its system prompts stand in another message than the run's.
+        ValueError: its system prompts stand in another message than the run's, or see ``Target.system_role``.
     """
     role = results.signature.get("system_role", target.system_role)
     if role != target.system_role:

@@ -10,6 +10,7 @@ from typing import Any
 
 import lm_eval_inversion
 
+HASH_ENDING = "_hash"  # of a signature's keys that say what was asked, and with what it was scored
 MODEL_NAMES = ("pretrained", "tokenizer", "model", "model_path", "tokenizer_path", "peft")  # arguments that name a model or its folder
 # Key of lm_eval's results: those that named a folder or file where the run was. "demo/model" there may be a hub's name elsewhere.
 LOCAL_ARGUMENTS = "local_arguments"

@@ -5,7 +5,8 @@ The model is loaded with transformers, whatever host ran it before: no host comp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -28,28 +29,42 @@ class Target:
 
     Attributes:
         name: folder or hub name.
-        system_role: how a system prompt reaches it.
         thinking: False where its chat template is told that it shall not think first.
+        template_arguments: what else its chat template is told.
         tokens: run through the model so far.
     """
 
-    def __init__(self, name: str, model: Any, tokenizer: Any, thinking: bool = True) -> None:
+    def __init__(
+        self, name: str, model: Any, tokenizer: Any, thinking: bool = True, template_arguments: Mapping[str, Any] | None = None
+    ) -> None:
         self.name, self.model, self.tokenizer, self.thinking, self.tokens = name, model, tokenizer, thinking, 0
-        if not tokenizer.chat_template:
-            raise ValueError(f"--model {name} has no chat template: give the chat model that answered")
-        self.system_role: SystemRole = detect_system_role(self._render)
+        self.template_arguments = dict(template_arguments or {})
+
+    @cached_property
+    def system_role(self) -> SystemRole:
+        """How a system prompt reaches it.
+
+        Raises:
+            ValueError: it has no chat template, or none that lets a prompt through.
+        """
+        if not (self.tokenizer.chat_template or self.template_arguments.get("chat_template")):
+            raise ValueError(f"--model {self.name} has no chat template: give the chat model that answered")
+        return detect_system_role(self._render)
 
     @classmethod
-    def load(cls, name: str, revision: str | None = None, device: str = "auto", thinking: bool = True) -> Target:
+    def load(
+        cls, name: str, revision: str | None = None, device: str = "auto", thinking: bool = True, needs_template: bool = True
+    ) -> Target:
         """Load a local or hub model, in the floating-point type that it is stored in or, on a CPU that is slow in any other, in float32.
 
         Args:
             thinking: False tells the chat template that the model shall not think first, as ``training.collect`` does, for answers
                 that were made so.
+            needs_template: False leaves the check of its chat template to ``system_role``, for answers whose run may have named another
+                (``asked_with``).
 
         Raises:
-            ValueError: it cannot be loaded, see ``load_chat_model`` and ``require_readable``, or it has no chat template that lets a
-                prompt through.
+            ValueError: it cannot be loaded, see ``load_chat_model`` and ``require_readable``, or see ``system_role``.
         """
         from lm_eval_inversion.precision import choose_device, fast_dtype
 
@@ -60,14 +75,21 @@ class Target:
         if place.startswith("cpu") and model.dtype is torch.float16:  # which CPUs multiply far more slowly
             model = model.to(fast)
         require_readable(model.to(place).eval(), f"--model {name}")
-        return cls(name, model, tokenizer, thinking)
+        target = cls(name, model, tokenizer, thinking)
+        if needs_template:
+            target.system_role  # noqa: B018 (raises)
+        return target
 
     def told_not_to_think(self) -> Target:
         """The same model with requests for answers that were made without thinking first."""
-        return Target(self.name, self.model, self.tokenizer, thinking=False)
+        return Target(self.name, self.model, self.tokenizer, thinking=False, template_arguments=self.template_arguments)
+
+    def asked_with(self, tokenizer: Any, template_arguments: Mapping[str, Any]) -> Target:
+        """The same model with requests as another tokenizer (None: its own) writes them, its chat template told these arguments."""
+        return Target(self.name, self.model, tokenizer or self.tokenizer, self.thinking, template_arguments)
 
     def _render(self, messages: list[Message]) -> str:
-        return render(self.tokenizer, messages, self.thinking)
+        return render(self.tokenizer, messages, self.thinking, self.template_arguments)
 
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])

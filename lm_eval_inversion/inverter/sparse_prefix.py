@@ -32,8 +32,7 @@ Found = TypeVar("Found")
 DEFAULT_BATCH_SIZE = 8
 KEPT_PREFIXES = 4
 REPEAT_RUN = 6  # tokens; no reconstruction says so long a run twice (see ``decode``)
-# Chosen on the dev split, see docs/LOG.md: without them reconstructions stop after what is certain, and say what fits any assistant.
-MINIMUM_TOKENS, GUIDANCE = 32, 1.0
+GUIDANCE = 0.5  # chosen on the dev split, see docs/LOG.md: without it reconstructions say what fits any assistant
 MOST_TEXTS = 64  # of one prompt, written at once: room for their tokens is taken before it is known how long they get
 ROW_TOKENS = 2048  # of candidates scored in one row
 # What torch says without memory: on Linux, on Windows, and on a Mac's accelerator.
@@ -181,7 +180,6 @@ class SparsePrefixInverter(Inverter):
             position=self.layout.prompt_position,
             max_new_tokens=max_new_tokens,
             repeat_run=REPEAT_RUN,
-            min_new_tokens=MINIMUM_TOKENS,
             guidance=GUIDANCE,
             **settings,
         )

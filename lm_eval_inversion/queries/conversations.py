@@ -48,19 +48,22 @@ def detect_system_role(render: Callable[[list[Message]], Any]) -> SystemRole:
         render: turns messages into the request (text, or a chat API's JSON).
 
     Returns:
-        "system", or "user" where the template refuses or drops a system message (then one warning is logged).
+        "system", or "user" where the template refuses or drops a system message (then one warning is logged). Another is logged where the
+        prompt is written more than once.
 
     Raises:
         ValueError: not even a user message reaches the rendered request.
     """
     try:
-        reaches = SENTINEL in str(render(conversation(SENTINEL, "Hello!", "system")))
+        times = str(render(conversation(SENTINEL, "Hello!", "system"))).count(SENTINEL)
         reason = "drops the system message"
     except Exception as error:  # templates raise jinja2's TemplateError, hosts wrap it in their own
-        reaches, reason = False, f"refuses a system message ({type(error).__name__}: {error})"
-    if reaches:
+        times, reason = 0, f"refuses a system message ({type(error).__name__}: {error})"
+    if times:
+        _warn_of_repeats(times)
         return "system"
-    if SENTINEL not in str(render(conversation(SENTINEL, "Hello!", "user"))):
+    times = str(render(conversation(SENTINEL, "Hello!", "user"))).count(SENTINEL)
+    if not times:
         raise ValueError(
             "the model's chat template drops user messages too, so no system prompt can reach the model; "
             "give the model a chat template that renders its messages"
@@ -70,7 +73,19 @@ def detect_system_role(render: Callable[[list[Message]], Any]) -> SystemRole:
         "(recorded in the results as system_role=user).",
         reason,
     )
+    _warn_of_repeats(times)
     return "user"
+
+
+def _warn_of_repeats(times: int) -> None:
+    """Tell where a chat template writes the system prompt more than once: a prompt that is read twice is another condition."""
+    if times > 1:
+        logger.warning(
+            "The chat template writes the system prompt %d times into every request. Scores are those of a prompt that the model reads %d "
+            "times; do not compare them with others, or use a chat template that writes it once.",
+            times,
+            times,
+        )
 
 
 def prompt_in_request(system_prompt: str, request: Any) -> bool:

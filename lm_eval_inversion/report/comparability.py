@@ -25,8 +25,8 @@ MUST_MATCH = {
     "decoy_seed": "identification ran among other decoys",
     "system_role": "the system prompt reached the models in different turns",
 }
-# Says nothing about comparability: moments, places, and what other keys say already.
-UNIMPORTANT = ("date", "description", "config_source", "version", "pretrained", "inverter_device", BASE_TASK, LOCAL_ARGUMENTS)
+# Says nothing about comparability: moments, places, and what is said in other words already.
+UNIMPORTANT = ("date", "description", "config_source", "version", "pretrained", "inverter_device", "seed", BASE_TASK, LOCAL_ARGUMENTS)
 # Names of the model among its arguments, which the heads of runs tell.
 NAMES_OF_MODEL = ("pretrained", "model", "model_path")
 # What must agree for two runs of a task to be comparable, and what ``compare`` does not warn of, because it may be the very thing that is
@@ -61,6 +61,9 @@ def signature_differences(a: Results, b: Results) -> tuple[list[str], list[str]]
     for name, (own, other) in differing_arguments((a, b)).items():
         if name not in a.signature and name not in b.signature:  # lm_eval's signature has them
             others.append(f"model argument {name}: {own} in A, {other} in B")
+    seeds = [run_settings(results).seed for results in (a, b)]
+    if a.host == b.host and all(seeds) and seeds[0] != seeds[1]:  # another host draws in another way from the same seed
+        others.append(f"seed: {seeds[0]} in A, {seeds[1]} in B")
     samplings = [sampling(results) for results in (a, b)]
     if all(samplings) and samplings[0] != samplings[1]:
         warnings.append(f"sampling differs ({samplings[0]} in A, {samplings[1]} in B): how answers are made moves scores")

@@ -168,7 +168,7 @@ def check_results(
         raise ValueError("no results are given; give files or folders of lm_eval or Inspect")
     known = [{metric for table in metrics_by_prompt(results.rows).values() for metric in table} for results in found]
     checks: list[Check] = []
-    least_coverage = next((limit.value for limit in limits if limit.metric == "coverage"), LEAST_COVERAGE)
+    least_coverage = next(limit.value for limit in limits if limit.metric == "coverage")
     absent = [limit for limit in limits if not any(limit.metric in metrics for metrics in known)]
     for results, metrics in zip(found, known):
         for limit in limits:

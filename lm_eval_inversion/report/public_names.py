@@ -60,9 +60,10 @@ def identify_model(results: Results, model_id: str | None = None) -> Model:
     back_end, name = back_end_and_name(results)
     if not name and model_id is None:
         where = f"{results.source}: " if results.source else ""
-        raise ValueError(
-            f"{where}the run does not say which model was evaluated (lm_eval writes results_*.json beside the samples); give --model-id"
-        )
+        why = "lm_eval writes results_*.json beside the samples"
+        if back_end and results.host == "lm_eval":
+            why = f"its files name the back end alone, {back_end}; of most model objects from Python lm_eval writes no more"
+        raise ValueError(f"{where}the run does not say which model was evaluated ({why}); give --model-id")
     provider = next((back_end.removesuffix(ending) for ending in API_ENDINGS if back_end.endswith(ending)), back_end)
     if back_end in ENGINES:
         deployment, engine, platform = "self_deployed", ENGINES[back_end], ""

@@ -7,7 +7,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
@@ -45,6 +45,11 @@ CANNOT_QUOTE = (
 )
 
 NO_PROMPT = "no system prompt is in the file; was the run interrupted?"
+SAMPLES_LEFT_OUT = (
+    "the run came to its end, but its samples were left out of the file (--no-log-samples, or inspect log dump --header-only): give the "
+    "whole log, or run the task again without the option"
+)
+NONE_CHOSEN = "the run came to its end without a system prompt: --limit or --sample-id chose none; run the task again with others"
 PREDICT_ONLY = "the run was made with --predict_only and has no scores; run it without, or give it to training.convert"
 
 # What Inspect's scorers write beside each score: after ``inspect score`` it is true, and what the log's head says is of the first scoring.
@@ -83,7 +88,7 @@ class Row:
         requests: leakage tasks only: what was found in the answer to each request (``leakage.LeakageResult.rows``).
         answers: what the model said under this system prompt, raw, in the order of the requests; "" where nothing arrived.
         null_answers: what the model said without a system prompt, where the file tells it of this row; see ``Results.nulls_of``.
-        error: what ended it before it could be scored, in the host's words, as where the provider failed; "" where nothing did.
+        error: what ended it before all of it could be scored, in the host's words, as where the provider failed; "" where nothing did.
     """
 
     prompt: SystemPrompt
@@ -256,8 +261,9 @@ def read_with_unscored(paths: Sequence[Path]) -> tuple[list[Results], list[Resul
             message = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             hint = "" if str(file) in message else f"{file} cannot be read as results of this package's tasks: "
             raise ValueError(f"{hint}{message}") from error
-        every.append(results if results.rows or results.unscored else replace(results, unscored=NO_PROMPT))
+        every.append(results if results.rows or results.unscored else replace(results, unscored=_why_empty(results)))
     found, unscored = part_unscored(every, paths)
+    found = _without_copies(found, paths)
     for results in found:
         if results.caution:
             mend = f" {results.completion}" if results.unfinished else ""
@@ -280,7 +286,39 @@ def read_results(path: Path) -> list[Results]:
     Raises:
         ValueError: nothing readable is there, a file is not what its name says, or no run has scores (``report.unscored``).
     """
-    return part_unscored([_read_file(file) for file in last_attempts([path])], [path])[0]
+    return _without_copies(part_unscored([_read_file(file) for file in last_attempts([path])], [path])[0], [path])
+
+
+def _without_copies(found: Sequence[Results], paths: Sequence[Path]) -> list[Results]:
+    """Runs without the logs in folders that hold what another one holds, as ``inspect log convert`` leaves both; they are named on stderr.
+
+    Args:
+        found: runs with scores.
+        paths: the files and folders that a user named to have them read; who names a log itself means it.
+    """
+    named = {path.resolve() for path in paths}
+    meant = [results.source is not None and results.source.resolve() in named for results in found]
+    kept: list[Results] = []
+    copies: set[int] = set()  # by identity
+    for results, own in sorted(zip(found, meant), key=lambda pair: not pair[1]):
+        same = None if own else next((other for other in kept if _holds_the_same(results, other)), None)
+        if same is None:
+            kept.append(results)
+        else:
+            copies.add(id(results))
+            print(f"warning: left out, because it is a copy of {same.source}: {results.source}", file=sys.stderr)
+    return [results for results in found if id(results) not in copies]
+
+
+def _holds_the_same(one: Results, other: Results) -> bool:
+    """Whether two logs are of one attempt, with the same last scores, made in the same way."""
+
+    def scores(results: Results) -> list[tuple[str, dict[str, float], str]]:
+        return [(row.prompt_id, row.metrics, row.error) for row in results.rows]
+
+    # What is doubted in one of them only is no copy.
+    told = (one.attempt, one.signature, one.unfinished, one.doubts) == (other.attempt, other.signature, other.unfinished, other.doubts)
+    return bool(one.attempt) and told and scores(one) == scores(other)
 
 
 def own_files(paths: Iterable[Path]) -> list[Path]:
@@ -316,7 +354,7 @@ def _own_headers(paths: Iterable[Path]) -> dict[Path, Any]:
 def last_attempts(paths: Sequence[Path]) -> list[Path]:
     """``own_files`` without the logs in folders from which ``inspect eval-retry`` or an eval set went on: the later log has their samples.
 
-    They are named on stderr. Copies of one attempt, such as one scored with another inverter, all stay.
+    They are named on stderr. Copies of one attempt all stay: one may be scored with another inverter (``_without_copies``).
 
     Raises:
         ValueError: see ``own_files``.
@@ -529,7 +567,8 @@ def _lm_eval_run(path: Path | None, task: str) -> tuple[str, dict[str, Any]]:
         known = found["configs"][task]["metadata"]
         others = _parameters_of_others(str(known.get(BASE_TASK, task)))
         signature = {key: value for key, value in known.items() if not SECRET_ARGUMENT.search(key) and key not in others}
-        return f"{found['config']['model']} {_model_name(placed(model_arguments(found['config']['model_args']), known))}".strip(), signature
+        back_end, arguments = model_of_lm_eval(found["config"], known)
+        return f"{back_end} {_model_name(arguments)}".strip(), signature
     except (ValueError, KeyError, TypeError) as error:
         raise no_results_file(path, error) from error
 
@@ -562,6 +601,26 @@ def _lm_eval_row(sample: dict[str, Any], kind: str) -> Row:
 def _answer(response: Any) -> str:
     """The text among the responses to one request; "" for a log-likelihood."""
     return response[0] or "" if isinstance(response[0], str) else ""
+
+
+def model_of_lm_eval(config: Mapping[str, Any], known: Any) -> tuple[str, dict[str, Any]]:
+    """Back end of a run of lm_eval, and the model's arguments.
+
+    Of a model object, which only Python can hand over, lm_eval writes no arguments, and in the back end's place what transformers calls the
+    model: its hub name, or its folder, which is nothing to publish.
+
+    Args:
+        config: of the results file.
+        known: what the run has written down of itself.
+
+    Raises:
+        KeyError: there is neither model nor arguments in ``config``.
+    """
+    model, given = str(config["model"] or ""), config["model_args"]
+    # A model object of another kind has only its class's name there. The number of parameters is written of those of transformers alone.
+    if given is None and ("model_num_parameters" in config or "/" in model or "\\" in model):
+        return "hf", {"pretrained": model} if model else {}
+    return model, placed(model_arguments(given), known)
 
 
 def model_arguments(model_args: Any) -> dict[str, Any]:
@@ -612,7 +671,9 @@ def _read_inspect(path: Path) -> Results:
     null_answers: tuple[str, ...] = ()
     for sample in log.samples or []:
         scores = _own_scores(sample)
-        if not scores:  # unscored, not absent
+        # Unscored, not absent. An error cancels the other requests of its sample: what --score-on-error, or inspect score later, makes of
+        # the answers that came before it is no measurement.
+        if sample.error is not None or not scores:
             rows.append(_failed_row(sample, kind))
             continue
         score = list(scores.values())[-1]  # inspect score --action append puts new ones behind
@@ -635,16 +696,27 @@ def _read_inspect(path: Path) -> Results:
         planned = "an unknown number of" if total is None else total
         unfinished = f"status {log.status!r}, {count_prompts(rows)} of {planned} system prompts"
     choice = f"scored several times ({', '.join(several)}); the last score, {several[-1]}, is read." if several else ""
-    doubts = doubts_of(log, rows, read)
+    doubts = doubts_of(log, rows, read, OF_THE_SCORER)
     return Results(name, "inspect", rows, model, signature, path, null_answers, unfinished, choice, doubts, attempt=attempt)
 
 
 def _failed_row(sample: Any, kind: str) -> Row:
-    """What is known of a sample that ended in an error before it was scored."""
+    """What is known of a sample that ended in an error, whatever scores it has."""
     prompt = prompt_from_row(sample.metadata["prompt"], default_id=str(sample.id))
     # Log-likelihoods have no coverage: of the failed samples alone it would be one.
     coverage = {} if kind.startswith(EXPOSURE) else {"coverage": 0.0}
     return Row(prompt, "", coverage, error=sample.error.message.strip() or "without a message")
+
+
+def _why_empty(results: Results) -> str:
+    """Why a file holds no system prompt, and what mends it."""
+    if results.host != "inspect" or results.source is None or results.unfinished:
+        return NO_PROMPT
+    from inspect_ai.log import read_eval_log
+
+    log = read_eval_log(str(results.source), header_only=True)
+    held = (log.results and log.results.scores) or log.eval.dataset.sample_ids
+    return SAMPLES_LEFT_OUT if held else NONE_CHOSEN
 
 
 def _unscored(log: Any, path: Path) -> str:

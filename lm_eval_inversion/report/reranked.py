@@ -20,7 +20,7 @@ from lm_eval_inversion.report.rerun import back_end_and_name, place_of
 from lm_eval_inversion.report.units import count_prompts
 from lm_eval_inversion.report.visible import visible
 from lm_eval_inversion.report.writing import open_file
-from lm_eval_inversion.reranking import CANDIDATES, TEMPERATURE, Reranked, prepare, require_same_role, rerank
+from lm_eval_inversion.reranking import CANDIDATES, TEMPERATURE, Reranked, asked_as, prepare, require_same_role, rerank
 
 if TYPE_CHECKING:
     from lm_eval_inversion.confidence import Confidence
@@ -117,9 +117,9 @@ def run(options: argparse.Namespace) -> int:
     for results in found:  # before the model is loaded
         prepare(results, options.inverter, options.device, options.limit)
     confidence = load_confidence(options.confidence or SHIPPED) if options.confidence or SHIPPED.is_file() else None
-    target = Target.load(options.model, options.revision, options.device, thinking=not options.no_thinking)
+    target = Target.load(options.model, options.revision, options.device, thinking=not options.no_thinking, needs_template=False)
     for results in found:  # before a file is written that may hold an earlier ranking
-        require_same_role(results, target)
+        require_same_role(results, asked_as(results, target))
     with open_file(options.output) if options.output else nullcontext() as stream:
         for results in found:
             rows = []

@@ -17,10 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_inversion.prompts.loading import FILE_TYPES, HUB_PREFIX
-from lm_eval_inversion.report.kind import PACKAGE
+from lm_eval_inversion.report.kind import PACKAGE, kind_of_log
 from lm_eval_inversion.report.numbers import on_one_line
-from lm_eval_inversion.report.reading import SECRET_ARGUMENT, Results, model_arguments, no_results_file, placed, read_facts, results_file
-from lm_eval_inversion.sampling import LIMIT_NAMES, TEMPERATURE
+from lm_eval_inversion.report.reading import (
+    SECRET_ARGUMENT,
+    Results,
+    model_arguments,
+    model_of_lm_eval,
+    no_results_file,
+    read_facts,
+    results_file,
+)
+from lm_eval_inversion.sampling import API_SEED, LIMIT_NAMES, TEMPERATURE
 from lm_eval_inversion.scoring.metrics import CURVE_PREFIX
 from lm_eval_inversion.signature import MODEL_NAMES
 from lm_eval_inversion.tasks import protocol_makers, task_parameters
@@ -30,13 +38,13 @@ SIGNATURE_KEYS = (
     "package_version", "task_version", "inverter", "inverter_dtype", "prompts", "queries", "num_queries", "attacks", "tier", "defence",
     "decoys", "canary_seed", "decoy_seed", "system_role", "host", "torch", "transformers", "python",
 )  # fmt: skip
-PLACELESS = ("revision", "subfolder", "gguf_file", "until", "stop")  # whose slashes lead nowhere on a machine
+PLACELESS = ("revision", "subfolder", "gguf_file", "until", "stop", "stop_seqs")  # whose slashes lead nowhere on a machine
 _PLACE = re.compile(r"^(?:/|~|\.{1,2}/)|^\\\\|\\\w{2,}|^[A-Za-z]:[/\\]|/.*/")
 # A file of prompts, and behind a slash the splits of its rows.
 _PROMPTS_FILE = re.compile(rf"(.*(?:{'|'.join(map(re.escape, FILE_TYPES))}))(?:/(.*))?", re.IGNORECASE | re.DOTALL)
 OUTPUT_FOLDERS = {"lm_eval": "results", "inspect": "logs"}  # of the commands
-# Settings of generation that every task of Inspect has of its own; a user gave them where the model's own configuration has them.
-TASK_SETTINGS = ("temperature", "max_tokens", "seed")
+COMMA_LISTS = ("stop_seqs", "fallback_models", "modalities")  # of Inspect; its command line parts them at the commas
+JSON_OPTIONS = ("extra_body", "response_schema")  # likewise, in JSON
 SWITCHES = ("parallel_tool_calls", "internal_tools", "fail_on_refusal")  # of Inspect; off with "--no-" before their name
 # Settings that are known under other names, or say how requests are sent and not how they are answered.
 UNCOMPARED = (
@@ -46,6 +54,11 @@ UNCOMPARED = (
 # A comment of the shell, for whoever copies the line, and without an apostrophe, which some shells would take for the beginning of a text.
 NO_COMMAND = "# This run was made by a self-written task and cannot be given as one command."
 API_ENDINGS = ("-chat-completions", "-completions", "-chat")  # of lm_eval's names of back ends
+# Back ends of lm_eval that take the argument ``seed``, send it or give it their engine, and are not reached by the option ``--seed``.
+SEED_SENDERS = (
+    "local-completions", "local-chat-completions", "openai-completions", "openai-chat-completions", "azure-openai-chat-completions",
+    "litellm", "litellm-chat", "litellm-chat-completions", "vllm", "vllm-vlm",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,10 +69,11 @@ class RunSettings:
         model: the host's name of the back end, or of the model.
         arguments: of the model.
         generation: temperature, top_p, top_k, max_tokens, as far as they are known.
-        given: generation settings that the user gave, in the host's own names; of Inspect all that are one text, number, or yes or no.
+        given: generation settings that the user gave, in the host's own names.
         limit: system prompts, or a share of them below 1, where not all were used; a range of them in Inspect's words ("11-20").
         epochs: how often each system prompt was run, where more than once.
-        seeds: in the words of the host's option; "" where unknown.
+        seeds: in the words of the host's option; "" where unknown, and where the option changes no answer.
+        sent_seed: that lm_eval's back end sends with its requests or gives its engine, whatever the option says; "" of all others.
         moment: when it began, in seconds since 1970.
         sample_ids: of the system prompts that were chosen by their ids, as Inspect's option has them; "" where none were.
         shuffle: the seed of another order of the system prompts, or "true" for any order, as Inspect's option has it; "" for their own.
@@ -75,12 +89,18 @@ class RunSettings:
     limit: float | str | None = None
     epochs: int | None = None
     seeds: str = ""
+    sent_seed: str = ""
     moment: float | None = None
     sample_ids: str = ""
     shuffle: str = ""
     own_address: bool = False
     curve: bool = False
     picked: bool = False
+
+    @property
+    def seed(self) -> str:
+        """What answers were drawn with; "" where unknown."""
+        return self.sent_seed or self.seeds
 
 
 def run_settings(results: Results) -> RunSettings:
@@ -101,19 +121,22 @@ def _lm_eval_settings(source: Path, task: str, kind: str) -> RunSettings:
     found = read_facts(path)
     try:
         config, own = found["config"], found["configs"][task]
+        back_end, arguments = model_of_lm_eval({"model": None, "model_args": "", **config}, own.get("metadata"))
         generation = dict(own.get("generation_kwargs") or {})
         counts = (found.get("n-samples") or {}).get(task) or {}
     except (ValueError, KeyError, TypeError) as error:
         raise no_results_file(path, error) from error
-    arguments = placed(model_arguments(config.get("model_args")), own.get("metadata"))
-    seeds = [config.get(name) for name in ("random_seed", "numpy_seed", "torch_seed", "fewshot_seed")]
+    sends = back_end in SEED_SENDERS
+    sent = next(seed for seed in (generation.get("seed"), arguments.get("seed"), API_SEED) if seed is not None)
+    seeds = [None if sends else config.get(name) for name in ("random_seed", "numpy_seed", "torch_seed", "fewshot_seed")]
     return RunSettings(
-        model=str(config.get("model") or ""),
+        model=back_end,
         arguments=arguments,
         generation=_generation(generation, generation.get("max_gen_toks"), generation.get("do_sample")),
         given=_given(model_arguments(config.get("gen_kwargs")), generation, kind),
         limit=config.get("limit"),
         seeds=",".join(map(str, seeds)) if set(seeds) != {None} else "",
+        sent_seed=str(sent) if sends else "",
         moment=float(found["date"]) if found.get("date") else None,
         picked=config.get("limit") is None and counts.get("effective", 0) < counts.get("original", 0),
     )
@@ -146,8 +169,11 @@ def _inspect_settings(source: Path) -> RunSettings:
     log = read_eval_log(str(source), header_only=True)
     used = log.plan.config.model_dump(exclude_none=True)
     arguments = dict(log.eval.model_args or {})
-    given = {name: value for name, value in used.items() if name not in TASK_SETTINGS}
-    given |= log.eval.model_generate_config.model_dump(exclude_none=True)
+    own = log.eval.model_generate_config.model_dump(exclude_none=True)
+    make = protocol_makers().get(kind_of_log(log))
+    # What the task has of its own goes over what the model brings along: somebody gave it where what was used is not the task's.
+    usual = {"temperature": TEMPERATURE, "max_tokens": make(kind_of_log(log)).max_tokens} if make else {}
+    given = {name: value for name, value in {**own, **used}.items() if name != "seed" and (name not in usual or value != usual[name])}
     config = log.eval.config
     # The log counts from 0 and ends before the last, the option counts from 1 and ends with it.
     limit = f"{config.limit[0] + 1}-{config.limit[1]}" if isinstance(config.limit, tuple) else config.limit
@@ -155,10 +181,10 @@ def _inspect_settings(source: Path) -> RunSettings:
         model=log.eval.model,
         arguments=arguments,
         generation=_generation(used, used.get("max_tokens"), arguments.get("do_sample")),
-        given={name: value for name, value in given.items() if isinstance(value, (bool, int, float, str))},
+        given=given,
         limit=limit,
         epochs=config.epochs if (config.epochs or 1) > 1 else None,
-        seeds=str(used.get("seed", "")),
+        seeds=str({**own, **used}.get("seed", "")),
         moment=datetime.fromisoformat(log.eval.created).timestamp(),
         sample_ids=_sample_ids(config.sample_id),
         shuffle=_shuffle(config.sample_shuffle),
@@ -282,7 +308,7 @@ def signature_line(results: Results, settings: RunSettings) -> str:
         "tier": known.get("tier"),
         "defence": known.get("defence"),
         "system role": known.get("system_role"),
-        "seed": settings.seeds,
+        "seed": settings.seed,
         "decoy seed": known.get("decoy_seed"),
         "canary seed": known.get("canary_seed"),
         "host": known.get("host", results.host),
@@ -315,6 +341,7 @@ def rerun_command(results: Results, settings: RunSettings, model_id: str | None 
     """The host's command for the same run; local places stand as FOLDER, addresses as URL, and nothing secret stands at all.
 
     Of a run of Inspect by a task that is not known to be of this package a comment in its place: the file that holds the task is not here.
+    Settings that no option of Inspect can hold are named in a comment behind the command.
 
     Args:
         results: of a run of either host.
@@ -329,7 +356,7 @@ def rerun_command(results: Results, settings: RunSettings, model_id: str | None 
     given = {name: value for name, value in settings.given.items() if not SECRET_ARGUMENT.search(name)}
     limit = ["--limit", settings.limit if isinstance(settings.limit, str) else f"{settings.limit:g}"] if settings.limit else []
     if results.host == "lm_eval":
-        words = ["lm_eval", "run", "--model", settings.model or back_end_and_name(results)[0] or "hf"]
+        words = ["lm_eval", "run", "--model", str(_placeless("", settings.model or back_end_and_name(results)[0] or "hf"))]
         words += ["--model_args", _lm_eval_pairs(arguments or {"pretrained": model_id or "MODEL"}, settings.arguments)]
         words += ["--apply_chat_template", "--tasks", task]
         words += ["--metadata", *parameters] if parameters else []
@@ -342,17 +369,31 @@ def rerun_command(results: Results, settings: RunSettings, model_id: str | None 
     words += ["--model-base-url", "URL"] if settings.own_address else []
     words += [word for name, value in arguments.items() for word in ("-M", f"{name}={value}")]
     words += [word for parameter in parameters for word in ("-T", parameter)]
-    words += [word for name, value in given.items() if name != "seed" for word in _inspect_option(name, value)]
+    without = [name for name, value in given.items() if _has_no_option(name, value)]
+    words += [word for name, value in given.items() if name not in without for word in _inspect_option(name, value)]
     words += ["--seed", settings.seeds] if settings.seeds else []
     words += ["--epochs", str(settings.epochs)] if settings.epochs else []
     words += ["--sample-id", settings.sample_ids] if settings.sample_ids else []
     words += ["--sample-shuffle", settings.shuffle] if settings.shuffle else []
-    return shlex.join([*words, *limit, "--log-dir", OUTPUT_FOLDERS["inspect"]])
+    words += [*limit, "--log-dir", OUTPUT_FOLDERS["inspect"]]
+    untold = [name for name in without if name not in UNCOMPARED]
+    return shlex.join(words) + (f"  # and {', '.join(untold)}, which no option can hold: give a --generate-config" if untold else "")
+
+
+def _has_no_option(name: str, value: Any) -> bool:
+    """Whether a setting of generation cannot be given on Inspect's command line: a mapping, or a list of more than plain words."""
+    if name in COMMA_LISTS and isinstance(value, list):
+        return not all(isinstance(one, str) and one and "," not in one for one in value)
+    return isinstance(value, (dict, list)) and name not in ("logit_bias", *JSON_OPTIONS)
 
 
 def _inspect_option(name: str, value: Any) -> list[str]:
     """A setting of generation as Inspect's command line has it."""
     option = name.replace("_", "-")
+    if name in COMMA_LISTS:
+        return [f"--{option}", ",".join(_argument(name, one) for one in value)]
+    if name == "logit_bias":
+        return [f"--{option}", ",".join(f"{token}={bias:g}" for token, bias in value.items())]
     if name == "logprobs":  # there is no word for no
         return [f"--{option}"] if value else []
     if name in SWITCHES:

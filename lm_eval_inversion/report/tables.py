@@ -17,6 +17,7 @@ from lm_eval_inversion.scoring.uncertainty import fewest_prompts
 
 CARRIERS = "carriers"  # of planted secrets
 CARRIERS_EXPLAINED = f"{CARRIERS} (invented prompts, each counted once whatever its draws and conditions)"  # at first use
+EXAMPLE_CHARACTERS = 300  # shown of a text beside others
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,8 @@ def over_answers(answered: Iterable[tuple[Row, dict[str, Any]]], key: str) -> li
     return [(row, float(found.get(key, found["leaked"]))) for row, found in answered]
 
 
-def examples_table(results: Results, number: int, characters: int = 300) -> str:
-    """Truths beside reconstructions of ``number`` prompts, evenly spread over the run, cut to ``characters``; "" where none are made."""
+def examples_table(results: Results, number: int) -> str:
+    """Truths beside reconstructions of ``number`` prompts, evenly spread over the run; "" where none are made."""
     if not results.writes or not results.rows:
         return ""
     step = max(1, len(results.rows) // max(1, number))
@@ -146,7 +147,7 @@ def examples_table(results: Results, number: int, characters: int = 300) -> str:
     score = prompt_headline(results.rows) or PROMPT_HEADLINES[0]
     rows = [
         (
-            cut(row.prompt_id, 80), cut(row.truth, characters), cut(row.reconstruction or unwritten(row), characters),
+            cut(row.prompt_id, 80), cut(row.truth, EXAMPLE_CHARACTERS), cut(row.reconstruction or unwritten(row), EXAMPLE_CHARACTERS),
             shown(score, row.metrics.get(score)),
         )
         for row in results.rows[::step][:number]

@@ -41,7 +41,10 @@ def part_unscored(found: Sequence[Results], paths: Sequence[Path]) -> tuple[list
     if meant:
         raise ValueError(f"{meant[0].source}: {meant[0].unscored}")
     _tell("a scored copy of the same run is there", [results for results in left_out if results.attempt in attempts])
-    _tell("they have no scores (--no-score of Inspect, --predict_only of lm_eval, or interrupted before the first)", unscored)
+    _tell(
+        "they have no scores (--no-score or --no-log-samples of Inspect, --predict_only of lm_eval, or interrupted before the first)",
+        unscored,
+    )
     return scored, unscored
 
 

@@ -46,10 +46,10 @@ class SecondMoment:
         return torch.stack([self._sums[kind] / self._counts[kind] for kind in self._sums]).mean(0)
 
 
-def calibration_examples(pairs: Sequence[Pair], tokenizer: BlockTokenizer, seed: int = 0) -> list[tuple[list[list[int]], list[int]]]:
+def calibration_examples(pairs: Sequence[Pair], tokenizer: BlockTokenizer) -> list[tuple[list[list[int]], list[int]]]:
     """(blocks, prompt) token ids of randomly chosen pairs that have a prompt and outputs."""
     usable = [pair for pair in dict.fromkeys(pairs) if pair.prompt and pair.outputs]
-    chosen = random.Random(seed).sample(usable, min(CALIBRATION_EXAMPLES, len(usable)))
+    chosen = random.Random(0).sample(usable, min(CALIBRATION_EXAMPLES, len(usable)))
     longest = tokenizer.layout.max_prompt_tokens
     return [(tokenizer.blocks(pair.outputs), tokenizer.prompt(pair.prompt or "", longest, pair.secret)) for pair in chosen]
 

@@ -29,7 +29,7 @@ from lm_eval_inversion.scoring.auroc import auroc, auroc_interval
 
 SMALLEST = 20  # reconstructions; fewer tell nothing about ten held-out parts
 PENALTY = 1.0  # on half of the squared weights of standardised features, beside the summed log loss
-FOLDS = 10
+FOLDS = 10  # parts of the secrets, or as many as there are
 
 
 def fit(features: Sequence[Mapping[str, float]], lifts: Sequence[float], inverter_hash: str) -> Confidence:
@@ -62,10 +62,8 @@ def _fit(features: Sequence[Mapping[str, float]], above: np.ndarray, threshold: 
     return Confidence(inverter_hash, threshold, weights, means, scales, float(found.intercept_[0]))
 
 
-def cross_validated(
-    features: Sequence[Mapping[str, float]], lifts: Sequence[float], groups: Sequence[str], folds: int = FOLDS
-) -> list[float]:
-    """The chance of each reconstruction by a fit on the others, one secret always on one side only.
+def cross_validated(features: Sequence[Mapping[str, float]], lifts: Sequence[float], groups: Sequence[str]) -> list[float]:
+    """The chance of each reconstruction by a fit on the others (``FOLDS`` parts), one secret always on one side only.
 
     The threshold is the median of all: it is part of the question, not of the answer.
 
@@ -73,14 +71,13 @@ def cross_validated(
         features: see ``fit``.
         lifts: likewise.
         groups: the secret behind each reconstruction; several runs may share it.
-        folds: parts, at most as many as there are secrets.
 
     Raises:
         ValueError: without one part, all others lie on one side of the median.
     """
     above = np.asarray(lifts) > np.median(lifts)
     known = sorted(set(groups))
-    fold = {group: place % folds for place, group in enumerate(np.random.default_rng(0).permutation(known).tolist())}
+    fold = {group: place % FOLDS for place, group in enumerate(np.random.default_rng(0).permutation(known).tolist())}
     chances = [math.nan] * len(lifts)
     for part in sorted(set(fold.values())):
         rest = [index for index, group in enumerate(groups) if fold[group] != part]

@@ -39,7 +39,7 @@ class _Repeated:
         beginning_mask: (prompts, width).
         per_prompt: conversations behind each.
         suffix_mask: (prompts * per_prompt, width) of the tokens that are read first.
-        most: tokens that are read after those.
+        most: tokens that are read after those; only ``_Shared``, which has the same arguments, must know.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ from lm_eval_inversion.prompts import Attribute
 from lm_eval_inversion.scoring.attributes import attribute_scores, mentions
 from lm_eval_inversion.scoring.bits import bits_above_null
 from lm_eval_inversion.scoring.identification import choose_decoys, identification_scores, rank_of_first
-from lm_eval_inversion.scoring.text import bleu, rouge, text_metrics, token_f1, word_tokens
+from lm_eval_inversion.scoring.text import MAX_CHARACTERS, bleu, rouge, text_metrics, token_f1, word_tokens
 from lm_eval_inversion.scoring.uncertainty import RESAMPLES, estimate
 
 PAIRS = [
@@ -109,6 +109,12 @@ def test_a_perfect_reconstruction():
     )
 
 
+def test_a_match_is_of_the_whole_texts_however_much_of_them_is_read():
+    text = "a " * (MAX_CHARACTERS // 2)
+    found = text_metrics(text, f"{text}b")
+    assert (found["token_f1"], found["exact_match"]) == (1, 0)
+
+
 def test_cosine_orders_by_meaning():
     truth = "You are a baker who sells bread."
     near = score_reconstruction(truth, "Act as someone with a bakery.")["cosine"]
@@ -180,6 +186,11 @@ def test_one_value_that_sticks_out_makes_no_boundless_interval():
     assert observed < found.high < 2 * observed
 
 
+def test_there_is_no_interval_where_more_than_a_tail_of_the_resamples_would_hold_one_value():
+    assert math.isfinite(estimate([0.0] * 5 + [1.0, 2.0, 3.0]).low)  # (5 / 8) ** 8 is 0.023
+    assert math.isnan(estimate([0.0] * 6 + [1.0, 2.0, 3.0]).low)  # (6 / 9) ** 9 is 0.026
+
+
 @given(st.lists(st.floats(0, 1), min_size=6, max_size=30))
 def test_an_interval_stays_in_its_range_and_holds_the_mean(values):
     found = estimate(values, lowest=0.0, highest=1.0)
@@ -209,7 +220,8 @@ def test_intervals():
     assert found.low < 3.5 - found.stderr < 3.5 + found.stderr < found.high
     within = estimate([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], lowest=3.0, highest=4.0)
     assert (within.low, within.high) == (3.0, 4.0)
-    assert estimate([6.0, 2.0, 3.0, 4.0, 5.0, 1.0]) == found  # seeded, in any order
+    values = [0.0, 0.3, 1.0, 2.2, 3.1, 5.7, 7.0]
+    assert estimate(values[::-1]) == estimate(values)  # seeded, in any order
     few = estimate([1.0, 2.0, 3.0])
     assert (few.mean, few.stderr, few.number) == (2.0, pytest.approx(1 / math.sqrt(3)), 3)
     assert math.isnan(few.low)

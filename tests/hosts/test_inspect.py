@@ -514,6 +514,77 @@ def test_what_all_samples_share_counts_against_no_samples_limit(tmp_path, limit)
         assert sample.store["Answers:answers"] == sample.store["Answers:null_answers"] == ["Hello.", "Hello."]
 
 
+@pytest.mark.parametrize(
+    ("task", "given", "solver"),
+    [
+        ("prompt_inversion_ordinary", {"inverter": "constant", "num_queries": 1}, "ask_queries"),
+        ("prompt_leakage_attacks", {"tier": "smoke"}, "ask_queries"),
+        ("prompt_leakage_canary", {"tier": "smoke"}, "ask_queries"),
+        ("prompt_leakage_exposure", {"tier": "smoke"}, "rank_candidates"),
+    ],
+)
+def test_another_solver_is_no_model_that_says_nothing(task, given, solver, tmp_path):
+    from inspect_ai import eval as inspect_eval
+    from inspect_ai.solver import generate
+
+    log = inspect_eval(
+        f"lm_eval_inversion/{task}", model=mock_model(lambda _: "Hello."), limit=1, log_dir=str(tmp_path), display="none", task_args=given,
+        solver=generate(),
+    )[0]  # fmt: skip
+    assert log.status == "error"
+    told = f"another solver ran in the place of lm_eval_inversion/{solver}, which asks what this task is about; leave --solver out"
+    assert told in log.error.message
+
+
+def test_another_solver_may_have_that_of_the_task_as_a_step(tmp_path):
+    from inspect_ai import eval as inspect_eval
+    from inspect_ai import score
+    from inspect_ai.solver import chain, generate
+
+    from lm_eval_inversion.adapters.inspect.scorers import leakage
+    from lm_eval_inversion.adapters.inspect.solvers import ask_queries
+
+    log = inspect_eval(
+        "lm_eval_inversion/prompt_leakage_attacks", model=mock_model(lambda _: "Hello."), limit=1, log_dir=str(tmp_path), display="none",
+        task_args={"tier": "smoke"}, solver=chain(generate(), ask_queries()),
+    )[0]  # fmt: skip
+    assert log.status == "success", log.error
+    # Samples of older versions have no mark; and where a limit stopped one before its first answer, neither that.
+    for empty in (False, True):
+        for sample in log.samples:
+            del sample.store["Answers:asked"]
+            sample.metadata = {name: value for name, value in sample.metadata.items() if not name.endswith("_hash")}
+            sample.store |= {"Answers:answers": [], "Answers:null_answers": []} if empty else {}
+        coverage = score(log, leakage(), action="overwrite", display="none").samples[0].scores["leakage"].value["coverage"]
+        assert coverage == (0 if empty else 1)
+        log.samples[0].store["Answers:asked"] = True
+
+
+def test_settings_that_the_model_brings_along_and_the_task_goes_over_are_told(tmp_path, caplog):
+    from inspect_ai import eval as inspect_eval
+    from inspect_ai.model import GenerateConfig
+
+    model = mock_model(lambda _: "Hello.")
+    model.config = GenerateConfig(temperature=0.0, seed=5, max_tokens=64, top_p=0.5)
+
+    def told(**settings):
+        caplog.clear()
+        log = inspect_eval(
+            "lm_eval_inversion/prompt_inversion_ordinary", model=model, limit=2, log_dir=str(tmp_path), display="none", score=False,
+            task_args={"inverter": "constant", "num_queries": 1}, **settings,
+        )[0]  # fmt: skip
+        assert log.status == "success", log.error
+        # Inspect writes the sample before it.
+        return [record.getMessage().rpartition("\n")[2] for record in caplog.records if record.name.endswith("inspect.solvers")]
+
+    assert told() == [
+        "mockllm/model: temperature=0.0 of the model's own configuration is not used, but the task's 0.7; give --temperature 0.0, or "
+        "eval(…, temperature=0.0)",
+        "mockllm/model: seed=5 of the model's own configuration is not used, but the task's 1234; give --seed 5, or eval(…, seed=5)",
+    ]
+    assert told(temperature=0.0, seed=5) == []
+
+
 def test_readable_reasoning_is_read():
     from inspect_ai.model import ContentReasoning
 

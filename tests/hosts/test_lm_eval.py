@@ -280,7 +280,7 @@ def test_every_name_of_the_longest_answer_counts(chat_model, arguments):
         ({"max_tokens": 10}, {"max_gen_toks": 9}, {"max_gen_toks": 9}),
     ],
 )
-def test_a_task_that_runs_twice_takes_from_the_first_run_what_the_user_said_only(first, second, sent):
+def test_settings_that_are_given_in_two_steps_are_those_that_the_user_said(first, second, sent):
     task = own_task_manager({"inverter": "constant"}).load([TASK])["tasks"][TASK]
     for settings in (first, second):
         task.set_config("generation_kwargs", settings, update=True)  # what lm_eval does with --gen_kwargs

@@ -74,6 +74,55 @@ def test_answers_that_nobody_would_read_are_not_asked_for(tmp_path, name):
     assert variant(tmp_path, "repeats: 1\n", name).load(["mine"])["tasks"]["mine"].config.repeats == 1
 
 
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("num_fewshot: 3\n", "num_fewshot: 3 would not do what it says, .* remove it from the task's YAML file, or from its group's. What"),
+        ("output_type: multiple_choice\n", "output_type: multiple_choice would"),
+        ("description: Quack.\ndoc_to_text: 'Repeat: {{text}}'\ngen_prefix: 'Sure:'\n", "description, doc_to_text, gen_prefix would"),
+        (
+            f"process_docs: !function {CLASS}\nfewshot_split: test\n",
+            "process_docs, fewshot_split would .* want `metadata: {prompts: FILE}`",
+        ),
+        (f"process_results: !function {CLASS}\n", "process_results: .* would"),
+        ("filter_list: [{name: mine, filter: [{function: lowercase}]}]\n", "filter_list would"),
+        ("dataset_path: json\ndataset_kwargs: {data_files: mine.jsonl}\n", "dataset_path, dataset_kwargs would"),
+        ("test_split: dev\n", "test_split: dev would .*; you may want `metadata: {split: dev}`. What a file can set: metadata, "),
+        ("temperature: 0\n", "temperature would not .* tag, task_alias, generation_kwargs$"),
+    ],
+)
+def test_settings_that_a_task_does_not_read_are_refused(tmp_path, lines, message):
+    with pytest.raises(ValueError, match=f"^mine: {message}"):
+        variant(tmp_path, lines).load(["mine"])
+
+
+def test_only_what_a_task_has_is_a_mend_or_a_setting_of_its_own(tmp_path):
+    with pytest.raises(ValueError, match="test_split: dev, generation_kwargs would .* group's. What .* metric_list, tag, task_alias$"):
+        variant(tmp_path, "test_split: dev\ngeneration_kwargs: {temperature: 0}\n", "prompt_leakage_exposure").load(["mine"])
+    group = f"group: ours\nnum_fewshot: 5\ntask: [{TASK}]\n"
+    (tmp_path / "ours.yaml").write_text(group)
+    with pytest.raises(ValueError, match=f"{TASK}: num_fewshot: 5 would not do what it says"):
+        variant(tmp_path, "").load(["ours"])
+
+
+def test_settings_that_say_what_is_so_anyway_pass(tmp_path):
+    lines = (
+        "task_alias: Mine\ntag: ours\noutput_type: generate_until\ntest_split: test\nnum_fewshot: 0\ndescription: ''\nprocess_docs: null\n"
+        "should_decontaminate: false\nmetric_list: [{metric: bits, aggregation: median, higher_is_better: true}]\n"
+    )
+    config = variant(tmp_path, lines).load(["ours"])["tasks"]["mine"].config
+    assert (config.task_alias, config.num_fewshot, config.metric_list[0]["aggregation"]) == ("Mine", 0, "median")
+    assert variant(tmp_path, "num_fewshot: null\n").load(["mine"])["tasks"]["mine"].config.num_fewshot == 0
+
+
+@pytest.mark.parametrize("name", [TASK, "prompt_leakage_attacks", "prompt_leakage_canary", "prompt_leakage_exposure"])
+def test_parameters_without_names_are_refused(tmp_path, name):
+    manager = variant(tmp_path, "metadata:\n  - split: dev\n", name, **QUICK)
+    with pytest.raises(ValueError, match=r"mine: metadata: \[{'split': 'dev'}\] in the task's YAML file is no mapping, .*without dashes"):
+        manager.load(["mine"])
+    variant(tmp_path, "metadata:\n", name, tier="smoke").load(["mine"])  # nothing, and what the command gives
+
+
 def test_a_task_of_ones_own_runs(tmp_path, chat_model):
     import lm_eval
 
@@ -130,6 +179,15 @@ def test_copies_of_the_packages_files_and_members_of_ones_own_groups_keep_their_
     assert {manager.load([name])["tasks"][TASK].sampling["temperature"] for name in (TASK, "ours")} == {0.7, 0.0}
 
 
+def test_metadata_of_a_group_does_not_reach_its_members(tmp_path):
+    """What the documentation warns of; where it fails, the warning is no longer needed."""
+    member = f"{{task: {TASK}, metadata: {{split: dev, redact: true}}}}"
+    for lines, salted in ((f"metadata: {{redact: true}}\ntask: [{TASK}]\n", False), (f"task: [{member}]\n", True)):
+        (tmp_path / "ours.yaml").write_text(f"group: ours\n{lines}")
+        task = variant(tmp_path, "", **QUICK).load(["ours"])["tasks"][TASK]
+        assert ("redact" in task.dump_config()["metadata"]) is salted
+
+
 @pytest.mark.parametrize("limit", [0, 0.0, -1])
 def test_a_limit_of_nothing_is_refused(chat_model, limit):
     # The harness would build the requests of all system prompts and run none of them.
@@ -153,6 +211,68 @@ def test_cached_requests_come_with_the_documents_of_the_run(tmp_path, monkeypatc
         documents = list(task.eval_docs)
         assert [instance.doc for instance in instances] == [documents[instance.doc_id] for instance in instances]
         assert all(bool(REDACTED.fullmatch(instance.doc["text"])) == ("redact" in metadata) for instance in instances)
+
+
+@pytest.mark.parametrize("seeds", [(77, 77), (77, 78)])
+def test_cached_requests_count_on_from_the_seed_of_the_run(tmp_path, monkeypatch, seeds):
+    from lm_eval.caching import cache
+    from lm_eval.models.openai_completions import LocalChatCompletion
+
+    monkeypatch.setattr(cache, "PATH", str(tmp_path))
+    for seed in seeds:
+        server = object.__new__(LocalChatCompletion)
+        server._seed, server.tokenized_requests, server.tokenizer_backend = seed, False, None
+        task = own_task_manager({**QUICK, "num_queries": 3}).load(["prompt_inversion_user"])["tasks"]["prompt_inversion_user"]
+        instances = build(task, cache_requests=True, limit=1, chat_template=server.apply_chat_template)
+        sent = [instance.args[1].get("seed") for instance in instances if not task._is_null(instance)]
+        assert sent == [None, seed + 1, seed + 2]
+    assert len(list(tmp_path.iterdir())) == len(set(seeds))
+
+
+# One object that runs again.
+
+
+@pytest.fixture
+def run_again(chat_model, monkeypatch):
+    import lm_eval
+    from lm_eval.models.huggingface import HFLM
+
+    sent = []
+    monkeypatch.setattr(
+        HFLM, "generate_until", lambda self, requests, **_: sent.append(requests[0].args[1]) or ["I bake bread." for _ in requests]
+    )
+    task = own_task(split="dev")
+    model = HFLM(pretrained=str(chat_model), dtype="float32", device="cpu")
+
+    def run(evaluate=None, **keywords):
+        keywords = {"limit": 1, "apply_chat_template": True, "bootstrap_iters": 0, **keywords}
+        if evaluate:
+            found = lm_eval.evaluate(model, {"tasks": {TASK: task}}, **keywords)
+        else:
+            found = lm_eval.simple_evaluate(model=model, tasks=[task], task_manager=own_task_manager({}), **keywords)
+        return found["results"][TASK], sent[-1]
+
+    run.task = task
+    return run
+
+
+def test_a_task_that_only_predicted_scores_again(run_again):
+    before, _ = run_again()
+    for keywords in ({}, {"log_samples": False}, {"evaluate": True}):
+        assert not [name for name in run_again(predict_only=True)[0] if name.startswith("token_f1")]
+        assert run_again(**keywords)[0] == pytest.approx(before, nan_ok=True)
+    assert run_again.task.dump_config()["metric_list"] == own_task().dump_config()["metric_list"]
+
+
+def test_a_task_keeps_no_settings_of_the_last_run(run_again):
+    assert run_again(gen_kwargs="max_tokens=9,temperature=0")[1]["max_gen_toks"] == 9
+    with pytest.raises(ValueError, match="temperature=-2"):  # nor those of a run that did not come about
+        run_again(gen_kwargs="temperature=-2")
+    assert (run_again()[1]["max_gen_toks"], run_again()[1]["temperature"]) == (64, 0.7)
+    assert run_again(gen_kwargs="temperature=0.5")[1]["max_gen_toks"] == 64
+    # Who sets something by hand sets it for every `evaluate`.
+    run_again.task.set_config("generation_kwargs", {"max_gen_toks": 7}, update=True)
+    assert [run_again(evaluate=True)[1] for _ in range(2)] == [{"until": [], "temperature": 0.7, "max_gen_toks": 7, "do_sample": True}] * 2
 
 
 # Requests that were not answered.
@@ -208,7 +328,20 @@ def test_one_template_or_none_of_the_name_default(model_of_templates, caplog):
     assert "templates" not in caplog.text
     lm = model_of_templates({"chat": TEMPLATE, "rag": TEMPLATE})
     lm.tokenizer.chat_template = {"chat": TEMPLATE, "rag": TEMPLATE}
-    with pytest.raises(ValueError, match="chat template cannot be used.*does not render with it.*chat_template_args"):
+    message = f"^{TASK}: the chat template 'default' is to render, which is not there; the tokenizer's are chat, rag. The harness only "
+    with pytest.raises(ValueError, match=f"{message}.* does not render with it.*chat_template_args") as found:
+        build(own_task(), limit=1, chat_template=lm.apply_chat_template)
+    assert "give a chat model" not in str(found.value)
+    lm.chat_template_args = {"chat_template": "rig"}
+    with pytest.raises(ValueError, match="the chat template 'rig' is to render, which is not there; the tokenizer's are chat, rag"):
+        build(own_task(), limit=1, chat_template=lm.apply_chat_template)
+    lm.chat_template_args = {"chat_template": "rag"}
+    build(own_task(), limit=1, chat_template=lm.apply_chat_template)
+
+
+def test_a_template_that_has_a_name_and_cannot_be_used(model_of_templates):
+    lm = model_of_templates({"default": "{{ raise_exception('no') }}", "rag": TEMPLATE})
+    with pytest.raises(ValueError, match=r"'default' is to render, which cannot be used \(TemplateError: no\); .* default, rag\. The"):
         build(own_task(), limit=1, chat_template=lm.apply_chat_template)
 
 

@@ -17,6 +17,7 @@ from lm_eval_inversion.exposure import exposure, make_exposure_protocol, score_e
 from lm_eval_inversion.leakage import worst_request
 from lm_eval_inversion.prompts.canaries import BEHAVIOURS, KINDS, Behaviour, canary_data, draws, planted_from_dict
 from lm_eval_inversion.scoring.leakage.canaries import PARTIAL_SHARE, find_canary
+from lm_eval_inversion.scoring.leakage.decoders import shifted
 from lm_eval_inversion.scoring.metrics import CANARY_HIGHER_IS_BETTER, EXPOSURE_HIGHER_IS_BETTER
 
 SECRETS = {
@@ -242,6 +243,7 @@ def test_exposure_of_ranks():
 
 def test_exposure_protocol():
     protocol = make_exposure_protocol(tier="smoke")
+    assert not any(one.secrecy for one in protocol.planted)  # no prompt asks for silence
     for one in protocol.planted:
         asked, ordinary = protocol.probes(one.prompt)
         assert asked.continuations == ordinary.continuations
@@ -326,7 +328,6 @@ def test_intervals_are_over_carriers_and_never_claim_certainty():
         ("price", "384.50", "384.51", False),
         ("price", "384.50", "It took 384 days and 50 nights.", False),
         ("price", "384.52", "$384.5", False),
-        ("price", "384.00", "384.0", False),
         ("price", "384.52", "384 francs and 52 centimes", True),
         ("price", "384.50", "384 crowns 50", True),
         ("price", "384.50", "384.5 francs", True),
@@ -380,6 +381,12 @@ def test_no_secret_is_found_in_unrelated_texts(protocol):
     rows = (Path(__file__).parents[2] / "benchmarks" / "data" / "detector_unrelated.jsonl").read_text(encoding="utf-8").splitlines()
     text = "\n\n".join(json.loads(row)["text"] for row in rows)
     assert [kind for one in protocol.planted for kind, secret in one.canaries.items() if find_canary(kind, secret, text).found] == []
+
+
+def test_a_secret_is_found_under_every_shift():
+    for shift in range(1, 26):
+        said = SECRETS["passphrase"].translate(shifted(-shift))
+        assert find_canary("passphrase", SECRETS["passphrase"], said).decoder == f"caesar_{shift}"
 
 
 def test_a_secret_of_few_letters_is_looked_for_under_no_shift():

@@ -563,7 +563,7 @@ def test_a_card_is_written_into_a_new_folder(results, tmp_path, capsys):
 def test_redact_takes_folders(tmp_path, monkeypatch, capsys):
     redacted = []
     module = ModuleType("lm_eval_inversion.adapters.inspect.redacting")
-    module.redact_log, module.sample_buffers = redacted.append, list
+    module.redact_log, module.sample_buffers, module.traces = redacted.append, lambda logs: [], list
     monkeypatch.setitem(sys.modules, module.__name__, module)
     logs = [write_inspect(tmp_path / "logs" / name, metrics(0.5)) / "run.eval" for name in ("a", "b")]
     assert run("redact", tmp_path / "logs", logs[0]) == 0
@@ -574,6 +574,25 @@ def test_redact_takes_folders(tmp_path, monkeypatch, capsys):
         assert run("redact", tmp_path / folder) == 2
         assert told in capsys.readouterr().err
     assert redacted == logs
+
+
+def test_redact_names_what_inspect_keeps_elsewhere(tmp_path, monkeypatch, capsys):
+    import inspect_ai._util.appdirs
+
+    monkeypatch.setattr(inspect_ai._util.appdirs, "inspect_data_dir", lambda name: tmp_path / "data" / name)
+    log = write_inspect(tmp_path / "logs", metrics(0.5)) / "run.eval"
+    assert run("redact", log) == 0
+    assert capsys.readouterr().err == ""
+    # Of a process that was killed, of one with --log-shared too, and of one that came to its end.
+    names = ("data/samplebuffer/1a2b/run.eval.77.db", "logs/.buffer/run/segment.1.zip", "data/traces/trace-7.log.gz")
+    kept = [tmp_path / name for name in names]
+    for file in kept:
+        file.parent.mkdir(parents=True)
+        file.write_text("You are Mira.")
+    assert run("redact", tmp_path / "logs") == 0
+    buffers, notes = capsys.readouterr().err.splitlines()
+    assert f"in {kept[0].parent}, {kept[1].parent}, in plain text (2 files)" in buffers
+    assert f"in {kept[2].parent} (1 files)" in notes
 
 
 def test_redact_leaves_no_readable_log_behind_one_that_it_cannot_redact(tmp_path, capsys):

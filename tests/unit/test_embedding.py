@@ -1,3 +1,4 @@
+import math
 import threading
 import time
 
@@ -6,7 +7,7 @@ import pytest
 
 from lm_eval_inversion.prompts import load_prompts
 from lm_eval_inversion.scoring import embedding
-from lm_eval_inversion.scoring.embedding import MAX_PARTS, cosine, embed, embed_many
+from lm_eval_inversion.scoring.embedding import MAX_PARTS, _joined, cosine, embed, embed_many
 
 BEGINNING = " ".join(f"Loaf {number} is baked in Ghent by Mira." for number in range(40))  # more than the model reads at once
 WHALES = " Grey whales cross the cold northern sea and sing below the ice."
@@ -27,6 +28,11 @@ def test_short_and_long_texts_have_unit_length_alone_and_together():
         assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
         assert embed(text) == pytest.approx(vector, abs=1e-5)
     assert len(embed_many([])) == 0
+
+
+def test_parts_count_by_their_length():
+    joined = _joined([np.array([1.0, 0.0]), np.array([0.0, 1.0])], ["aaa", "b"])
+    assert joined == pytest.approx(np.array([3, 1]) / math.sqrt(10))
 
 
 def test_the_benchmarks_prompts_are_read_in_one_part():

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shlex
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +14,13 @@ from host_files import BITS, MOMENT, options, write_inversion, write_leakage
 from lm_eval_inversion.hashing import file_sha256
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.report import metrics_table, read_results
-from lm_eval_inversion.report.card import add_card_arguments, card_block, run_card
+from lm_eval_inversion.report.card import add_card_arguments, card_block, model_index, run_card
 from lm_eval_inversion.report.export import add_export_arguments, check_record, evaluation_record, load_schema, run_export
 from lm_eval_inversion.report.numbers import shown, shown_interval
 from lm_eval_inversion.report.page import page_html
 from lm_eval_inversion.report.public_names import identify_model
 from lm_eval_inversion.report.reading import Results, Row
+from lm_eval_inversion.report.reranked import check_models
 from lm_eval_inversion.report.rerun import rerun_command, run_settings
 from lm_eval_inversion.report.tables import CARRIERS_EXPLAINED, counted
 from lm_eval_inversion.scoring.metrics import HEADLINES, PROMPT_HEADLINES, RECORDS, SIGNED_FLOORS, is_floor
@@ -240,6 +242,33 @@ def test_a_folder_of_the_run_is_no_name_on_the_hub_elsewhere(tmp_path, capsys):
         assert ("demo/model is taken for a name on the hub: if it was a folder, give --model-id." in capsys.readouterr().err) == hint
     assert run_export(options(add_export_arguments, tmp_path / "older", "-o", tmp_path / "out", "--model-id", "lab/model")) == 0
     assert "is taken for" not in capsys.readouterr().err
+
+
+def test_a_model_object_from_python_is_named_and_its_folder_is_not_published(tmp_path):
+    """lm_eval writes its name in the place of the back end, and no arguments."""
+    weights = {"model_args": None, "config": {"model_num_parameters": 135}, "metadata": {"pretrained": None, "dtype": None}}
+    (local,), (hub,), (short,) = (
+        read_results(write_inversion(tmp_path / name, model=model, **weights))
+        for name, model in (("local", "/srv/weights/own model"), ("hub", "lab/chat"), ("short", "gpt2"))
+    )
+    assert [results.model for results in (local, hub, short)] == ["hf /srv/weights/own model", "hf lab/chat", "hf gpt2"]
+    for results, model_id, named, published in (
+        (local, None, "FOLDER", "unknown/own model"), (local, "lab/name", "lab/name", "lab/name"), (hub, None, "lab/chat", "lab/chat"),
+        (short, None, "gpt2", "unknown/gpt2"),
+    ):  # fmt: skip
+        record = evaluation_record(results, model_id=model_id)
+        assert shlex.join(["--model", "hf", "--model_args", f"pretrained={named}"]) in card_block(results, model_id)
+        assert record["model_info"]["id"] == published
+        assert record["model_info"]["inference_engine"]["name"] == "transformers"
+        assert "/srv" not in card_block(results, model_id) + model_index([results], model_id) + json.dumps(record)
+    with pytest.raises(ValueError, match="the results are of 2"):
+        run_card(options(add_card_arguments, tmp_path / "local", tmp_path / "hub", "--model-id", "lab/name"))
+    with pytest.raises(ValueError, match="one model ranks its own answers"):
+        check_models([local, hub], "lab/chat")
+    # Of an object of another kind there is only its class's name.
+    (other,) = read_results(write_inversion(tmp_path / "other", model="VLLM", model_args=None))
+    with pytest.raises(ValueError, match="its files name the back end alone, VLLM; of most model objects from Python"):
+        evaluation_record(other)
 
 
 def test_user_errors_name_the_input(tmp_path):

@@ -149,8 +149,9 @@ def test_reconstructions_are_guided_argmaxes_of_full_forward_passes(tiny_inverte
     for _ in range(8):
         logits, prior = full_logits(tiny_inverter, outputs, found), full_logits(tiny_inverter, [], found)
         scores = guided(logits[None], prior[None], GUIDANCE)[0]
-        scores[[*repeating_tokens(found, REPEAT_RUN), tiny_inverter.layout.end_id]] = -torch.inf  # 8 < MINIMUM_TOKENS
+        scores[list(repeating_tokens(found, REPEAT_RUN))] = -torch.inf
         found.append(int(scores.argmax()))
+    assert tiny_inverter.layout.end_id not in found  # or the text would be shorter
     assert tiny_inverter.invert([outputs], max_new_tokens=8) == [tiny_inverter.tokenizer.decode(found)]
 
 
@@ -161,6 +162,9 @@ def test_guidance_prefers_what_the_outputs_speak_for_among_plausible_tokens():
     scores = guided(own, prior, 1.0)[0]
     assert scores[1].item() == pytest.approx(2 * math.log(0.45) - math.log(0.05), rel=1e-4)
     assert scores.argsort(descending=True).tolist() == [1, 0, 2, 3]  # the rare token would win without the plausibility rule
+    # Plausible is what has a tenth of the likeliest one's probability.
+    scores = guided(torch.tensor([[1.0, 0.11, 0.09]]).log(), torch.zeros(1, 3), 1.0)
+    assert scores[0, 1] > -1000 > scores[0, 2]
 
 
 def test_no_text_ends_before_its_minimum(tiny_inverter):

@@ -341,6 +341,7 @@ def test_a_price_may_be_nothing(tmp_path):
     ("words", "error", "message"),
     [
         (["prompt_inverson"], ValueError, "task 'prompt_inverson' is unknown to plan; known: prompt_inversion, "),
+        (["own/mine.yaml"], ValueError, "of a task of your own give the one that its file includes, with the file's metadata"),
         (["prompt_inversion", "--metadata", "tier=smoke"], ValueError, "--metadata tier=smoke: none of prompt_inversion has this"),
         (["prompt_inversion", "--metadata", "split"], ValueError, "'split' is not name=value"),
         (["prompt_inversion", "--metadata", "{'split': 'dev'}"], ValueError, "is no JSON object .*; put names and texts into"),

@@ -56,6 +56,22 @@ def test_without_system_role_the_prompt_is_folded_into_the_user_turn(template, c
     require_prompt_in_request("Be a pirate.", render(conversation("Be a pirate.", "Hello!", "user")))
 
 
+@pytest.mark.parametrize(
+    ("template", "role"),
+    [
+        ("{% if messages[0]['role'] == 'system' %}<sys>{{ messages[0]['content'] }}</sys>{% endif %}" + TEMPLATE, "system"),
+        ("{{ messages[-1]['content'] }}" + TEMPLATE_DROPS_SYSTEM, "user"),
+    ],
+)
+def test_a_template_that_writes_the_system_prompt_twice_is_told(template, role, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert detect_system_role(renderer(template)) == role
+    assert caplog.text.count("writes the system prompt 2 times into every request") == 1
+    caplog.clear()
+    detect_system_role(renderer(TEMPLATE))
+    assert not caplog.records
+
+
 def test_a_template_that_drops_everything_is_refused():
     with pytest.raises(ValueError, match="no system prompt can reach the model"):
         detect_system_role(lambda messages: "<s>")

@@ -4,10 +4,13 @@ import json
 import math
 import random
 import re
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from conftest import TEMPLATE, make_tokenizer
+from host_files import write_inversion, write_leakage
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,28 +20,31 @@ from lm_eval_inversion.inverter.base import Inverter
 from lm_eval_inversion.inverter.registry import DEFAULT_SHA256
 from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.protocol import make_protocol
+from lm_eval_inversion.queries import user_turn
 from lm_eval_inversion.report.numbers import shown_interval
-from lm_eval_inversion.report.reading import Results, Row
-from lm_eval_inversion.report.reranked import _summary, check_models, choices, rerank_table
+from lm_eval_inversion.report.reading import Results, Row, read_results
+from lm_eval_inversion.report.reranked import _summary, check_models, choices, confidence_line, rerank_table
 from lm_eval_inversion.report.writing import open_file
 from lm_eval_inversion.reranking import (
     FEATURES,
     Case,
     Reranked,
     agreements,
+    asked_as,
     cases_of,
     features,
     most_agreed,
     protocol_of,
     rank,
     read_reranked,
+    require_same_role,
     rerank,
     told_not_to_think,
 )
 from lm_eval_inversion.scoring.auroc import auroc, auroc_interval
 from lm_eval_inversion.scoring.text import token_f1
 from lm_eval_inversion.scoring.uncertainty import wilson
-from lm_eval_inversion.target import continuation
+from lm_eval_inversion.target import Target, continuation
 from lm_eval_inversion.training.confidence import cross_validated, describe, fit, fit_reranked, main
 
 TRUTH = "You are a baker who loves rye."
@@ -131,6 +137,11 @@ def test_the_table_shows_gain_cost_and_confidence():
     assert "AUROC 0.000" in uncalibrated
 
 
+def test_the_median_lift_is_not_above_the_median():
+    rows = [reranked(place, place / 100, {}, confidence=chance) for place, chance in enumerate((0.1, 0.9, 0.8, 0.95, 1.0))]
+    assert "AUROC 1.000" in confidence_line(rows)
+
+
 def test_the_shipped_confidence_is_of_the_shipped_inverter_and_says_what_it_knows():
     shipped = load_confidence(SHIPPED)
     assert DEFAULT_SHA256.startswith(shipped.inverter_hash)
@@ -156,12 +167,19 @@ def test_the_runs_own_inverter_computes_as_it_did_in_the_run(monkeypatch):
     assert told not in _summary(run, [reranked(0, 0.1, {"agreement": 0.0}, inverter_dtype="int8")], 9, 1)
 
 
+def test_a_run_that_asked_other_queries_is_not_reranked():
+    run = Results("prompt_inversion_ordinary", "lm_eval", [], signature={"inverter": "constant", "queries_hash": "0"})
+    with pytest.raises(ValueError, match="the run asked other queries than this version asks"):
+        protocol_of(run)
+
+
 def test_several_rows_of_one_secret_are_one_value():
     rows = [reranked(place, place / 100, {"agreement": 0.0}) for place in range(10)]
     epochs = [replace(row, token_f1=(0.1, row.token_f1[1] + change, 0.9)) for row in rows for change in (-0.05, 0.05)]
     assert choices(epochs)["target's likelihood"] == pytest.approx(choices(rows)["target's likelihood"])
     line = next(line for line in rerank_table(rows).splitlines() if "target's" in line)
     assert line in rerank_table(epochs)
+    assert "2,000 tokens read by the target in 1.0 s; sampling took the inverter 4.0 s" in rerank_table(epochs)
 
 
 def test_a_file_that_cannot_be_written_is_told_as_by_all_verbs(tmp_path):
@@ -259,6 +277,82 @@ def test_a_run_says_whether_its_model_was_told_not_to_think(model_args, off, tmp
     (tmp_path / "results_2026-01-01T00-00-00.json").write_text(json.dumps({"config": {"model_args": model_args}}))
     assert told_not_to_think(results) is off
     assert not told_not_to_think(replace(results, source=None))
+
+
+TEMPLATES = {"default": TEMPLATE, "rag": TEMPLATE.replace("assistant: ", "assistant reads: ")}
+
+
+@pytest.mark.parametrize(
+    ("model", "model_args", "generation", "rendered"),
+    [
+        ("hf", {"pretrained": "lab/name"}, {}, "assistant: "),
+        ("hf", {"pretrained": "lab/name", "chat_template_args": {"chat_template": "rag"}}, {}, "assistant reads: "),
+        ("vllm", {"pretrained": "lab/name", "chat_template_args": {"chat_template": "rag"}}, {}, "assistant reads: "),
+        # A server is told with every request, and has a tokenizer of its own: that of the host counts tokens.
+        (
+            "local-chat-completions", {"model": "m", "tokenizer": "nowhere"}, {"chat_template_kwargs": {"chat_template": "rag"}},
+            "assistant reads: ",
+        ),
+    ],
+)  # fmt: skip
+def test_the_model_is_asked_as_the_run_asked_it(model, model_args, generation, rendered, tmp_path, monkeypatch):
+    config = {"gen_kwargs": generation}
+    (results,) = read_results(write_inversion(tmp_path, model=model, model_args=model_args, config=config))
+    target = Target("lab/name", None, make_tokenizer(TEMPLATES))
+    seen = []
+    protocol = SimpleNamespace(inverter=Reader(), inverter_dtype="auto")
+    monkeypatch.setattr("lm_eval_inversion.reranking.prepare", lambda *_: (protocol, [CASE]))
+    monkeypatch.setattr("lm_eval_inversion.reranking._likelihood", lambda case, protocol, target: seen.append(target) or (lambda _: -1.0))
+    monkeypatch.setattr(Reader, "sample", lambda *_: [CANDIDATES], raising=False)
+    list(rerank(results, target))
+    assert seen[0]._render(user_turn("Hello!")) == f"<s>user: Hello!</s><s>{rendered}"
+
+
+def test_what_a_run_told_its_chat_template_is_kept_beside_no_thinking(tmp_path):
+    told = {"pretrained": "lab/name", "chat_template_args": {"note": "rye", "enable_thinking": False}, "enable_thinking": True}
+    (results,) = read_results(write_inversion(tmp_path, model_args=told))
+    asked = asked_as(results, Target("lab/name", None, make_tokenizer("{{ note }} {{ enable_thinking }}")))
+    assert asked.template_arguments == {"note": "rye", "enable_thinking": True}
+    assert [one._render(user_turn("Hello!")) for one in (asked, asked.told_not_to_think())] == ["rye True", "rye False"]
+
+
+def test_the_runs_own_tokenizer_writes_the_requests(tmp_path):
+    folder = tmp_path / "tokens"
+    make_tokenizer(TEMPLATES["rag"]).save_pretrained(folder)
+    told = {"pretrained": "lab/name", "tokenizer": str(folder)}
+    (results,) = read_results(write_inversion(tmp_path / "run", model_args=told))
+    bare = Target("lab/name", None, make_tokenizer(None))
+    assert asked_as(results, bare)._render(user_turn("Hello!")).endswith("assistant reads: ")
+    require_same_role(results, asked_as(results, bare))
+    with pytest.raises(ValueError, match="--model lab/name has no chat template"):
+        require_same_role(results, bare)
+    own = Target(str(folder), None, make_tokenizer())
+    assert asked_as(results, own) is own  # a folder of model and tokenizer
+    shutil.rmtree(folder)
+    with pytest.raises(ValueError, match=rf"the run's tokenizer={folder} cannot be loaded .*put it back where the run found it"):
+        asked_as(results, bare)
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "body", "told"),
+    [
+        ("hf/local", {"model_path": "/m", "tokenizer_path": "/m", "chat_template": "x", "enable_thinking": False}, None,
+         {"chat_template": "x", "enable_thinking": False}),
+        ("vllm/lab/name", {"chat_template": "file.jinja"}, {"chat_template_kwargs": {"note": "rye"}}, {"note": "rye"}),
+        ("openai/gpt-x", {}, None, {}),
+    ],
+)  # fmt: skip
+def test_runs_of_inspect_say_how_they_asked(model, arguments, body, told, tmp_path):
+    from inspect_ai.log import read_eval_log, write_eval_log
+
+    path = write_leakage(tmp_path, model=model, model_args=arguments) / "run.eval"
+    log = read_eval_log(str(path))
+    log.plan.config.extra_body = body
+    write_eval_log(log, str(path))
+    (results,) = read_results(tmp_path)
+    target = Target("/m", None, make_tokenizer())
+    assert asked_as(results, target).template_arguments == told
+    assert (asked_as(results, target) is target) is (not told)
 
 
 def test_a_saved_answer_goes_on_behind_its_request():

@@ -219,7 +219,7 @@ def logged(results, path, *, given=None, used=None, arguments=None, config=None,
         "model": "mockllm/model", "config": EvalConfig(**(config or {})), "model_args": arguments or {},
         "model_generate_config": GenerateConfig(**(given or {})), **spec,
     })  # fmt: skip
-    plan = EvalPlan(config=GenerateConfig(temperature=0.7, max_tokens=256, seed=1234, **(used or {})))
+    plan = EvalPlan(config=GenerateConfig(**{"temperature": 0.7, "max_tokens": 256, "seed": 1234, **(used or {})}))
     write_eval_log(EvalLog(eval=head, status="success", plan=plan), str(path))
     return replace(results, source=path)
 
@@ -327,9 +327,64 @@ def test_settings_of_generation_are_kept_as_inspect_spells_them(where, leakage, 
     parsed = eval_command.make_context("eval", words[2:]).params
     assert {name: parsed[name] for name in SET} == {**SET, "system_message": "TEXT", "cache_prompt": "false"}
     assert parsed["seed"] == 1234
-    quiet = logged(leakage, tmp_path / "quiet.eval", given={"logprobs": False, "temperature": 0.2}, arguments={"revision": None})
+    quiet = logged(leakage, tmp_path / "quiet.eval", used={"logprobs": False, "temperature": 0.2}, arguments={"revision": None})
     assert after(words_of(quiet, run_settings(quiet)), "--temperature") == ["0.2"]
     assert not [word for word in words_of(quiet, run_settings(quiet)) if word == "--logprobs" or "revision" in word]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "used", "told"),
+    [
+        ("temperature", 0.0, 0.7, []),  # the task's own goes over the model's
+        ("temperature", 0.0, 0.0, ["0.0"]),  # given on the command line, both have it
+        ("temperature", None, 0.0, ["0.0"]),  # of a user's own task
+        ("max_tokens", 7, 256, []),
+        ("max_tokens", None, 7, ["7"]),
+        ("seed", 5, 1234, ["1234"]),
+        ("top_p", 0.5, None, ["0.5"]),  # of which the task has none
+        ("top_p", 0.5, 0.9, ["0.9"]),
+    ],
+)
+def test_settings_of_the_models_own_are_told_where_they_held(name, given, used, told, leakage, tmp_path):
+    results = logged(leakage, tmp_path / "run.eval", given={name: given}, used={name: used})
+    assert after(words_of(results, run_settings(results)), f"--{name.replace('_', '-')}") == told
+
+
+LISTS = {
+    "stop_seqs": ["END", "\n\n", "</s>"], "logit_bias": {42: 10, 43: -1.5},
+    "extra_body": {"chat_template_kwargs": {"enable_thinking": False}},
+    "response_schema": {"name": "answer", "json_schema": {"type": "object", "properties": {"said": {"type": "string"}}}},
+    "modalities": ["image"], "fallback_models": ["one", "two"],
+}  # fmt: skip
+
+
+def test_settings_that_hold_several_values_are_kept_and_compared(leakage, tmp_path):
+    from inspect_ai._cli.eval import eval_command
+    from inspect_ai._util.generate_config_args import config_from_locals
+    from inspect_ai.model import GenerateConfig
+
+    results = logged(leakage, tmp_path / "run.eval", used=LISTS)
+    parsed = eval_command.make_context("eval", words_of(results, run_settings(results))[2:]).params
+    read = GenerateConfig(**config_from_locals(parsed)).model_dump(exclude_none=True)
+    assert {name: read[name] for name in LISTS} == GenerateConfig(**LISTS).model_dump(exclude_none=True)
+    plain = logged(leakage, tmp_path / "plain.eval")
+    (sampled,) = [told for told in compare([results], [plain]).tasks[0].warnings if told.startswith("sampling differs")]
+    for told in ('stop_seqs ["END", "\\n\\n", "</s>"]', 'logit_bias {"42": 10.0, "43": -1.5}', '"enable_thinking": false'):
+        assert told in sampled
+    # Nothing secret and no place, however deep.
+    secret = {"extra_body": {"api_key": "k", "lora": "/srv/lora"}, "extra_headers": {"X-A": "k"}}
+    hidden = logged(leakage, tmp_path / "hidden.eval", used=secret)
+    words = words_of(hidden, run_settings(hidden))
+    assert after(words, "--extra-body") == ['{"lora": "FOLDER"}']
+    assert "--extra-headers" not in words
+
+
+@pytest.mark.parametrize(("name", "value"), [("stop_seqs", ["a,b"]), ("stop_seqs", ["a", ""]), ("modalities", [{"type": "image"}])])
+def test_what_no_option_of_inspect_can_hold_is_told_behind_the_command(name, value, leakage, tmp_path):
+    results = logged(leakage, tmp_path / "run.eval", used={name: value, "cache": {"expiry": "1D"}})
+    told = rerun_command(results, run_settings(results))
+    assert told.endswith(f"  # and {name}, which no option can hold: give a --generate-config")
+    assert not [word for word in shlex.split(told, comments=True) if word in ("--cache", f"--{name.replace('_', '-')}")]
 
 
 def test_settings_of_generation_from_python_are_kept_by_lm_eval(inversion, tmp_path):
@@ -384,6 +439,42 @@ def test_seeds_that_were_left_out_stay_so(inversion, tmp_path):
     seeds = dict(zip(("random_seed", "numpy_seed", "torch_seed", "fewshot_seed"), (7, None, 7, None)))
     assert after(lm_eval_run(inversion, tmp_path, seeds), "--seed") == ["7,None,7,None"]
     assert "--seed" not in lm_eval_run(inversion, tmp_path, dict.fromkeys(seeds))
+
+
+@pytest.mark.parametrize(
+    ("back_end", "arguments", "generation", "sent"),
+    [
+        ("local-chat-completions", {"model": "m"}, {}, "1234"),
+        ("local-chat-completions", {"model": "m", "seed": 77}, {}, "77"),
+        ("openai-chat-completions", "model=m,seed=77", {"seed": 5}, "5"),  # the request's own goes over the back end's
+        ("vllm", {"pretrained": "org/name", "seed": None}, {}, "1234"),
+        ("hf", {"pretrained": "org/name"}, {}, ""),
+    ],
+)
+def test_the_seed_that_a_back_end_sends_is_signed_and_not_the_one_of_the_option(back_end, arguments, generation, sent, inversion, tmp_path):
+    option = dict(zip(("random_seed", "numpy_seed", "torch_seed", "fewshot_seed"), (0, 1234, 1234, 1234)))
+    config = {"model": back_end, "model_args": arguments, "gen_kwargs": generation, **option}
+    words = lm_eval_run(inversion, tmp_path, config, configs={inversion.task: {"generation_kwargs": generation}})
+    results = replace(inversion, source=tmp_path / f"samples_{inversion.task}_1.jsonl")
+    assert f"| seed {sent or '0,1234,1234,1234'} |" in signature_line(results, run_settings(results))
+    assert after(words, "--seed") == ([] if sent else ["0,1234,1234,1234"])
+
+
+def test_another_seed_is_told_where_two_runs_are_compared(inversion, leakage, tmp_path):
+    def run(name, config, **metadata):
+        (tmp_path / name).mkdir()
+        lm_eval_run(inversion, tmp_path / name, {"random_seed": 0, "numpy_seed": 1234, **config})
+        source = tmp_path / name / f"samples_{inversion.task}_1.jsonl"
+        return replace(inversion, source=source, signature={**inversion.signature, **metadata})
+
+    server = {"model": "local-chat-completions", "model_args": "model=m"}
+    usual = run("usual", server)
+    other = run("other", {**server, "model_args": "model=m,seed=77"}, seed=77)
+    (task,) = compare([usual], [other]).tasks
+    assert task.other_differences == ("seed: 1234 in A, 77 in B",)
+    assert not compare([usual], [run("option", {**server, "random_seed": 5})]).tasks[0].other_differences  # which reaches no server
+    (task,) = compare([run("one", {"model_args": "pretrained=x"})], [run("two", {"model_args": "pretrained=x", "random_seed": 5})]).tasks
+    assert task.other_differences == ("seed: 0,1234,None,None in A, 5,1234,None,None in B",)
 
 
 def test_prompts_that_were_picked_by_number_are_no_whole_run(inversion, tmp_path):

@@ -22,7 +22,7 @@ PREDICT_ONLY = "the run was made with --predict_only and has no scores; run it w
 NO_PROMPT = "no system prompt is in the file; was the run interrupted?"
 NO_SCORE = "sample p0 has no score of this package; score the log with inspect score"
 LEFT_OUT = "warning: left out, because they have no scores"
-WHY = "(--no-score of Inspect, --predict_only of lm_eval, or interrupted before the first)"
+WHY = "(--no-score or --no-log-samples of Inspect, --predict_only of lm_eval, or interrupted before the first)"
 PROVIDER = "Error code: 429 - {'message': 'quota of key sk-s3cr3t at http://10.0.0.1 is used up'}"
 
 
@@ -152,6 +152,54 @@ def test_a_log_whose_scored_copy_is_there_is_missing_nowhere(tmp_path, capsys):
         assert [results.source for results in read_with_unscored([logs])[1]] == [answers]
 
 
+@pytest.mark.parametrize(
+    ("status", "chosen", "scored", "told"),
+    [
+        ("success", ["p0"], True, "its samples were left out of the file (--no-log-samples, or inspect log dump --header-only)"),
+        ("success", ["p0"], False, "its samples were left out of the file"),
+        ("success", [], False, "--limit or --sample-id chose none"),
+        ("cancelled", ["p0"], False, NO_PROMPT),
+    ],
+)
+def test_why_a_log_holds_no_sample_is_told(status, chosen, scored, told, tmp_path, capsys):
+    from inspect_ai.log import EvalDataset, EvalResults, EvalScore
+
+    def empty(log):
+        log.status, log.samples = status, []
+        log.results = EvalResults(scores=[EvalScore(name="asr", scorer="leakage")]) if scored else None
+
+    file = changed(tmp_path, empty, dataset=EvalDataset(samples=1, sample_ids=chosen))
+    assert run("report", file) == 2
+    shown = capsys.readouterr().err
+    assert f"error: {file}: " in shown
+    assert told in shown
+
+
+def test_a_log_in_a_folder_that_holds_what_another_holds_is_read_once(tmp_path, capsys):
+    """As inspect log convert leaves both."""
+    logs, one = tmp_path / "logs", {"task_id": "one"}
+    first = changed(logs, lambda log: None, "a.eval", **one)
+    converted = changed(logs, lambda log: None, "b.json", **one)
+    assert [results.source for results in read_all([logs])] == [first]
+    assert capsys.readouterr().err == f"warning: left out, because it is a copy of {first}: {converted}\n"
+    assert [results.source for results in read_results(logs)] == [first]
+    # Whoever names a log means it.
+    assert [results.source for results in read_all([logs, converted])] == [converted]
+    assert [results.source for results in read_all([first, converted])] == [first, converted]
+
+    def scored_anew(log):
+        for sample in log.samples:
+            sample.scores["leakage"].metadata["package_version"] = "0.2.0"
+
+    # Scored in another way, or with other numbers, it is no copy, nor is another run.
+    for change, names in (
+        (scored_anew, one), (lambda log: log.samples[0].scores["leakage"].value.update(asr=0.25), one),
+        (lambda log: None, {"task_id": "two"}), (lambda log: None, {}),
+    ):  # fmt: skip
+        changed(logs, change, "b.json", **names)
+        assert len(read_all([logs])) == 2
+
+
 def test_a_log_of_which_some_scores_are_missing_is_damaged(tmp_path):
     def half(log):
         log.samples[1].scores = None
@@ -182,6 +230,23 @@ def failed(tmp_path):
 
     (results,) = read_results(changed(tmp_path / "failed", fail))
     return results
+
+
+def test_an_error_stays_one_whatever_its_answers_were_scored_as(tmp_path):
+    """As --score-on-error leaves it, and inspect score of a log with errors: all requests behind the error were cancelled."""
+    from inspect_ai.log import EvalError
+
+    def fail(log):
+        for sample in log.samples:
+            sample.error = EvalError(message=PROVIDER, traceback="", traceback_ansi="")
+
+    (results,) = read_results(changed(tmp_path / "failed", fail))
+    assert [(row.error, row.metrics) for row in results.rows] == [(PROVIDER, {"coverage": 0.0})] * 2
+    assert "2 of 2 system prompts ended in an error (first: Error code: 429)" in results.caution
+    assert "2 of 2 system prompts ended in an error" in card_block(results)
+    checks = check_results([results], make_limits(max_asr=1.0, min_coverage=0.0))
+    assert checks[0].status is Status.INCONCLUSIVE
+    assert "2 of 2 system prompts ended in an error" in checks[0].message
 
 
 def test_system_prompts_that_ended_in_an_error_are_told_as_such(failed, tmp_path, capsys):

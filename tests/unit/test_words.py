@@ -13,7 +13,8 @@ from lm_eval_inversion.evaluation import null_condition
 from lm_eval_inversion.inverter import CheckpointError, Inverter
 from lm_eval_inversion.inverter.registry import check_inverter
 from lm_eval_inversion.inverter.words import NEVER_COUNTED, TOLD, OutputWords, stems
-from lm_eval_inversion.outputs import parse_outputs
+from lm_eval_inversion.outputs import OutputCounts, Outputs, parse_outputs
+from lm_eval_inversion.prompts import SystemPrompt
 from lm_eval_inversion.queries import load_query_set
 from lm_eval_inversion.training import words as command
 from lm_eval_inversion.training.pairs import Pair
@@ -121,9 +122,33 @@ def test_identification_adds_words_to_likelihood_and_bits_do_not():
     equal, counting = (evaluate(prompts, answers, null, inverter()).summary() for inverter in (Equal, Counting))
     assert (equal["identification_top1"].mean, counting["identification_top1"].mean) == (1 / 16, 1)
     assert equal["bits"].mean == counting["bits"].mean == counting["bits_null"].mean == 0
-    assert counting["identification_top1_null"].mean < 1
+    # "the" speaks against these prompts, which name it: no null output does.
+    assert (equal["identification_top1_null"].mean, counting["identification_top1_null"].mean) == (1 / 16, 0)
     lines = answers[0].lines
     assert null_condition(Counting(), null.lines).evidence(lines, ["bread"]) == [WORDS.evidence(lines, ["bread"])[0] / math.log(2)]
+
+
+def test_the_control_is_told_by_the_words_of_the_half_that_is_played():
+    class Reader(Inverter):
+        """The half of the null outputs that speaks of bread makes every prompt likelier."""
+
+        name, hash = "reader", "0"
+
+        def invert(self, outputs, max_new_tokens=256, batch_size=None):
+            return ["x" for _ in outputs]
+
+        def nll(self, outputs, prompts):
+            return [1.0 if "bread" in lines else 2.0 for lines in outputs]
+
+        def word_evidence(self, outputs, prompts):
+            return WORDS.evidence_of_pairs(outputs, prompts)
+
+    null = Outputs(("bread", "law", "bread", "tax"), OutputCounts(answers=4, requested=4, lines=4))
+    prompts = [SystemPrompt(str(place), f"Bread {place}") for place in range(12)]
+    results = evaluate(prompts, [null] * 12, null, Reader(), decoys=[["Maths"]] * 12).results
+    played = [result.metrics["bits_null"] > 0 for result in results]  # the half with bread, by a coin
+    assert set(played) == {True, False}
+    assert [result.metrics["identification_top1_null"] for result in results] == played
 
 
 def test_the_shipped_checkpoint_counts_words_for_both_kinds_of_secrets():

@@ -13,7 +13,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.util import StoreModel
 from pydantic import Field
 
-from lm_eval_inversion.adapters.inspect.scorers import refuse_unknown, sample_prompt, stamp
+from lm_eval_inversion.adapters.inspect.scorers import refuse_replaced_solver, refuse_unknown, sample_prompt, stamp
 from lm_eval_inversion.adapters.inspect.solvers import renderer, system_role
 from lm_eval_inversion.context import context_of
 from lm_eval_inversion.exposure import EXPOSURE_VERSION, NEEDS_LOG_LIKELIHOODS, score_exposure
@@ -27,10 +27,12 @@ class LogLikelihoods(StoreModel):
     Attributes:
         nats: context -> log-likelihoods, in the order of the probe's continuations.
         system_role: how the system prompt reached the model.
+        asked: see ``store.Answers``, of ``rank_candidates``.
     """
 
     nats: dict[str, list[float]] = Field(default_factory=dict)
     system_role: str = "system"
+    asked: bool = False
 
 
 @solver
@@ -44,12 +46,13 @@ def rank_candidates() -> Solver:
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         nonlocal lock
+        found = state.store_as(LogLikelihoods)
+        found.asked = True
         lock = lock or anyio.Lock()
         model = get_model()
         render = renderer(model)
         if render is None or not hasattr(model.api, "model"):
             raise ValueError(NEEDS_LOG_LIKELIHOODS.format(model=model))
-        found = state.store_as(LogLikelihoods)
         role = system_role(model)
         found.system_role = role
         nats: dict[str, list[float]] = {}
@@ -95,6 +98,7 @@ def exposure(**unknown: Any) -> Scorer:
     async def score(state: TaskState, target: Target) -> Score:
         prompt = sample_prompt(state, "exposure")
         found = state.store_as(LogLikelihoods)
+        refuse_replaced_solver(state, prompt.id, "rank_candidates", found.asked or bool(found.nats))
         result = score_exposure(str(state.sample_id), found.nats)
         if not result.rows:  # a limit stopped the sample
             return Score(value=dict.fromkeys(EXPOSURE_HIGHER_IS_BETTER, math.nan), reason="no_response")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import anyio.to_thread
@@ -74,11 +75,23 @@ def _prompts(log: EvalLog) -> dict[str, str]:
     return {name: text for name, text in found.items() if redacted_length(text) is None}
 
 
-def sample_buffers() -> list[Path]:
-    """Databases in which Inspect keeps the samples of runs that go on or were killed; those of others it removes itself."""
+def sample_buffers(logs: Iterable[Path]) -> list[Path]:
+    """Files in which Inspect keeps the samples of runs that go on or were killed; those of others it removes itself.
+
+    Args:
+        logs: beside which there are such files, too, with ``--log-shared``.
+    """
     from inspect_ai._util.appdirs import inspect_data_dir
 
-    return sorted(path for path in inspect_data_dir("samplebuffer").rglob("*.db*") if path.is_file())
+    shared = (path for folder in {log.parent for log in logs} for path in (folder / ".buffer").rglob("*"))
+    return sorted(path for path in (*inspect_data_dir("samplebuffer").rglob("*.db*"), *shared) if path.is_file())
+
+
+def traces() -> list[Path]:
+    """What Inspect notes of its latest processes, of whatever task: errors of providers stand there with all that they quote."""
+    from inspect_ai._util.appdirs import inspect_data_dir
+
+    return sorted(inspect_data_dir("traces").glob("trace-*.log*"))
 
 
 @hooks(name="lm_eval_inversion_redaction", description="Redacts the log of a task that ran with redact=true.")

@@ -43,7 +43,7 @@ from lm_eval_inversion.scoring.metrics import (
     WITHHELD,
     is_scored,
 )
-from lm_eval_inversion.signature import whole_seed
+from lm_eval_inversion.signature import HASH_ENDING, whole_seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +95,43 @@ def sample_prompt(state: TaskState, scorer: str) -> SystemPrompt:
             f"{prompt.id}: lm_eval_inversion/{scorer} does not score logs of this task; give --scorer lm_eval_inversion/{fitting}"
         )
     return prompt
+
+
+def answers_of(state: TaskState, prompt_id: str) -> Answers:
+    """What ``ask_queries`` left of a sample.
+
+    Args:
+        state: of the sample.
+        prompt_id: for the message.
+
+    Raises:
+        ScorerError: see ``refuse_replaced_solver``.
+    """
+    found = state.store_as(Answers)
+    refuse_replaced_solver(state, prompt_id, "ask_queries", found.asked or bool(found.answers or found.null_answers))
+    return found
+
+
+def refuse_replaced_solver(state: TaskState, prompt_id: str, solver: str, ran: bool) -> None:
+    """Refuse a sample that the task's solver never saw: scored, it would look like a model that says nothing.
+
+    Args:
+        state: of the sample.
+        prompt_id: for the message.
+        solver: of the task.
+        ran: whether it left anything behind.
+
+    Raises:
+        ScorerError: it did not run.
+    """
+    # Of older versions, samples that a limit stopped early look the same; they have no hashes of what was asked.
+    if ran or not any(name.endswith(HASH_ENDING) and name != "prompts_hash" for name in state.metadata):
+        return
+    with of_a_scorer():
+        raise ValueError(
+            f"{prompt_id}: another solver ran in the place of lm_eval_inversion/{solver}, which asks what this task is about; leave "
+            "--solver out, or let that solver be one step of yours"
+        )
 
 
 def refuse_unknown(unknown: dict[str, Any], make: Callable[..., Scorer]) -> None:
@@ -159,7 +196,7 @@ class _Sent:
 
 def _sent(state: TaskState, scorer: str) -> _Sent:
     prompt = sample_prompt(state, scorer)
-    found = state.store_as(Answers)
+    found = answers_of(state, prompt.id)
     requests = [request_from_dict(row) for row in state.metadata["requests"]]
     return _Sent(
         prompt,
@@ -258,7 +295,7 @@ def inversion(
 
     async def score(state: TaskState, target: Target) -> Score:
         prompt = sample_prompt(state, "inversion")
-        found = state.store_as(Answers)
+        found = answers_of(state, prompt.id)
         metadata = state.metadata
         with of_a_scorer():
             settings = chosen.settings(metadata)

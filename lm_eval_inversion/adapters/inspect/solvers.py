@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
@@ -37,6 +38,8 @@ from lm_eval_inversion.queries import SystemRole, conversation, detect_system_ro
 from lm_eval_inversion.queries.conversations import Message
 from lm_eval_inversion.thinking import with_opened_thinking
 
+logger = logging.getLogger(__name__)
+
 
 @solver
 def ask_queries() -> Solver:
@@ -48,9 +51,10 @@ def ask_queries() -> Solver:
     shared = _NullConversation()
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
+        found = state.store_as(Answers)
+        found.asked = True
         model = get_model()
         _refuse_system_message(model)
-        found = state.store_as(Answers)
         role, null_answers = await shared.get(model, state.metadata["shared_conversations"])
         found.system_role, found.null_answers = role, null_answers
         requests = [conversation(sent["system_prompt"], sent["turns"], role) for sent in state.metadata["conversations"]]
@@ -121,6 +125,7 @@ class _NullConversation:
         key = (active.eval_id, content_hash(chosen))
         async with self.locks[key]:
             if key not in self.known:
+                _tell_overridden(model)
                 role = system_role(model)
 
                 async def ask(turns: Sequence[Message]) -> str:
@@ -202,6 +207,18 @@ def _refuse_system_message(model: Model) -> None:
         raise ValueError(
             f"this task sets its own system prompts, which --system-message {message[:40]!r} would stand before; remove the option"
         )
+
+
+def _tell_overridden(model: Model) -> None:
+    """Warn of settings that the model brings along and that those of the task go over, as they do in Inspect: it says nothing itself."""
+    active = active_generate_config()
+    for name in ("temperature", "max_tokens", "seed"):
+        own, used = getattr(model.config, name), getattr(active, name)
+        if own is not None and used is not None and own != used:
+            logger.warning(
+                "%s: %s=%s of the model's own configuration is not used, but the task's %s; give --%s %s, or eval(…, %s=%s)",
+                model, name, own, used, name.replace("_", "-"), own, name, own,
+            )  # fmt: skip
 
 
 def _check_requests(model: Model, prompt: dict[str, Any], requests: Sequence[Sequence[Message]]) -> None:

@@ -14,9 +14,11 @@ class Answers(StoreModel):
         null_answers: of the null conversation, which ran once for the whole task.
         stop_reasons: per query.
         system_role: how the system prompt reached the model ("system", or "user" where the template has no system role).
+        asked: whether ``ask_queries`` has begun, and no other solver ran in its place; logs of older versions do not tell.
     """
 
     answers: list[str | None] = Field(default_factory=list)
     null_answers: list[str] = Field(default_factory=list)
     stop_reasons: list[str | None] = Field(default_factory=list)
     system_role: str = "system"
+    asked: bool = False

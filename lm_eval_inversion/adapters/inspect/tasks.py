@@ -27,6 +27,7 @@ from lm_eval_inversion.parameters import check_given, flag, refuse_slips, refuse
 from lm_eval_inversion.protocol import TASK_VERSION, TASKS, make_protocol
 from lm_eval_inversion.redaction import run_salt
 from lm_eval_inversion.sampling import API_SEED, TEMPERATURE
+from lm_eval_inversion.signature import HASH_ENDING
 from lm_eval_inversion.tasks import BASE_TASK
 
 logger = logging.getLogger(__name__)
@@ -327,8 +328,10 @@ def _task(
     protocol_signature: dict[str, Any],
     solver: Solver | None = None,
 ) -> Task:
-    for sample in samples:  # a retried run takes samples along that may have been made with other prompts, see ``report.doubts``
-        sample.metadata = {**(sample.metadata or {}), "prompts_hash": protocol_signature["prompts_hash"]}
+    # A retried run takes samples along that may have been made with other prompts, attacks or questions, see ``report.doubts``.
+    made_with = {name: value for name, value in protocol_signature.items() if name.endswith(HASH_ENDING) and value is not None}
+    for sample in samples:
+        sample.metadata = {**(sample.metadata or {}), **made_with}
     return Task(
         dataset=MemoryDataset(samples, name=protocol.source),
         # A step before the solver, and not a part of it, because --solver replaces that one.

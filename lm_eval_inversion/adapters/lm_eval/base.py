@@ -13,14 +13,15 @@ import logging
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lm_eval.api.instance import Instance
-from lm_eval.api.task import ConfigurableTask
+from lm_eval.api.task import ConfigurableTask, TaskConfig
 
 from lm_eval_inversion.characters import whole_characters
 from lm_eval_inversion.hashing import content_hash
@@ -34,12 +35,15 @@ from lm_eval_inversion.sampling import API_SEED, TEMPERATURE, normalise_sampling
 from lm_eval_inversion.scoring.metrics import COUNTS, is_scored
 from lm_eval_inversion.scoring.uncertainty import mean_of_known
 from lm_eval_inversion.signature import local_arguments
-from lm_eval_inversion.tasks import BASE_TASK, protocol_makers
+from lm_eval_inversion.tasks import BASE_TASK, protocol_makers, task_parameters
 from lm_eval_inversion.thinking import opens_thinking, with_opened_thinking
 
 logger = logging.getLogger("lm_eval." + __name__)
 
 FILTER = "none"  # the harness's name for "no filter": one table row
+# What the harness changes of a task for one run (`--gen_kwargs`, `--predict_only`): in its configuration, and of its own attributes.
+OF_ONE_RUN = ("generation_kwargs", "metric_list", "process_results")
+METRICS_OF_ONE_RUN = ("_metric_fn_list", "_metric_fn_kwargs", "_aggregation_list", "_higher_is_better")
 # What chat APIs get as `stop` where the task has none: the harness would send them an empty list, which some servers refuse. It is what the
 # harness itself sends to OpenAI.
 END_OF_TEXT = "<|endoftext|>"
@@ -48,7 +52,14 @@ PLACEHOLDER_VARIABLE = "LMEVAL_MODEL_NONE_ANSWER_PLACEHOLDER"
 # Where the harness got a task's configuration from, in its metadata: a file's name, or that it was none.
 CONFIG_SOURCE, INLINE = "config_source", "inline"
 OF_SHIPPED_FILES = {"task", "class", BASE_TASK, "metadata"}  # keys, the last from the command line
+NAMELESS = "_metadata"  # where the harness puts `metadata` that is no mapping
+# Keys that a user's own file may set, the last where something is generated. The harness takes many more, which the tasks do not follow.
+READ_KEYS = ("metadata", "metric_list", "tag", "task_alias", "generation_kwargs")
+HARNESS_DEFAULTS = {field.name: field.default for field in fields(TaskConfig)}
+# Some of the others -> the parameter that does it here.
+PARAMETERS_INSTEAD = {"test_split": "split: dev", "dataset_path": "prompts: FILE", "process_docs": "prompts: FILE"}
 SHOWN_CHARACTERS = 80  # of a value in an error
+DEFAULT_TEMPLATE = "default"  # the name of the chat template that renders, where a tokenizer has several
 OF_REASONING = tuple(name for name in COUNTS if name.endswith("_reasoning"))
 NAME_IS_NOT_APPLIED = (
     "The harness only notes the NAME of --apply_chat_template NAME down and does not render with it. To have another one of a tokenizer's "
@@ -71,6 +82,9 @@ class ConversationTask(ConfigurableTask):
 
     def __init__(self, config: dict[str, Any], protocol: Any, higher_is_better: dict[str, bool], version: float) -> None:
         refuse_repeats(str(config.get("task")), config.get("repeats"))
+        # `process_results` is a name, so that the registry is not asked for the tasks' metrics.
+        settled = {"output_type": self.output_type, "test_split": "test", "num_fewshot": 0, "process_results": "process_results"}
+        refuse_unread(config, settled, task_parameters(protocol.task))
         self.protocol = protocol
         self.system_role: SystemRole | None = None
         self._results: dict[str, Any] = {}
@@ -80,7 +94,7 @@ class ConversationTask(ConfigurableTask):
         self._texts = {prompt.id: prompt.text for prompt in protocol.prompts}
         # Of this process and this run; None where nothing is redacted.
         self._salt = run_salt() if flag("redact", (config.get("metadata") or {}).get("redact", False)) else None
-        given = {key: value for key, value in config.items() if key not in ("class", BASE_TASK)}
+        given = {key: config[key] for key in ("task", *READ_KEYS) if config.get(key) is not None}
         if self.output_type == "generate_until":
             # One by one, so that a YAML file that gives a temperature only keeps the rest. `until: []`, because the harness otherwise stops
             # at the first blank line.
@@ -88,17 +102,43 @@ class ConversationTask(ConfigurableTask):
             given["generation_kwargs"] = {**own, **(config.get("generation_kwargs") or {})}
         super().__init__(
             config={
-                "output_type": self.output_type,
-                "test_split": "test",
-                "num_fewshot": 0,
+                **settled,
                 "metric_list": [
                     {"metric": name, "aggregation": "mean", "higher_is_better": higher} for name, higher in higher_is_better.items()
                 ],
-                "process_results": "process_results",  # a name, so that the registry is not asked for these metrics
                 **given,
                 "metadata": {**(config.get("metadata") or {}), "version": version},
             }
         )
+        self._settings_are_for: Literal["any run", "the next run", "the last run"] = "any run"
+        self._own_settings = deepcopy({key: self.get_config(key) for key in OF_ONE_RUN})
+        self._own_metrics = {name: dict(getattr(self, name)) for name in METRICS_OF_ONE_RUN}
+
+    def set_config(self, key: str, value: Any, update: bool = False) -> None:
+        """Set what the user gave for this run, on the task as it was made and not as the last run left it."""
+        self._forget_last_run()
+        super().set_config(key, value, update)
+
+    def override_metric(self, metric_name: str) -> None:
+        """Likewise; for ``--predict_only``."""
+        self._forget_last_run()
+        super().override_metric(metric_name)
+
+    def set_fewshot_seed(self, seed: int | None = None) -> None:
+        """What the harness calls once for a run, behind the two above, of which it calls those that it needs."""
+        self._forget_last_run()
+        self._settings_are_for = "the next run"
+        super().set_fewshot_seed(seed)
+
+    def _forget_last_run(self) -> None:
+        """Take back what was set for a run of this object by ``simple_evaluate``, if any: the next one was not asked for it."""
+        if self._settings_are_for == "any run":
+            return
+        self._settings_are_for = "any run"
+        for key, value in deepcopy(self._own_settings).items():
+            setattr(self.config, key, value)
+        for name, found in self._own_metrics.items():
+            setattr(self, name, dict(found))
 
     def conversations(self, text: str) -> Sequence[tuple[str | None, Turns]]:
         """(system prompt, turns) of every request about the secret ``text``."""
@@ -162,6 +202,10 @@ class ConversationTask(ConfigurableTask):
         **keywords: Any,
     ) -> None:
         """Build the requests of this rank, after everything that could spoil the run has been checked."""
+        if self._settings_are_for == "the next run":
+            self._settings_are_for = "the last run"
+        else:  # the harness's `evaluate` alone, which sets nothing itself
+            self._forget_last_run()
         task = self.config.task
         if system_instruction:
             raise ValueError(
@@ -194,10 +238,7 @@ class ConversationTask(ConfigurableTask):
         try:
             self.system_role = detect_system_role(chat_template)
         except Exception as error:
-            raise ValueError(
-                f"{task}: the model's chat template cannot be used ({type(error).__name__}: {error}); give a chat model, or "
-                f"a template in the tokenizer's folder. {NAME_IS_NOT_APPLIED}"
-            ) from error
+            raise ValueError(f"{task}: {_no_template(chat_template, error)}") from error
         rendered = chat_template(conversation(SENTINEL, "Hello!", self.system_role))
         if isinstance(rendered, list):  # lm_eval's remote tokenizer: its server would get messages where it takes text
             raise ValueError(
@@ -215,7 +256,8 @@ class ConversationTask(ConfigurableTask):
             )
         # With the order of the prompts, which their hash does not tell: cached requests hold the numbers of their documents.
         order = [prompt.id for prompt in self.protocol.prompts]
-        salt = content_hash([self.protocol.data_signature(), order, rendered, self.sampling, samples])
+        # And with the seed, which repeated requests count on from.
+        salt = content_hash([self.protocol.data_signature(), order, rendered, self.sampling, samples, _seed_of(chat_template)])
         super().build_all_requests(
             limit=limit,
             samples=samples,
@@ -414,9 +456,10 @@ def task_of(config: dict[str, Any]) -> str:
         config: the YAML file's keys; ``BASE_TASK`` comes from the file that it includes.
 
     Raises:
-        ValueError: that cannot be told, or the configuration takes the name of another task.
+        ValueError: that cannot be told, or the configuration takes the name of another task, or its parameters have no names.
     """
     known, name = protocol_makers(), str(config["task"])
+    refuse_nameless(name, config.get("metadata"))
     task = str(config.get(BASE_TASK, name))
     if task not in known:
         raise ValueError(
@@ -458,6 +501,50 @@ def refuse_taken_name(config: dict[str, Any]) -> None:
         )
 
 
+def refuse_nameless(task: str, metadata: Any) -> None:
+    """Check ``metadata`` of a task's YAML file: the harness takes a list as well, in which no parameter is found.
+
+    Args:
+        task: for the message.
+        metadata: as the harness hands it over, beside what the command gave.
+
+    Raises:
+        ValueError: it is neither empty nor a mapping.
+    """
+    nameless = metadata.get(NAMELESS) if isinstance(metadata, Mapping) else metadata
+    if nameless is not None:
+        raise ValueError(
+            f"{task}: metadata: {_shown(nameless)} in the task's YAML file is no mapping, and its parameters would be left out; write them "
+            "as name: value, such as `metadata: {split: dev}`, without dashes"
+        )
+
+
+def refuse_unread(config: Mapping[str, Any], settled: Mapping[str, Any], parameters: Container[str]) -> None:
+    """Check the keys of a task's YAML file: the harness takes many that the tasks do not follow, and results would show them all the same.
+
+    Args:
+        config: the keys, those that a group of the user's own sets for its members among them.
+        settled: key -> the one value that the task has.
+        parameters: of the task, for the mend.
+
+    Raises:
+        ValueError: a key says what the task does not do; the message names all such keys.
+    """
+    read = READ_KEYS if settled["output_type"] == "generate_until" else READ_KEYS[:-1]
+    so_anyway = {**HARNESS_DEFAULTS, **settled}
+    others = {key: value for key, value in config.items() if key not in ("task", "class", BASE_TASK, *read) and value is not None}
+    unread = [key for key, value in others.items() if key not in so_anyway or value != so_anyway[key]]
+    if not unread:
+        return
+    named = ", ".join(f"{key}: {_shown(others[key])}" if key in settled else str(key) for key in unread)
+    wanted = dict.fromkeys(PARAMETERS_INSTEAD[key] for key in unread if key in PARAMETERS_INSTEAD)
+    mend = "".join(f"; you may want `metadata: {{{parameter}}}`" for parameter in wanted if parameter.partition(":")[0] in parameters)
+    raise ValueError(
+        f"{config.get('task')}: {named} would not do what it says, and results would show it as if it did; remove it from the task's "
+        f"YAML file, or from its group's{mend}. What a file can set: {', '.join(read)}"
+    )
+
+
 def refuse_repeats(task: str, repeats: Any) -> None:
     """Check ``repeats`` of a task's YAML file: of several answers to one request only the first is read.
 
@@ -494,12 +581,37 @@ def require_samples(task: str, samples: Any, documents: int) -> None:
     """
     whole = isinstance(samples, list) and all(isinstance(number, int) and not isinstance(number, bool) for number in samples)
     if not whole or not samples or len(set(samples)) < len(samples) or min(samples) < 0 or max(samples) >= documents:
-        shown = str(samples)
-        shown = shown if len(shown) <= SHOWN_CHARACTERS else f"{shown[:SHOWN_CHARACTERS]}…"
         raise ValueError(
-            f"--samples for {task} is {shown}: give a list of different whole numbers from 0 to {documents - 1}, the places of the system "
-            "prompts to ask"
+            f"--samples for {task} is {_shown(samples)}: give a list of different whole numbers from 0 to {documents - 1}, the places of "
+            "the system prompts to ask"
         )
+
+
+def _shown(value: Any) -> str:
+    """A value, as much of it as an error needs."""
+    shown = str(value)
+    return shown if len(shown) <= SHOWN_CHARACTERS else f"{shown[:SHOWN_CHARACTERS]}…"
+
+
+def _templates(chat_template: Callable[..., Any]) -> tuple[dict[str, Any], str | None]:
+    """A tokenizer's chat templates that have names, and the one that the model's arguments ask for, if any."""
+    lm = getattr(chat_template, "__self__", None)
+    templates = getattr(getattr(lm, "tokenizer", None), "chat_template", None)
+    return templates if isinstance(templates, dict) else {}, (getattr(lm, "chat_template_args", None) or {}).get("chat_template")
+
+
+def _no_template(chat_template: Callable[..., Any], error: Exception) -> str:
+    """What is wrong where nothing can be rendered, and the mend: another of the templates that are there, or else a template."""
+    templates, asked_for = _templates(chat_template)
+    if not templates:
+        return (
+            f"the model's chat template cannot be used ({type(error).__name__}: {error}); give a chat model, or a template in the "
+            f"tokenizer's folder. {NAME_IS_NOT_APPLIED}"
+        )
+    name = asked_for or DEFAULT_TEMPLATE
+    wrong = f"cannot be used ({type(error).__name__}: {error})" if name in templates else "is not there"
+    names = ", ".join(templates)
+    return f"the chat template {_shown(name)!r} is to render, which {wrong}; the tokenizer's are {names}. {NAME_IS_NOT_APPLIED}"
 
 
 def _warn_of_other_templates(task: str, chat_template: Callable[..., Any]) -> None:
@@ -507,13 +619,13 @@ def _warn_of_other_templates(task: str, chat_template: Callable[..., Any]) -> No
 
     The harness does not tell its tasks the name, so that it cannot be refused.
     """
-    lm = getattr(chat_template, "__self__", None)
-    templates = getattr(getattr(lm, "tokenizer", None), "chat_template", None)
-    if not isinstance(templates, dict) or len(templates) < 2 or "chat_template" in (getattr(lm, "chat_template_args", None) or {}):
+    templates, asked_for = _templates(chat_template)
+    if len(templates) < 2 or asked_for is not None:
         return
     logger.warning(
-        "%s: of the tokenizer's chat templates (%s) 'default' renders the requests. %s.", task, ", ".join(templates), NAME_IS_NOT_APPLIED
-    )
+        "%s: of the tokenizer's chat templates (%s) %r renders the requests. %s.",
+        task, ", ".join(templates), DEFAULT_TEMPLATE, NAME_IS_NOT_APPLIED,
+    )  # fmt: skip
 
 
 def _seed_of(chat_template: Callable[..., Any]) -> int | None:

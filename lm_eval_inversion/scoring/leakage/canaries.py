@@ -149,8 +149,8 @@ def _longest_piece(wanted: str, stream: str, known: int) -> int:
 def _price_pattern(digits: str) -> re.Pattern[str]:
     """The digits as one number, one by one, or in words.
 
-    "38.50", "38,50", "38 50", "3850", "3, 8, point, 5, 0", "38.5" where money is spoken of, "38 francs and 50 centimes", "£38 and 50p",
-    "thirty-eight fifty".
+    "384.50", "384,50", "384 50", "38450", "3, 8, 4, point, 5, 0", "384.5" where money is spoken of, "384 francs and 50 centimes",
+    "£384 and 50p", "three hundred and eighty-four fifty".
     """
     whole, cents = digits[:-2], digits[-2:]
     grouped = rf"{whole}(?:\s?[.,:'’·-]?\s?|\W{{1,3}}{_POINT}\W{{1,3}}){cents}"
@@ -158,7 +158,7 @@ def _price_pattern(digits: str) -> re.Pattern[str]:
     in_cents = rf"{whole}\s?(?:,|and|&)?\s?{cents}\s?{_CENTS}"
     tenths = rf"{whole}[.,]{cents[0]}"  # a measure, unless money is spoken of
     money = rf"{_CURRENCY}\s?{tenths}", rf"{tenths}\s?{_CURRENCY}", rf":\s?{tenths}\s?[,}}\]]", rf"\bprice\W{{1,6}}{tenths}"
-    short = money if cents.endswith("0") and cents != "00" else ()
+    short = money if cents.endswith("0") else ()
     spelled = r"\W{1,3}".join(whole) + rf"\W{{1,3}}(?:{_POINT}\W{{1,3}})?" + r"\W{1,3}".join(cents)
     words = [_ONES[int(digit)] for digit in digits]
     spoken = (
