@@ -322,9 +322,11 @@ def asked_as(results: Results, target: Target) -> Target:
     from lm_eval_inversion.chat_model import load_tokenizer
     from lm_eval_inversion.report.rerun import place_of, run_settings
 
-    arguments, template_arguments = _arguments_of_requests(run_settings(results), results.host)
+    settings = run_settings(results)
+    arguments, template_arguments = _arguments_of_requests(settings, results.host)
     named = str(next((arguments[name] for name in ("tokenizer", "tokenizer_path") if arguments.get(name)), ""))
-    usual = {place_of(str(name)) for name in (target.name, *(arguments.get(name) for name in ("pretrained", "model_path"))) if name}
+    names = (target.name, settings.model.removeprefix("hf/"), *(arguments.get(name) for name in ("pretrained", "model_path")))
+    usual = {place_of(str(name)) for name in names if name}
     tokenizer = None
     if named and place_of(named) not in usual:
         mend = "the requests were made with it, and others would make other answers likely: put it back where the run found it"
@@ -336,22 +338,24 @@ def asked_as(results: Results, target: Target) -> Target:
 def _arguments_of_requests(settings: RunSettings, host: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The model's arguments where it stood in the host, and what its chat template was told, by the host or by a server.
 
-    A server renders with a tokenizer of its own, which no file of a run names: there the argument ``tokenizer`` counts tokens.
+    A chat server renders with a tokenizer of its own, which no file of a run names: there the argument ``tokenizer`` counts tokens.
     """
-    from lm_eval_inversion.report.rerun import API_ENDINGS
+    from lm_eval_inversion.report.rerun import CHAT_BACK_ENDS
 
     # What servers of vLLM and SGLang are sent: by lm_eval as a setting of generation, by Inspect in the body of the request.
-    told = settings.given.get("chat_template_kwargs") or (settings.given.get("extra_body") or {}).get("chat_template_kwargs")
+    sent = settings.given.get("extra_body") if host == "inspect" else settings.given
+    told = sent.get("chat_template_kwargs") if isinstance(sent, Mapping) else None
     template_arguments = dict(told) if isinstance(told, Mapping) else {}
-    if settings.model.endswith(API_ENDINGS) if host == "lm_eval" else not settings.model.startswith("hf/"):
+    if settings.model.endswith(CHAT_BACK_ENDS) if host == "lm_eval" else not settings.model.startswith("hf/"):
         return {}, template_arguments
     arguments = settings.arguments
     if isinstance(told := arguments.get("chat_template_args"), Mapping):
         template_arguments |= told
     if host == "inspect" and isinstance(told := arguments.get("chat_template"), str):
         template_arguments["chat_template"] = told
-    if isinstance(told := arguments.get("enable_thinking"), bool):  # over those of the template, as in lm_eval's hf
-        template_arguments["enable_thinking"] = told
+    told = str(arguments.get("enable_thinking")).lower()  # a word where lm_eval's arguments were given as text
+    if told in ("true", "false"):  # over those of the template, as in lm_eval's hf
+        template_arguments["enable_thinking"] = told == "true"
     return arguments, template_arguments
 
 

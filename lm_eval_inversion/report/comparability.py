@@ -61,9 +61,11 @@ def signature_differences(a: Results, b: Results) -> tuple[list[str], list[str]]
     for name, (own, other) in differing_arguments((a, b)).items():
         if name not in a.signature and name not in b.signature:  # lm_eval's signature has them
             others.append(f"model argument {name}: {own} in A, {other} in B")
-    seeds = [run_settings(results).seed for results in (a, b)]
-    if a.host == b.host and all(seeds) and seeds[0] != seeds[1]:  # another host draws in another way from the same seed
-        others.append(f"seed: {seeds[0]} in A, {seeds[1]} in B")
+    drawn = [run_settings(results) for results in (a, b)]
+    # Another host, and a server beside a model that the host loads, draw in another way from the same seed.
+    alike = a.host == b.host and bool(drawn[0].sent_seed) == bool(drawn[1].sent_seed)
+    if alike and all(settings.seed for settings in drawn) and drawn[0].seed != drawn[1].seed:
+        others.append(f"seed: {drawn[0].seed} in A, {drawn[1].seed} in B")
     samplings = [sampling(results) for results in (a, b)]
     if all(samplings) and samplings[0] != samplings[1]:
         warnings.append(f"sampling differs ({samplings[0]} in A, {samplings[1]} in B): how answers are made moves scores")

@@ -54,6 +54,7 @@ UNCOMPARED = (
 # A comment of the shell, for whoever copies the line, and without an apostrophe, which some shells would take for the beginning of a text.
 NO_COMMAND = "# This run was made by a self-written task and cannot be given as one command."
 API_ENDINGS = ("-chat-completions", "-completions", "-chat")  # of lm_eval's names of back ends
+CHAT_BACK_ENDS = ("-chat-completions", "-chat", "litellm")  # endings of those that leave the chat template to the server
 # Back ends of lm_eval that take the argument ``seed``, send it or give it their engine, and are not reached by the option ``--seed``.
 SEED_SENDERS = (
     "local-completions", "local-chat-completions", "openai-completions", "openai-chat-completions", "azure-openai-chat-completions",
@@ -72,7 +73,7 @@ class RunSettings:
         given: generation settings that the user gave, in the host's own names.
         limit: system prompts, or a share of them below 1, where not all were used; a range of them in Inspect's words ("11-20").
         epochs: how often each system prompt was run, where more than once.
-        seeds: in the words of the host's option; "" where unknown, and where the option changes no answer.
+        seeds: in the words of the host's option; "" where unknown, and where the back end takes the argument ``seed`` in its place.
         sent_seed: that lm_eval's back end sends with its requests or gives its engine, whatever the option says; "" of all others.
         moment: when it began, in seconds since 1970.
         sample_ids: of the system prompts that were chosen by their ids, as Inspect's option has them; "" where none were.
@@ -383,7 +384,7 @@ def rerun_command(results: Results, settings: RunSettings, model_id: str | None 
 def _has_no_option(name: str, value: Any) -> bool:
     """Whether a setting of generation cannot be given on Inspect's command line: a mapping, or a list of more than plain words."""
     if name in COMMA_LISTS and isinstance(value, list):
-        return not all(isinstance(one, str) and one and "," not in one for one in value)
+        return not all(isinstance(one, str) and one and "," not in one and _placeless(name, one) == one for one in value)
     return isinstance(value, (dict, list)) and name not in ("logit_bias", *JSON_OPTIONS)
 
 

@@ -293,6 +293,8 @@ TEMPLATES = {"default": TEMPLATE, "rag": TEMPLATE.replace("assistant: ", "assist
             "local-chat-completions", {"model": "m", "tokenizer": "nowhere"}, {"chat_template_kwargs": {"chat_template": "rag"}},
             "assistant reads: ",
         ),
+        # Which lm_eval puts into a request as it stands.
+        ("local-chat-completions", {"model": "m"}, {"extra_body": {"chat_template_kwargs": {"chat_template": "rag"}}}, "assistant: "),
     ],
 )  # fmt: skip
 def test_the_model_is_asked_as_the_run_asked_it(model, model_args, generation, rendered, tmp_path, monkeypatch):
@@ -314,6 +316,8 @@ def test_what_a_run_told_its_chat_template_is_kept_beside_no_thinking(tmp_path):
     asked = asked_as(results, Target("lab/name", None, make_tokenizer("{{ note }} {{ enable_thinking }}")))
     assert asked.template_arguments == {"note": "rye", "enable_thinking": True}
     assert [one._render(user_turn("Hello!")) for one in (asked, asked.told_not_to_think())] == ["rye True", "rye False"]
+    (in_words,) = read_results(write_inversion(tmp_path / "words", model_args="pretrained=lab/name,enable_thinking=True"))
+    assert asked_as(in_words, Target("lab/name", None, make_tokenizer())).template_arguments == {"enable_thinking": True}
 
 
 def test_the_runs_own_tokenizer_writes_the_requests(tmp_path):
@@ -328,6 +332,10 @@ def test_the_runs_own_tokenizer_writes_the_requests(tmp_path):
         require_same_role(results, bare)
     own = Target(str(folder), None, make_tokenizer())
     assert asked_as(results, own) is own  # a folder of model and tokenizer
+    # Where the host writes the requests and the server only completes them.
+    told = {"model": "m", "tokenizer": str(folder)}
+    (completed,) = read_results(write_inversion(tmp_path / "completed", model="local-completions", model_args=told))
+    assert asked_as(completed, bare)._render(user_turn("Hello!")).endswith("assistant reads: ")
     shutil.rmtree(folder)
     with pytest.raises(ValueError, match=rf"the run's tokenizer={folder} cannot be loaded .*put it back where the run found it"):
         asked_as(results, bare)
@@ -340,6 +348,7 @@ def test_the_runs_own_tokenizer_writes_the_requests(tmp_path):
          {"chat_template": "x", "enable_thinking": False}),
         ("vllm/lab/name", {"chat_template": "file.jinja"}, {"chat_template_kwargs": {"note": "rye"}}, {"note": "rye"}),
         ("openai/gpt-x", {}, None, {}),
+        ("hf/lab/name", {"tokenizer": "lab/name"}, None, {}),  # its own, and no other place to load it from
     ],
 )  # fmt: skip
 def test_runs_of_inspect_say_how_they_asked(model, arguments, body, told, tmp_path):

@@ -379,7 +379,10 @@ def test_settings_that_hold_several_values_are_kept_and_compared(leakage, tmp_pa
     assert "--extra-headers" not in words
 
 
-@pytest.mark.parametrize(("name", "value"), [("stop_seqs", ["a,b"]), ("stop_seqs", ["a", ""]), ("modalities", [{"type": "image"}])])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("stop_seqs", ["a,b"]), ("stop_seqs", ["a", ""]), ("stop_seqs", ["a", "/x/"]), ("modalities", [{"type": "image"}])],
+)
 def test_what_no_option_of_inspect_can_hold_is_told_behind_the_command(name, value, leakage, tmp_path):
     results = logged(leakage, tmp_path / "run.eval", used={name: value, "cache": {"expiry": "1D"}})
     told = rerun_command(results, run_settings(results))
@@ -475,6 +478,9 @@ def test_another_seed_is_told_where_two_runs_are_compared(inversion, leakage, tm
     assert not compare([usual], [run("option", {**server, "random_seed": 5})]).tasks[0].other_differences  # which reaches no server
     (task,) = compare([run("one", {"model_args": "pretrained=x"})], [run("two", {"model_args": "pretrained=x", "random_seed": 5})]).tasks
     assert task.other_differences == ("seed: 0,1234,None,None in A, 5,1234,None,None in B",)
+    # Each with its usual one: nobody chose another.
+    (task,) = compare([run("loaded", {"model_args": "pretrained=x"})], [usual]).tasks
+    assert not any("seed" in difference for difference in task.other_differences)
 
 
 def test_prompts_that_were_picked_by_number_are_no_whole_run(inversion, tmp_path):

@@ -55,8 +55,9 @@ def ask_queries() -> Solver:
         found.asked = True
         model = get_model()
         _refuse_system_message(model)
-        role, null_answers = await shared.get(model, state.metadata["shared_conversations"])
-        found.system_role, found.null_answers = role, null_answers
+        chosen = state.metadata["shared_conversations"]
+        found.system_role = role = shared.role(model, chosen)  # at once, so that a sample that a limit stops has it too
+        found.null_answers = await shared.get(model, chosen)
         requests = [conversation(sent["system_prompt"], sent["turns"], role) for sent in state.metadata["conversations"]]
         _check_requests(model, state.metadata["prompt"], requests)
         answers: list[str | None] = [None] * len(requests)
@@ -116,17 +117,29 @@ class _NullConversation:
 
     def __init__(self) -> None:
         self.locks: defaultdict[tuple[str, str], anyio.Lock] = defaultdict(anyio.Lock)
-        self.known: dict[tuple[str, str], tuple[SystemRole, list[str]]] = {}
+        self.roles: dict[tuple[str, str], SystemRole] = {}
+        self.known: dict[tuple[str, str], list[str]] = {}
 
-    async def get(self, model: Model, chosen: Sequence[Sequence[Message]]) -> tuple[SystemRole, list[str]]:
+    @staticmethod
+    def _key(chosen: Sequence[Sequence[Message]]) -> tuple[str, str]:
+        """Of the run: the id of the eval is another for every model, settings, call and attempt."""
         active = sample_active()
         assert active is not None  # solvers run in samples
-        # The id of the eval: another for every model, settings, call and attempt.
-        key = (active.eval_id, content_hash(chosen))
+        return active.eval_id, content_hash(chosen)
+
+    def role(self, model: Model, chosen: Sequence[Sequence[Message]]) -> SystemRole:
+        """How a system prompt reaches the model; what there is to warn of is told once per run."""
+        key = self._key(chosen)
+        if key not in self.roles:
+            _tell_overridden(model)
+            self.roles[key] = system_role(model)
+        return self.roles[key]
+
+    async def get(self, model: Model, chosen: Sequence[Sequence[Message]]) -> list[str]:
+        """The answers to the conversations without a system prompt."""
+        key = self._key(chosen)
         async with self.locks[key]:
             if key not in self.known:
-                _tell_overridden(model)
-                role = system_role(model)
 
                 async def ask(turns: Sequence[Message]) -> str:
                     request = conversation(None, turns)
@@ -135,7 +148,7 @@ class _NullConversation:
                 # It is everybody's: charged to the sample that has it, it would stop that one early.
                 with suspend_token_limit(), suspend_turn_limit():
                     async with span("null conversation"):
-                        self.known[key] = (role, await collect(*(ask(turns) for turns in chosen)))
+                        self.known[key] = await collect(*(ask(turns) for turns in chosen))
         return self.known[key]
 
 
