@@ -58,31 +58,31 @@ def signature_differences(a: Results, b: Results) -> tuple[list[str], list[str]]
         own, other = a.signature.get(key), b.signature.get(key)
         if own != other and key not in MUST_MATCH and key not in UNIMPORTANT:
             others.append(f"{key}: {_shown(own)} in A, {_shown(other)} in B")
-    for name, (own, other) in differing_arguments((a, b)).items():
+    settings = [run_settings(results) for results in (a, b)]
+    for name, (own, other) in differing_arguments(settings).items():
         if name not in a.signature and name not in b.signature:  # lm_eval's signature has them
             others.append(f"model argument {name}: {own} in A, {other} in B")
-    drawn = [run_settings(results) for results in (a, b)]
     # Another host, and a server beside a model that the host loads, draw in another way from the same seed.
-    alike = a.host == b.host and bool(drawn[0].sent_seed) == bool(drawn[1].sent_seed)
-    if alike and all(settings.seed for settings in drawn) and drawn[0].seed != drawn[1].seed:
-        others.append(f"seed: {drawn[0].seed} in A, {drawn[1].seed} in B")
-    samplings = [sampling(results) for results in (a, b)]
+    alike = a.host == b.host and len({bool(one.sent_seed) for one in settings}) == 1
+    seeds = [one.seed for one in settings]
+    if alike and all(seeds) and seeds[0] != seeds[1]:
+        others.append(f"seed: {seeds[0]} in A, {seeds[1]} in B")
+    samplings = [sampling(one) for one in settings]
     if all(samplings) and samplings[0] != samplings[1]:
         warnings.append(f"sampling differs ({samplings[0]} in A, {samplings[1]} in B): how answers are made moves scores")
     return warnings, others
 
 
-def sampling(results: Results) -> str:
+def sampling(settings: RunSettings) -> str:
     """How a run's answers were sampled, such as "temperature 0.7, max_tokens 64"; "" where its files do not say."""
-    return ", ".join(f"{name} {value}" for name, value in public_generation(run_settings(results)).items())
+    return ", ".join(f"{name} {value}" for name, value in public_generation(settings).items())
 
 
-def differing_arguments(runs: Sequence[Results]) -> dict[str, tuple[str, ...]]:
+def differing_arguments(settings: Sequence[RunSettings]) -> dict[str, tuple[str, ...]]:
     """Arguments of models that runs do not share -> one value per run, without keys and places; {} where the files of one do not say.
 
     The names of the models are not among them.
     """
-    settings = [run_settings(results) for results in runs]
     if RunSettings() in settings:
         return {}
     known = [public_arguments(one.arguments) for one in settings]
@@ -99,14 +99,15 @@ def comparability(results: Sequence[Results]) -> list[str]:
     """Per task with several runs, what they do not share: such runs cannot be compared without a thought."""
     told = []
     for runs in _by_kind(results):
+        settings = [run_settings(found) for found in runs]
         task = runs[0].task if len({found.task for found in runs}) == 1 else runs[0].kind
         if different := _differing_values(runs):
             # What differs in its full text alone, as the folder of a file, reads the same everywhere.
             named = (f"{key} ({'; '.join(dict.fromkeys(values))})" if len(set(values)) > 1 else key for key, values in different.items())
             told.append(f"{task}: the runs differ in {', '.join(named)}")
-        if samplings := _differing_samplings(runs):
+        if samplings := _differing_samplings(settings):
             told.append(f"{task}: the runs differ in sampling ({'; '.join(filter(None, samplings))}), which moves scores")
-        if arguments := differing_arguments(runs):
+        if arguments := differing_arguments(settings):
             told.append(f"{task}: the runs differ in arguments of the model ({', '.join(arguments)})")
         if len(runs) > 1 and not all(found.signed for found in runs):
             told.append(
@@ -123,10 +124,11 @@ def distinctions(results: Sequence[Results]) -> list[str]:
     """
     told: dict[int, str] = {}  # by identity: the same run may be given twice
     for runs in _by_kind(results):
-        settings = _differing_values(runs) | differing_arguments(runs)
-        samplings = _differing_samplings(runs) or [""] * len(runs)
+        settings = [run_settings(found) for found in runs]
+        differing = _differing_values(runs) | differing_arguments(settings)
+        samplings = _differing_samplings(settings) or [""] * len(runs)
         for place, found in enumerate(runs):
-            own = [f"{key.replace('_', ' ')} {values[place]}" for key, values in settings.items() if len(set(values)) > 1]
+            own = [f"{key.replace('_', ' ')} {values[place]}" for key, values in differing.items() if len(set(values)) > 1]
             told[id(found)] = ", ".join(filter(None, (*own, samplings[place])))
     names = [(found.model, found.task, found.host, told[id(found)]) for found in results]
     number = Counter(names)
@@ -145,7 +147,7 @@ def _differing_values(runs: Sequence[Results]) -> dict[str, tuple[str, ...]]:
     return {key: tuple(values.get(key, "not given") for values in known) for key in different}
 
 
-def _differing_samplings(runs: Sequence[Results]) -> list[str]:
+def _differing_samplings(settings: Sequence[RunSettings]) -> list[str]:
     """How each run was sampled, "" where that is not known; empty where all that are known agree."""
-    samplings = [sampling(found) for found in runs] if len(runs) > 1 else []
-    return list(samplings) if len(set(filter(None, samplings))) > 1 else []
+    samplings = list(map(sampling, settings))
+    return samplings if len(set(filter(None, samplings))) > 1 else []

@@ -21,7 +21,7 @@ from lm_eval_inversion.report.compare import metrics_by_prompt
 from lm_eval_inversion.report.estimates import WILSON_METRICS, metric_estimate
 from lm_eval_inversion.report.numbers import shown_beside
 from lm_eval_inversion.report.reading import CANNOT_QUOTE, ROUNDING, Results, Row
-from lm_eval_inversion.report.rerun import changed_parameters
+from lm_eval_inversion.report.rerun import changed_parameters, run_settings
 from lm_eval_inversion.report.tables import counted
 from lm_eval_inversion.report.units import by_unit, values_of
 from lm_eval_inversion.scoring.metrics import LEAST_ABILITY, LEAST_COVERAGE, LEAST_NULL_COVERAGE, is_scored
@@ -257,7 +257,7 @@ def _settings(results: Results) -> str:
     """How a run was measured: few queries, a small tier or short answers find less, and no limit sees that."""
     known = {name: results.signature.get(name) for name in ("inverter", "defence")} | changed_parameters(results)
     told = [f"{name} {value}" for name, value in known.items() if value is not None]
-    return ", ".join(filter(None, (*told, sampling(results))))
+    return ", ".join(filter(None, (*told, sampling(run_settings(results)))))
 
 
 def _cannot_find(results: Results, limit: Limit) -> str:

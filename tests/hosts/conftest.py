@@ -30,14 +30,37 @@ def run_inspect(model, folder, task="prompt_inversion_ordinary", *, task_args, l
 
 def mock_model(say):
     """An Inspect model without weights; ``say`` turns the messages of a request into the answer."""
-    from inspect_ai.model import ModelOutput, ModelUsage, get_model
+    from inspect_ai.model import get_model
 
-    def answer(messages, *_):
-        output = ModelOutput.from_content("mockllm/model", say(messages))
-        output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)  # else it is counted with a download
-        return output
+    return get_model("mockllm/model", custom_outputs=lambda messages, *_: said("mockllm/model", say(messages)), memoize=False)
 
-    return get_model("mockllm/model", custom_outputs=answer, memoize=False)
+
+def said(model, text):
+    """What a model of Inspect gives back."""
+    from inspect_ai.model import ModelOutput, ModelUsage
+
+    output = ModelOutput.from_content(model, text)
+    output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)  # else it is counted with a download
+    return output
+
+
+def failing_model(name, fails):
+    """Register the Inspect model ``NAME/model``, which raises where ``fails`` says so of a request's messages.
+
+    It is found by its name, because ``eval_retry`` makes a model of its own.
+    """
+    from inspect_ai.model import ModelAPI, modelapi
+
+    class Failing(ModelAPI):
+        def __init__(self, model_name, **_):
+            super().__init__(model_name)
+
+        async def generate(self, input, tools, tool_choice, config):
+            if fails(input):
+                raise RuntimeError("the line is down")
+            return said(self.model_name, "Hello there, how may I help?")
+
+    modelapi(name=name)(Failing)
 
 
 @pytest.fixture

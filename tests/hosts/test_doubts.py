@@ -6,13 +6,12 @@ import pytest
 from inspect_ai import eval as inspect_eval
 from inspect_ai import eval_retry
 from inspect_ai.log import ProvenanceData, edit_score, invalidate_samples, read_eval_log, write_eval_log
-from inspect_ai.model import ModelAPI, ModelOutput, ModelUsage, modelapi
 from inspect_ai.scorer import ScoreEdit
 
 from lm_eval_inversion.report.gate import Status, check_results, make_limits, outcome
 from lm_eval_inversion.report.reading import own_files, read_all, read_results
 
-from .conftest import mock_model
+from .conftest import failing_model, mock_model
 
 SOMEBODY = ProvenanceData(author="somebody", reason="a better number")
 
@@ -77,21 +76,7 @@ def test_a_score_that_was_edited_into_a_number_is_named(log, tmp_path):
 
 def test_of_several_attempts_at_a_run_the_last_is_read(tmp_path, capsys):
     failing = [True]
-
-    class Faltering(ModelAPI):
-        """Found by its name, because ``eval_retry`` makes a model of its own."""
-
-        def __init__(self, model_name, **_):
-            super().__init__(model_name)
-
-        async def generate(self, input, tools, tool_choice, config):
-            if failing[0]:
-                raise RuntimeError("the line is down")
-            output = ModelOutput.from_content(self.model_name, "Hello there, how may I help?")
-            output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)  # else it is counted with a download
-            return output
-
-    modelapi(name="faltering")(Faltering)
+    failing_model("faltering", lambda _: failing[0])
     logs = tmp_path / "logs"
     first = inspect_eval(
         "lm_eval_inversion/prompt_leakage_attacks", model="faltering/model", task_args={"tier": "smoke"}, log_dir=str(logs), display="none"
@@ -119,21 +104,7 @@ def test_of_several_attempts_at_a_run_the_last_is_read(tmp_path, capsys):
 
 def test_a_retry_after_a_change_of_the_attacks_is_told(tmp_path):
     failing, attacks = [True], tmp_path / "attacks.yaml"
-
-    class Halting(ModelAPI):
-        """Found by its name, because ``eval_retry`` makes a model of its own."""
-
-        def __init__(self, model_name, **_):
-            super().__init__(model_name)
-
-        async def generate(self, input, tools, tool_choice, config):
-            if failing[0] and "sailor" in input[0].text:
-                raise RuntimeError("the line is down")
-            output = ModelOutput.from_content(self.model_name, "Hello there, how may I help?")
-            output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)  # else it is counted with a download
-            return output
-
-    modelapi(name="halting")(Halting)
+    failing_model("halting", lambda messages: failing[0] and "sailor" in messages[0].text)
     prompts = tmp_path / "mine.txt"
     prompts.write_text("You are a baker in Ghent.\n---\nYou are a sailor in Hull.")
 

@@ -23,7 +23,7 @@ from lm_eval_inversion.redaction import KEY_VARIABLE
 from lm_eval_inversion.report.reading import read_results
 from lm_eval_inversion.scoring.metrics import METRICS, USUAL_METRICS
 
-from .conftest import mock_model, run_inspect
+from .conftest import failing_model, mock_model, run_inspect
 
 ROOT = Path(__file__).parents[2]
 LEAKAGE_KINDS = ("attacks", "multiturn", "canary", "exposure")
@@ -666,24 +666,9 @@ def test_a_retry_after_a_change_of_the_prompts_is_told(tmp_path, monkeypatch):
     from inspect_ai import eval as inspect_eval
     from inspect_ai import eval_retry
     from inspect_ai.log import read_eval_log
-    from inspect_ai.model import ModelAPI, ModelOutput, ModelUsage, modelapi
 
     prompts, failing = tmp_path / "mine.txt", [True]
-
-    class Stumbling(ModelAPI):
-        """Found by its name, because ``eval_retry`` makes a model of its own."""
-
-        def __init__(self, model_name, **_):
-            super().__init__(model_name)
-
-        async def generate(self, input, tools, tool_choice, config):
-            if failing[0] and "sailor" in input[0].text:
-                raise RuntimeError("the line is down")
-            output = ModelOutput.from_content(self.model_name, "Hello.")
-            output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)  # else it is counted with a download
-            return output
-
-    modelapi(name="stumbling")(Stumbling)
+    failing_model("stumbling", lambda messages: failing[0] and "sailor" in messages[0].text)
 
     def finished_after(second, redact=False, **keywords):
         """The log of a run whose first attempt broke off at the second prompt, and whose file then held other prompts."""

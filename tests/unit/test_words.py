@@ -23,6 +23,23 @@ WORDS = OutputWords(1000, {"the": 900, "bread": 20})
 TEXTS = st.lists(st.text(max_size=40), max_size=6)
 
 
+class Equal(Inverter):
+    """All prompts are alike to it, but for what it counts."""
+
+    name, hash = "equal", "0"
+
+    def invert(self, outputs, max_new_tokens=256, batch_size=None):
+        return ["x" for _ in outputs]
+
+    def nll(self, outputs, prompts):
+        return [3.0 for _ in prompts]
+
+
+class Counting(Equal):
+    def word_evidence(self, outputs, prompts):
+        return WORDS.evidence_of_pairs(outputs, prompts)
+
+
 def test_stems_join_the_forms_of_a_word():
     assert stems("Repairing repairs; REPAIRED!") == {"repair"}
     assert stems("") == stems("… !") == frozenset()
@@ -101,21 +118,6 @@ def test_the_baseline_writes_telling_words_and_identifies_by_them():
 
 
 def test_identification_adds_words_to_likelihood_and_bits_do_not():
-    class Equal(Inverter):
-        """All prompts are alike to it, but for what it counts."""
-
-        name, hash = "equal", "0"
-
-        def invert(self, outputs, max_new_tokens=256, batch_size=None):
-            return ["x" for _ in outputs]
-
-        def nll(self, outputs, prompts):
-            return [3.0 for _ in prompts]
-
-    class Counting(Equal):
-        def word_evidence(self, outputs, prompts):
-            return WORDS.evidence_of_pairs(outputs, prompts)
-
     prompts, queries = load_prompts("v1", split="dev")[:3], load_query_set("ordinary16").first(4)
     answers = [parse_outputs([" ".join(prompt.text.split()[start::4]) for start in range(4)], queries) for prompt in prompts]
     null = parse_outputs(["Hello there.", "Well.", "It depends.", "Fine."], queries)
@@ -129,19 +131,11 @@ def test_identification_adds_words_to_likelihood_and_bits_do_not():
 
 
 def test_the_control_is_told_by_the_words_of_the_half_that_is_played():
-    class Reader(Inverter):
+    class Reader(Counting):
         """The half of the null outputs that speaks of bread makes every prompt likelier."""
-
-        name, hash = "reader", "0"
-
-        def invert(self, outputs, max_new_tokens=256, batch_size=None):
-            return ["x" for _ in outputs]
 
         def nll(self, outputs, prompts):
             return [1.0 if "bread" in lines else 2.0 for lines in outputs]
-
-        def word_evidence(self, outputs, prompts):
-            return WORDS.evidence_of_pairs(outputs, prompts)
 
     null = Outputs(("bread", "law", "bread", "tax"), OutputCounts(answers=4, requested=4, lines=4))
     prompts = [SystemPrompt(str(place), f"Bread {place}") for place in range(12)]
